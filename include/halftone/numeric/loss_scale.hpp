@@ -1,0 +1,93 @@
+#pragma once
+#include <cstdint>
+#include <limits>
+
+#include "halftone/numeric/host_device.hpp"
+
+namespace halftone {
+
+enum class OnFloor : std::uint8_t { stay, stop };
+enum class OnNan : std::uint8_t { skip, stop };
+
+/// How a dynamic loss scale moves. Within [min, max] the defaults give the scales of PyTorch's GradScaler.
+struct DynamicOptions {
+  float initial = 65536, growth = 2, backoff = 0.5f;
+  std::int32_t interval = 2000;         ///< good steps in a row before the scale grows
+  float min = 0x1p-24f, max = 0x1p63f;  ///< growth beyond `max` does not happen; backing off ends at `min`
+  std::int32_t hysteresis = 1;          ///< bad steps in a row from which on the scale backs off
+  OnFloor on_floor = OnFloor::stay;     ///< where backing off would lead below `min`
+  OnNan on_nan = OnNan::skip;           ///< where the forward pass itself made a NaN
+  std::int32_t max_consecutive_skips = std::numeric_limits<std::int32_t>::max();  ///< one more demands a stop
+};
+
+/// What multiplies the loss so that small gradients survive a narrow format.
+struct LossScale {
+  enum class Mode : std::uint8_t { none, fixed, dynamic };
+
+  Mode mode = Mode::none;
+  DynamicOptions options = {.initial = 1};  ///< `none` and `fixed` heed `initial` and the policies on NaN and skips
+
+  static constexpr LossScale none() { return {}; }
+  static constexpr LossScale fixed(float scale) { return {Mode::fixed, {.initial = scale}}; }
+  static constexpr LossScale dynamic(const DynamicOptions& options = {}) { return {Mode::dynamic, options}; }
+};
+
+/// Steps other than good ones are skipped: they leave weights and optimizer states alone.
+enum class StepOutcome : std::uint8_t {
+  good,
+  overflow,       ///< infinity or NaN in the scaled gradients
+  nan_in_forward  ///< the loss itself is not finite
+};
+
+/// What lasts from step to step; it has no padding.
+struct ScaleState {
+  float scale = 1;
+  std::int32_t good_steps = 0;  ///< since the scale last moved or a step was skipped
+  std::int32_t consecutive_skips = 0;
+  std::int32_t stop = 0;  ///< 1 from when policy demands to stop training
+  std::int64_t skipped = 0;
+};
+
+constexpr ScaleState initial_state(const LossScale& loss_scale) { return {.scale = loss_scale.options.initial}; }
+
+namespace detail {
+
+HALFTONE_HD constexpr void grow(const DynamicOptions& o, ScaleState& state) {
+  if (++state.good_steps != o.interval) return;
+  state.good_steps = 0;
+  const float larger = state.scale * o.growth;
+  if (larger <= o.max && larger <= std::numeric_limits<float>::max()) state.scale = larger;
+}
+
+HALFTONE_HD constexpr void back_off(const DynamicOptions& o, ScaleState& state) {
+  state.good_steps = 0;
+  if (state.consecutive_skips < o.hysteresis) return;
+  const float smaller = state.scale * o.backoff;
+  if (smaller >= o.min) {
+    state.scale = smaller;
+  } else {
+    if (state.scale > o.min) state.scale = o.min;
+    if (o.on_floor == OnFloor::stop) state.stop = 1;
+  }
+}
+
+}  // namespace detail
+
+/// The state after a step that ended in `outcome`: the one transition, for host and device.
+HALFTONE_HD constexpr ScaleState next(const LossScale& loss_scale, ScaleState state, StepOutcome outcome) {
+  const DynamicOptions& o = loss_scale.options;
+  const bool dynamic = loss_scale.mode == LossScale::Mode::dynamic;
+  if (outcome == StepOutcome::good) {
+    state.consecutive_skips = 0;
+    if (dynamic) detail::grow(o, state);
+    return state;
+  }
+  ++state.skipped;
+  ++state.consecutive_skips;
+  if (dynamic) detail::back_off(o, state);
+  if (outcome == StepOutcome::nan_in_forward && o.on_nan == OnNan::stop) state.stop = 1;
+  if (state.consecutive_skips > o.max_consecutive_skips) state.stop = 1;
+  return state;
+}
+
+}  // namespace halftone

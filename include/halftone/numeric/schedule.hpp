@@ -1,0 +1,75 @@
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#include "halftone/numeric/host_device.hpp"
+
+namespace halftone {
+
+/// The learning rate as a function of the step: plain data, so that a device evaluates it from its own step counter.
+struct Schedule {
+  enum class Kind { constant, step, cosine, one_cycle, linear, exponential };
+  static constexpr int most_milestones = 8;
+
+  Kind kind = Kind::constant;
+  float peak = 0.05f;  ///< the learning rate that everything else is relative to
+  float end = 0;  ///< linear, cosine, exponential: the last rate; one_cycle: the first and the last as a share of peak
+  std::int64_t total = 1;   ///< steps in all
+  std::int64_t warmup = 0;  ///< steps of linear rise from 0 that come first; one_cycle: of its rise from peak / 25
+  std::int64_t milestones[most_milestones] = {};  ///< step: from each of these on another factor
+  int milestone_count = 0;
+  float factor = 0.1f;
+
+  static constexpr Schedule constant(float peak, std::int64_t warmup = 0) { return {.peak = peak, .warmup = warmup}; }
+  static constexpr Schedule cosine(float peak, std::int64_t total, std::int64_t warmup = 0) {
+    return {.kind = Kind::cosine, .peak = peak, .total = total, .warmup = warmup};
+  }
+  static constexpr Schedule linear(float peak, std::int64_t total, std::int64_t warmup = 0, float end = 0) {
+    return {.kind = Kind::linear, .peak = peak, .end = end, .total = total, .warmup = warmup};
+  }
+  static constexpr Schedule exponential(float peak, float end, std::int64_t total, std::int64_t warmup = 0) {
+    return {.kind = Kind::exponential, .peak = peak, .end = end, .total = total, .warmup = warmup};
+  }
+  /// Linear up from peak / 25 over the first quarter, then linear down to 0 (Smith & Topin 2018).
+  static constexpr Schedule one_cycle(float peak, std::int64_t total) {
+    return {.kind = Kind::one_cycle, .peak = peak, .total = total, .warmup = total / 4};
+  }
+  /// Multiplied by `factor` at each of `milestone_count` steps.
+  static constexpr Schedule step(float peak, const std::int64_t (&milestones)[most_milestones], int milestone_count, float factor) {
+    Schedule schedule{.kind = Kind::step, .peak = peak, .milestone_count = milestone_count, .factor = factor};
+    for (int i = 0; i < milestone_count; ++i) schedule.milestones[i] = milestones[i];
+    return schedule;
+  }
+
+  /// The rate of step `step`, which counts from 0.
+  HALFTONE_HD float at(std::int64_t step) const {
+    if (step < warmup && kind != Kind::one_cycle)
+      return peak * static_cast<float>(step + 1) / static_cast<float>(warmup + 1);
+    const std::int64_t length = total - warmup > 1 ? total - warmup : 1;
+    float t = static_cast<float>(step - warmup) / static_cast<float>(length);
+    t = t < 0 ? 0 : t > 1 ? 1 : t;
+    switch (kind) {
+      case Kind::constant:
+        return peak;
+      case Kind::step: {
+        float rate = peak;
+        for (int i = 0; i < milestone_count; ++i)
+          if (step >= milestones[i]) rate *= factor;
+        return rate;
+      }
+      case Kind::cosine:
+        return end + (peak - end) * 0.5f * (1 + std::cos(3.14159265f * t));
+      case Kind::linear:
+        return peak + (end - peak) * t;
+      case Kind::exponential:
+        return peak * std::exp(t * std::log(end / peak));
+      case Kind::one_cycle: {
+        if (step < warmup) return peak * (0.04f + 0.96f * static_cast<float>(step) / static_cast<float>(warmup));
+        return peak * (1 - t);
+      }
+    }
+    return peak;
+  }
+};
+
+}  // namespace halftone

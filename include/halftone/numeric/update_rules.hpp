@@ -1,0 +1,94 @@
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "halftone/numeric/host_device.hpp"
+#include "halftone/numeric/type_list.hpp"
+
+namespace halftone {
+
+// An update rule is a functor: `at` computes what a step's weights have in common, once, and `apply` returns one new
+// weight from its gradient `g` and changes its first `slots()` state numbers, which start at zero. The formulas are
+// those of torch.optim, with weight decay added to the gradient or, `decoupled`, applied to the weight.
+
+struct Sgd {
+  float momentum = 0, weight_decay = 0;
+  bool nesterov = false, decoupled = false;
+
+  struct Coefficients {
+    float learning_rate, keep, decay;  ///< keep: factor on the weight; decay: part of it that joins the gradient
+  };
+
+  static constexpr const char* name = "sgd";
+  HALFTONE_HD constexpr int slots() const { return momentum != 0 ? 1 : 0; }
+
+  HALFTONE_HD constexpr Coefficients at(float learning_rate, std::int64_t /*step*/) const {
+    return {learning_rate, decoupled ? static_cast<float>(1 - double{learning_rate} * weight_decay) : 1.0f,
+            decoupled ? 0.0f : weight_decay};
+  }
+
+  HALFTONE_HD constexpr float apply(const Coefficients& c, float w, float g, float& slot0, float& /*slot1*/) const {
+    if (c.decay != 0) g = g + c.decay * w;
+    if (momentum != 0) {
+      slot0 = momentum * slot0 + g;
+      g = nesterov ? g + momentum * slot0 : slot0;
+    }
+    return c.keep * w - c.learning_rate * g;
+  }
+};
+
+/// Kingma and Ba 2015; `decoupled` makes it AdamW (Loshchilov and Hutter 2019).
+struct Adam {
+  double beta1 = 0.9, beta2 = 0.999;  // doubles, since 1 - beta2 would lose 10 bits
+  float epsilon = 1e-8f, weight_decay = 0;
+  bool decoupled = false;
+
+  struct Coefficients {
+    float step_size, keep, decay, gain1, beta2, gain2, correction2;  ///< gain: 1 - beta
+  };
+
+  static constexpr const char* name = "adam";
+  HALFTONE_HD constexpr int slots() const { return 2; }
+
+  HALFTONE_HD Coefficients at(float learning_rate, std::int64_t step) const {
+    const double correction1 = 1 - power(beta1, step), correction2 = std::sqrt(1 - power(beta2, step));
+    return {static_cast<float>(learning_rate / correction1),
+            decoupled ? static_cast<float>(1 - double{learning_rate} * weight_decay) : 1.0f,
+            decoupled ? 0.0f : weight_decay,
+            static_cast<float>(1 - beta1),
+            static_cast<float>(beta2),
+            static_cast<float>(1 - beta2),
+            static_cast<float>(correction2)};
+  }
+
+  HALFTONE_HD float apply(const Coefficients& c, float w, float g, float& slot0, float& slot1) const {
+    if (c.decay != 0) g = g + c.decay * w;
+    slot0 = c.gain1 < 0.5f ? slot0 + c.gain1 * (g - slot0) : g - (g - slot0) * (1.0f - c.gain1);
+    slot1 = c.beta2 * slot1 + c.gain2 * g * g;
+    return c.keep * w - c.step_size * (slot0 / (std::sqrt(slot1) / c.correction2 + epsilon));
+  }
+
+ private:
+  /// By squaring: the same bits on host and device, which `std::pow` does not promise.
+  HALFTONE_HD static constexpr double power(double base, std::int64_t exponent) {
+    double result = 1;
+    for (; exponent > 0; exponent >>= 1, base *= base) result *= (exponent & 1) ? base : 1.0;
+    return result;
+  }
+};
+
+/// Adam with decoupled weight decay.
+constexpr Adam adamw(float weight_decay = 0.01f) { return {.weight_decay = weight_decay, .decoupled = true}; }
+
+/// Every update rule.
+using UpdateRules = TypeList<Sgd, Adam>;
+using UpdateRule = UpdateRules::Variant;
+
+/// "sgd", "adam" or "adamw", each with its defaults.
+inline std::optional<UpdateRule> parse_update_rule(std::string_view name) {
+  return name == "adamw" ? adamw() : find_type(UpdateRules{}, name);
+}
+
+}  // namespace halftone

@@ -1,0 +1,40 @@
+// Instantiates everything in numeric/ in a kernel. Compiling it is the test.
+#include "halftone/numeric/loss_scale.hpp"
+#include "halftone/numeric/philox.hpp"
+#include "halftone/numeric/pointwise.hpp"
+#include "halftone/numeric/rounding.hpp"
+#include "halftone/numeric/update_rules.hpp"
+
+namespace halftone {
+
+template <class Format>
+__device__ float through(Format, float x, std::uint32_t random) {
+  return Format::decode(Format::encode(x)) + Format::decode(encode<Format>(x, Rounding::stochastic, random));
+}
+
+template <class Function>
+__device__ float activate(Function f, float x) {
+  return f.value(x) * f.slope(x);
+}
+
+template <class Rule>
+__device__ float update(Rule rule, std::int64_t step, float w, float g, float& slot0, float& slot1) {
+  return rule.apply(rule.at(0.1f, step), w, g, slot0, slot1);
+}
+
+template <class... Format, class... Function, class... Rule>
+__device__ float everything(TypeList<Format...>, TypeList<Function...>, TypeList<Rule...>, float x, float& slot0,
+                            float& slot1) {
+  const std::uint32_t random = bits(1, 2, 3, 4);
+  const float sum = (through(Format{}, x, random) + ...) + (activate(Function{}, x) + ...) +
+                    (update(Rule{}, 3, x, x, slot0, slot1) + ...);
+  return sum + Grid::floating(5, 10)(x, uniform(1, 2, 3, 4)) + Grid::fixed(8, 8)(x, 0) + Grid::power_of_two()(x, 0) +
+         Grid::binary()(x, 0);
+}
+
+__global__ void all_of_numeric(float* x, float* slots, LossScale loss_scale, ScaleState* state) {
+  *state = next(loss_scale, *state, StepOutcome::overflow);
+  *x = everything(Formats{}, Activations{}, UpdateRules{}, *x, slots[0], slots[1]);
+}
+
+}  // namespace halftone

@@ -1,0 +1,164 @@
+#include "halftone/numeric/formats.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <string>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace halftone {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+float from_bits(std::uint32_t bits) { return bit_cast<float>(bits); }
+float above(float x) { return std::nextafter(x, infinity); }
+float below(float x) { return std::nextafter(x, -infinity); }
+
+template <class Format>
+struct SmallFormat : testing::Test {};
+using SmallFormats = testing::Types<F16, BF16, E4M3, E5M2>;
+TYPED_TEST_SUITE(SmallFormat, SmallFormats);
+
+TYPED_TEST(SmallFormat, EveryCodeSurvives) {
+  using Storage = typename TypeParam::Storage;
+  for (std::uint32_t i = 0; i <= std::numeric_limits<Storage>::max(); ++i) {
+    const auto code = static_cast<Storage>(i);
+    const float x = TypeParam::decode(code);
+    const Storage again = TypeParam::template encode<Overflow::infinity>(x);
+    if (std::isnan(x)) {
+      EXPECT_TRUE(std::isnan(TypeParam::decode(again))) << i;
+    } else {
+      EXPECT_EQ(again, code) << i;
+    }
+  }
+}
+
+TYPED_TEST(SmallFormat, CodesAreTheFormatsNumbers) {
+  constexpr int mantissa_bits = 23 - TypeParam::dropped_bits;
+  for (int code = 0; code <= TypeParam::largest_code; ++code) {
+    const int field = code >> mantissa_bits, mantissa = code & ((1 << mantissa_bits) - 1);
+    const int significand = field > 0 ? mantissa + (1 << mantissa_bits) : mantissa;
+    const double expected = std::ldexp(significand, std::max(field, 1) - TypeParam::bias - mantissa_bits);
+    ASSERT_EQ(TypeParam::decode(static_cast<typename TypeParam::Storage>(code)), expected) << code;
+  }
+  EXPECT_EQ(TypeParam::decode(TypeParam::largest_code), TypeParam::largest);
+  EXPECT_EQ(TypeParam::decode(1), TypeParam::smallest);
+  EXPECT_EQ(TypeParam::decode(TypeParam::encode(1) + 1), 1 + TypeParam::epsilon);
+}
+
+TYPED_TEST(SmallFormat, MidpointsTieToEvenAndTheirNeighboursDoNot) {
+  for (int code = 0; code < TypeParam::largest_code; ++code) {
+    const float low = TypeParam::decode(static_cast<typename TypeParam::Storage>(code));
+    const float high = TypeParam::decode(static_cast<typename TypeParam::Storage>(code + 1));
+    const float middle = static_cast<float>((double{low} + high) / 2);
+    for (const float sign : {1.0f, -1.0f}) {
+      ASSERT_EQ(TypeParam::decode(TypeParam::encode(sign * middle)), sign * (code % 2 == 0 ? low : high)) << code;
+      ASSERT_EQ(TypeParam::decode(TypeParam::encode(sign * below(middle))), sign * low) << code;
+      ASSERT_EQ(TypeParam::decode(TypeParam::encode(sign * above(middle))), sign * high) << code;
+    }
+  }
+}
+
+TYPED_TEST(SmallFormat, OverflowFollowsThePolicy) {
+  const float largest = TypeParam::largest;
+  const float next_would_be = largest + (largest - TypeParam::decode(TypeParam::largest_code - 1));
+  const float middle = static_cast<float>((double{largest} + next_would_be) / 2);
+  for (const float x : {std::isinf(next_would_be) ? from_bits(0x7f7fffff) : above(middle), infinity}) {
+    EXPECT_EQ(TypeParam::decode(TypeParam::template encode<Overflow::saturate>(x)), largest);
+    EXPECT_EQ(TypeParam::decode(TypeParam::template encode<Overflow::saturate>(-x)), -largest);
+    EXPECT_FALSE(std::isfinite(TypeParam::decode(TypeParam::template encode<Overflow::infinity>(x))));
+    EXPECT_FALSE(std::isfinite(TypeParam::decode(TypeParam::template encode<Overflow::infinity>(-x))));
+  }
+}
+
+TYPED_TEST(SmallFormat, NanStaysNanAndZeroKeepsItsSign) {
+  for (const std::uint32_t bits : {0x7f800001u, 0x7fc00000u, 0x7fffffffu, 0xff800001u, 0xffc00000u, 0xffffffffu}) {
+    EXPECT_TRUE(std::isnan(TypeParam::decode(TypeParam::encode(from_bits(bits))))) << std::hex << bits;
+  }
+  EXPECT_TRUE(std::signbit(TypeParam::decode(TypeParam::encode(-0.0f))));
+  EXPECT_FALSE(std::signbit(TypeParam::decode(TypeParam::encode(0.0f))));
+}
+
+TEST(F16, Thresholds) {
+  EXPECT_EQ(F16::decode(F16::encode(65519.996f)), 65504.0f);
+  EXPECT_EQ(F16::decode(F16::encode(65520.0f)), infinity);
+  EXPECT_EQ(F16::decode(F16::encode(0x1p-25f)), 0.0f);
+  EXPECT_EQ(F16::decode(F16::encode(above(0x1p-25f))), 0x1p-24f);
+}
+
+TEST(BF16, Thresholds) {
+  EXPECT_EQ(BF16::decode(BF16::encode(from_bits(0x7f7fffff))), infinity);
+  EXPECT_EQ(BF16::decode(BF16::encode(from_bits(0x7f7f7fff))), BF16::largest);
+  EXPECT_TRUE(std::isnan(BF16::decode(BF16::encode(from_bits(0x7f800001)))));
+}
+
+TEST(Fp8, Thresholds) {
+  EXPECT_EQ(E4M3::decode(E4M3::encode(1e9f)), 448.0f);
+  EXPECT_EQ(E4M3::decode(E4M3::encode<Overflow::infinity>(464.0f)), 448.0f);
+  EXPECT_TRUE(std::isnan(E4M3::decode(E4M3::encode<Overflow::infinity>(above(464.0f)))));
+  EXPECT_EQ(E5M2::decode(E5M2::encode(-infinity)), -57344.0f);
+  EXPECT_EQ(E5M2::decode(E5M2::encode<Overflow::infinity>(61440.0f)), infinity);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("f16c"))) std::uint16_t hardware_encode(float x) { return _cvtss_sh(x, 0); }
+__attribute__((target("f16c"))) float hardware_decode(std::uint16_t x) { return _cvtsh_ss(x); }
+
+TEST(F16, AgreesWithTheProcessor) {
+  if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "no AVX2, which implies F16C";
+  std::mt19937 random(1);
+  for (int i = 0; i < 4'000'000; ++i) {
+    // Half of them with an exponent around the range of f16.
+    const std::uint32_t bits = i % 2 == 0 ? random() : (random() & 0x8fffffffu) | 0x30000000u;
+    ASSERT_EQ(F16::encode(from_bits(bits)), hardware_encode(from_bits(bits))) << std::hex << bits;
+  }
+  for (std::uint32_t code = 0; code < 0x10000; ++code) {
+    const float ours = F16::decode(static_cast<std::uint16_t>(code));
+    if (std::isnan(ours)) continue;
+    ASSERT_EQ(bit_cast<std::uint32_t>(ours),
+              bit_cast<std::uint32_t>(hardware_decode(static_cast<std::uint16_t>(code))));
+  }
+}
+#endif
+
+TEST(Integers, RoundAndClamp) {
+  EXPECT_EQ(U8::encode(2.5f), 2);
+  EXPECT_EQ(U8::encode(3.5f), 4);
+  EXPECT_EQ(U8::encode(-1.0f), 0);
+  EXPECT_EQ(U8::encode(255.5f), 255);
+  EXPECT_EQ(U8::encode(infinity), 255);
+  EXPECT_EQ(U8::encode(-infinity), 0);
+  EXPECT_EQ(U8::encode(std::nanf("")), 0);
+  for (int i = 0; i < 256; ++i) EXPECT_EQ(U8::encode(U8::decode(static_cast<std::uint8_t>(i))), i);
+  EXPECT_EQ(I32::encode(0x1p31f), std::numeric_limits<std::int32_t>::max());
+  EXPECT_EQ(I32::encode(below(0x1p31f)), 2147483520);
+  EXPECT_EQ(I32::encode(-0x1p31f), std::numeric_limits<std::int32_t>::min());
+  EXPECT_EQ(I32::encode(-infinity), std::numeric_limits<std::int32_t>::min());
+  EXPECT_EQ(I32::encode(std::nanf("")), 0);
+  EXPECT_EQ(I32::encode(-2.5f), -2);
+  EXPECT_EQ(I32::encode(16777215.0f), 16777215);
+}
+
+TEST(Formats, AreListedInTheOrderOfDType) {
+  for (std::size_t i = 0; i < Formats::size; ++i) {
+    const auto dtype = static_cast<DType>(i);
+    visit_format(dtype, [&](auto format) {
+      using Format = decltype(format);
+      EXPECT_EQ(Format::dtype, dtype);
+      EXPECT_EQ(name_of(dtype), std::string(Format::name));
+      EXPECT_EQ(size_of(dtype), sizeof(typename Format::Storage));
+      EXPECT_EQ(epsilon_of(dtype), Format::epsilon);
+      EXPECT_EQ(parse_dtype(Format::name), dtype);
+    });
+  }
+  EXPECT_EQ(parse_dtype("f17"), std::nullopt);
+  static_assert(size_of(DType::bf16) == 2 && size_of(DType::e4m3) == 1 && F16::encode(1.0f) == 0x3c00);
+}
+
+}  // namespace
+}  // namespace halftone

@@ -1,0 +1,46 @@
+#pragma once
+#include <optional>
+
+#include "halftone/graph/op.hpp"
+
+namespace halftone {
+
+/// The operations that the passes themselves insert.
+
+/// a + b, then an activation. Gradients flow to both unchanged.
+struct Add final : Op {
+  std::optional<Activation> epilogue;
+  std::string name() const override { return "add"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
+};
+
+/// The same numbers in another storage format: in `dtype` where that is given, else in the role's own.
+struct Cast final : Op {
+  explicit Cast(Role role) : role(role) {}
+  explicit Cast(DType dtype) : role(Role::exact), dtype(dtype) {}
+  Role role;
+  DType dtype = DType::f32;
+  std::string name() const override { return "cast"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+};
+
+/// Another shape with the same count of elements, without a copy. An extent of -1 in `n` stands for the input's own.
+struct Reshape final : Op {
+  explicit Reshape(Shape shape) : shape(shape) {}
+  Shape shape;
+  std::string name() const override { return "reshape"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+  bool is_view() const override { return true; }
+};
+
+/// The gradient with which the backward pass begins: `StepState::seed_gradient()`.
+struct SeedGradient final : Op {
+  std::string name() const override { return "seed_gradient"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+}  // namespace halftone

@@ -1,0 +1,10 @@
+#pragma once
+#include "halftone/graph/graph.hpp"
+
+namespace halftone {
+
+/// Joins an activation to the operation before it where that has such a form (`Op::with_epilogue`), a kernel on `device`
+/// takes it, and nobody else reads the value between. Returns how many were joined.
+int fuse(Graph& graph, const Device& device);
+
+}  // namespace halftone

@@ -1,0 +1,80 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "halftone/graph/op.hpp"
+#include "halftone/graph/step_state.hpp"
+
+namespace halftone {
+
+/// What a kernel factory sees: one node, its shapes and formats, and where it is to run.
+struct Request {
+  const Op& op;
+  std::span<const ValueSpec> inputs, outputs;
+  Device device;
+  std::uint32_t node = 0;  ///< tells this node's random numbers from others'
+
+  template <class T>
+  const T& attributes() const { return static_cast<const T&>(op); }
+};
+
+/// Memory that one launch works on, settled when the plan is built.
+struct Arguments {
+  std::span<void* const> inputs, outputs;
+  void* workspace = nullptr;
+  StepState* state = nullptr;
+  void* stream = nullptr;
+
+  template <class T = void>
+  const T* in(std::size_t i) const { return static_cast<const T*>(inputs[i]); }
+  template <class T = void>
+  T* out(std::size_t i) const { return static_cast<T*>(outputs[i]); }
+};
+
+/// A kernel made ready for one node. `run` only enqueues: it allocates nothing, waits for nothing, decides nothing.
+struct Launch {
+  std::function<void(const Arguments&)> run;
+  std::size_t workspace = 0;  ///< bytes of scratch
+  int overwrites = -1;        ///< the input whose memory output 0 may take, where nobody reads that input later
+};
+
+/// Why a factory does not take a request.
+struct Declined {
+  std::string reason;
+};
+
+using Offer = std::variant<Launch, Declined>;
+using KernelFactory = Offer (*)(const Request&);
+
+struct Kernel {
+  const char* name;  ///< "implicit_gemm"
+  KernelFactory make;
+};
+
+/// For each operation the ways to do it, best first, reference last. Plans, tests and reports walk the same lists.
+class KernelTable {
+ public:
+  explicit KernelTable(std::map<std::string, std::vector<Kernel>> kernels) : kernels_(std::move(kernels)) {}
+  std::span<const Kernel> find(const std::string& operation) const;
+  const std::map<std::string, std::vector<Kernel>>& all() const { return kernels_; }
+
+ private:
+  std::map<std::string, std::vector<Kernel>> kernels_;
+};
+
+/// The launch that a request gets, and who declined before.
+struct Choice {
+  std::string kernel;  ///< "conv2d/implicit_gemm"; empty where all declined
+  Launch launch;
+  std::vector<std::string> declined;  ///< "conv2d/implicit_gemm: groups"
+};
+
+/// Asks an operation's own `lower`, then its list in order.
+Choice choose_kernel(const Request& request);
+
+}  // namespace halftone

@@ -1,0 +1,54 @@
+#pragma once
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "halftone/graph/value.hpp"
+#include "halftone/numeric/pointwise.hpp"
+
+namespace halftone {
+
+struct Request;
+struct Launch;
+
+/// What `Op::gradient` gets: a node's values and the gradients of its outputs (none where nothing flows back).
+struct GradientRequest {
+  std::span<const Value> inputs, outputs, d_outputs;
+  std::vector<bool> wanted;  ///< per input: does anybody need its gradient
+};
+
+/// An operation: typed attributes and what can be said of them without any kernel.
+class Op {
+ public:
+  virtual ~Op() = default;
+
+  /// The operation's name, under which the kernel tables list it.
+  virtual std::string name() const = 0;
+
+  /// Outputs' shapes and roles from the inputs'; throws Error for inputs that do not fit.
+  virtual std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const = 0;
+
+  /// Adds nodes that compute the inputs' gradients and returns these, one per input, none where there is none.
+  virtual std::vector<Value> gradient(const GradientRequest& request) const;
+
+  /// Adds nodes that write what lasts (running statistics), to run only behind the commit flag.
+  virtual void commit(std::span<const Value> inputs, std::span<const Value> outputs) const;
+
+  /// The operation to run instead in evaluation; null where it is the same.
+  virtual std::shared_ptr<const Op> inference() const { return nullptr; }
+
+  /// The same operation followed by an activation in one kernel; null where there is none.
+  virtual std::shared_ptr<const Op> with_epilogue(const Activation& activation) const;
+
+  /// The activation that this operation is and nothing else; null for all others.
+  virtual const Activation* as_activation() const { return nullptr; }
+
+  /// True where output 0 is input 0's memory under another shape.
+  virtual bool is_view() const { return false; }
+
+  /// For operations that bring their own kernel; the launch's `run` is empty where there is none.
+  virtual Launch lower(const Request& request) const;
+};
+
+}  // namespace halftone

@@ -1,0 +1,32 @@
+#pragma once
+#include "halftone/tensor/tensor.hpp"
+
+namespace halftone {
+
+class Graph;
+
+/// What a value is for. `narrow` chooses storage formats by role; `input` and `exact` keep theirs.
+enum class Role { input, activation, activation_gradient, weight, weight_gradient, exact };
+
+const char* name_of(Role role);
+
+/// Shape, format and role of a value.
+struct ValueSpec {
+  Shape shape;
+  DType dtype = DType::f32;
+  Role role = Role::activation;
+  TensorSpec tensor() const { return {shape, dtype}; }
+};
+
+/// One tensor of a graph: a graph and a number in it. A default-made one is "none".
+struct Value {
+  Graph* graph = nullptr;
+  int id = -1;
+
+  explicit operator bool() const { return graph != nullptr; }
+  const ValueSpec& spec() const;
+  const Shape& shape() const { return spec().shape; }
+  int channels() const { return static_cast<int>(shape().c); }
+};
+
+}  // namespace halftone

@@ -1,0 +1,77 @@
+#pragma once
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace halftone {
+
+class KernelTable;
+
+/// What a kind of machine must offer: memory, ordered work and a table of kernels. Implemented once per kind (kernels/*).
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;         ///< "cpu", "cuda"
+  virtual std::string description() const = 0;  ///< for people: processor, instruction set, threads
+  virtual void* allocate(std::size_t bytes) = 0;  ///< 64-byte aligned and zeroed; throws Error where there is no room
+  virtual void free(void* memory, std::size_t bytes) noexcept = 0;
+  virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void download(void* host, const void* device, std::size_t bytes) = 0;
+  virtual void synchronize() = 0;
+  /// Returns a function that enqueues again what `enqueue` enqueues; a CUDA backend captures it into one graph launch.
+  virtual std::function<void()> capture(std::function<void()> enqueue) = 0;
+  virtual void* stream() = 0;  ///< what `Arguments::stream` carries; null on a CPU
+  virtual const KernelTable& kernels() const = 0;
+};
+
+struct CpuOptions {
+  int threads = 0;          ///< 0: all that the machine has
+  std::string isa = "auto"; ///< auto, baseline, avx2, avx512
+};
+
+/// A handle to a backend; copies name the same device. It counts what is allocated through it.
+class Device {
+ public:
+  explicit Device(std::shared_ptr<Backend> backend);
+  Backend& backend() const;
+  std::size_t allocated() const;  ///< bytes now
+  std::size_t peak() const;       ///< most bytes at any time
+  bool operator==(const Device&) const = default;
+
+ private:
+  friend class Buffer;
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+/// The processor. Throws Error for an unknown or absent instruction set and for a negative thread count.
+Device cpu_device(const CpuOptions& options = {});
+
+/// The best device this build and this machine offer.
+Device best_device(const CpuOptions& options = {});
+
+/// "auto", "cpu" or "cuda"; throws Error where the machine or the build has no such device.
+Device device_by_name(const std::string& name, const CpuOptions& options = {});
+
+/// Memory on a device, freed with the object; zeroed at birth.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Device device, std::size_t bytes);
+  ~Buffer() { release(); }
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  const Device& device() const { return *device_; }
+
+ private:
+  void release() noexcept;
+  std::optional<Device> device_;
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace halftone

@@ -1,0 +1,97 @@
+#include "halftone/graph/differentiate.hpp"
+
+#include "halftone/graph/core_ops.hpp"
+
+namespace halftone {
+namespace {
+
+std::size_t at(int id) { return static_cast<std::size_t>(id); }
+
+/// Which values have a trainable parameter, or one of `also`, behind them.
+std::vector<bool> depends(const Graph& graph, std::span<const Value> also) {
+  std::vector<bool> result(graph.values.size(), false);
+  for (const auto& parameter : graph.parameters) result[at(parameter.value)] = parameter.trainable;
+  for (const Value& value : also) result[at(value.id)] = true;
+  for (const Node& node : graph.nodes) {
+    bool any = false;
+    for (int id : node.inputs) any = any || result[at(id)];
+    for (int id : node.outputs) result[at(id)] = result[at(id)] || any;
+  }
+  return result;
+}
+
+std::vector<Value> values_of(Graph& graph, const std::vector<int>& ids) {
+  std::vector<Value> values;
+  for (int id : ids) values.push_back(graph.value(id));
+  return values;
+}
+
+}  // namespace
+
+std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value> also) {
+  if (loss.graph != &graph) fail("the loss belongs to another graph");
+  if (loss.shape().elements() != 1) fail("the loss must be a single number, not " + to_string(loss.shape()));
+  const std::vector<bool> wanted = depends(graph, also);
+  const std::string scope = graph.scope;
+  std::vector<Value> gradients(graph.values.size());
+  graph.scope = {};
+  gradients[at(loss.id)] = graph.add_one(std::make_shared<SeedGradient>(), {}, "seed_gradient");
+
+  for (std::size_t n = graph.nodes.size(); n-- > 0;) {
+    const Node node = graph.nodes[n];
+    GradientRequest request;
+    const auto inputs = values_of(graph, node.inputs), outputs = values_of(graph, node.outputs);
+    std::vector<Value> d_outputs;
+    bool flows = false, needed = false;
+    for (int id : node.outputs) {
+      d_outputs.push_back(at(id) < gradients.size() ? gradients[at(id)] : Value{});
+      flows = flows || d_outputs.back();
+    }
+    for (int id : node.inputs) {
+      request.wanted.push_back(wanted[at(id)]);
+      needed = needed || wanted[at(id)];
+    }
+    if (!flows || !needed) continue;
+    request.inputs = inputs, request.outputs = outputs, request.d_outputs = d_outputs;
+    graph.scope = node.name + ".";
+    const std::vector<Value> d_inputs = node.op->gradient(request);
+    for (std::size_t i = 0; i < d_inputs.size(); ++i) {
+      if (!d_inputs[i] || !request.wanted[i]) continue;
+      Value& total = gradients[at(node.inputs[i])];
+      total = total ? graph.add_one(std::make_shared<Add>(), {total, d_inputs[i]}) : d_inputs[i];
+    }
+  }
+
+  graph.scope = {};
+  std::vector<bool> shared(graph.values.size(), false);  // whose memory is another value's, or already a parameter's gradient
+  for (const Node& node : graph.nodes)
+    if (node.op->is_view()) shared[at(node.inputs[0])] = shared[at(node.outputs[0])] = true;
+  for (auto& parameter : graph.parameters) {
+    Value gradient = gradients[at(parameter.value)];
+    if (!parameter.trainable || !gradient) continue;
+    if (shared[at(gradient.id)])
+      gradient = graph.add_one(std::make_shared<Cast>(Role::weight_gradient), {gradient});
+    else
+      shared[at(gradient.id)] = true;
+    graph.values[at(gradient.id)].spec.role = Role::weight_gradient;
+    graph.values[at(gradient.id)].name = "gradient of " + parameter.name;
+    parameter.gradient = gradient.id;
+  }
+  graph.scope = scope;
+  std::vector<Value> result;
+  for (const Value& value : also) result.push_back(gradients[at(value.id)]);
+  return result;
+}
+
+void add_commits(Graph& graph) {
+  const std::size_t count = graph.nodes.size();
+  const std::string scope = graph.scope;
+  for (std::size_t n = 0; n < count; ++n) {
+    const Node node = graph.nodes[n];
+    graph.scope = node.name + ".";
+    node.op->commit(values_of(graph, node.inputs), values_of(graph, node.outputs));
+  }
+  graph.scope = scope;
+}
+
+}  // namespace halftone

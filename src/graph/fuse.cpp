@@ -1,0 +1,53 @@
+#include "halftone/graph/fuse.hpp"
+
+#include "halftone/graph/kernel.hpp"
+
+namespace halftone {
+namespace {
+
+std::size_t at(int id) { return static_cast<std::size_t>(id); }
+
+bool has_kernel(const Graph& graph, const Op& op, const Node& node, const Device& device) {
+  std::vector<ValueSpec> inputs, outputs;
+  for (int id : node.inputs) inputs.push_back(graph.values[at(id)].spec);
+  for (int id : node.outputs) outputs.push_back(graph.values[at(id)].spec);
+  return !choose_kernel({op, inputs, outputs, device}).kernel.empty();
+}
+
+}  // namespace
+
+int fuse(Graph& graph, const Device& device) {
+  const auto readers_of = readers(graph);
+  std::vector<int> producer(graph.values.size(), -1);
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n)
+    for (int id : graph.nodes[n].outputs) producer[at(id)] = static_cast<int>(n);
+
+  std::vector<bool> gone(graph.nodes.size(), false);
+  int fused = 0;
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Activation* activation = graph.nodes[n].op->as_activation();
+    if (!activation) continue;
+    const int between = graph.nodes[n].inputs[0];
+    if (producer[at(between)] < 0 || readers_of[at(between)].size() != 1) continue;
+    Node candidate = graph.nodes[at(producer[at(between)])];
+    if (candidate.outputs[0] != between || gone[at(producer[at(between)])]) continue;
+    candidate.op = candidate.op->with_epilogue(*activation);
+    if (!candidate.op) continue;
+    candidate.outputs[0] = graph.nodes[n].outputs[0];
+    if (!has_kernel(graph, *candidate.op, candidate, device)) continue;
+    producer[at(candidate.outputs[0])] = producer[at(between)];
+    graph.nodes[at(producer[at(between)])] = std::move(candidate);
+    gone[n] = true;
+    ++fused;
+  }
+  std::size_t kept = 0;
+  for (std::size_t n = 0; n < graph.nodes.size(); ++n)
+    if (!gone[n]) {
+      if (kept != n) graph.nodes[kept] = std::move(graph.nodes[n]);
+      ++kept;
+    }
+  graph.nodes.resize(kept);
+  return fused;
+}
+
+}  // namespace halftone

@@ -1,0 +1,164 @@
+#include "halftone/graph/plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+namespace halftone {
+namespace {
+
+std::size_t at(int id) { return static_cast<std::size_t>(id); }
+
+std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+int root_of(const std::vector<int>& root, int id) {
+  while (root[at(id)] != id) id = root[at(id)];
+  return id;
+}
+
+}  // namespace
+
+Plan::Plan(Graph graph, const Parameters& parameters, std::span<const int> keep)
+    : graph_(std::move(graph)), parameters_(parameters) {
+  parameters_.place(graph_);
+  std::vector<int> root(graph_.values.size());  // the value whose memory a value shares
+  std::iota(root.begin(), root.end(), 0);
+  choose(root);
+  place(root, keep);
+  bind();
+  replay_ = parameters_.device().backend().capture([this, steps = &steps_] {
+    for (const Step& step : *steps) enqueue(step);
+  });
+}
+
+void Plan::choose(std::vector<int>& root) {
+
+  for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
+    const Node& node = graph_.nodes[n];
+    if (node.op->is_view()) {
+      root[at(node.outputs[0])] = root_of(root, node.inputs[0]);
+      continue;
+    }
+    std::vector<ValueSpec> inputs, outputs;
+    for (int id : node.inputs) inputs.push_back(graph_.values[at(id)].spec);
+    for (int id : node.outputs) outputs.push_back(graph_.values[at(id)].spec);
+    Choice choice = choose_kernel({*node.op, inputs, outputs, parameters_.device(), static_cast<std::uint32_t>(n)});
+    if (choice.kernel.empty())
+      fail(fmt::format("{}: no kernel on {} for {}{}{}", node.name, parameters_.device().backend().name(), node.op->name(),
+                       choice.declined.empty() ? "" : "; ", fmt::join(choice.declined, "; ")));
+    steps_.push_back({std::move(choice.launch), {}, {}});
+    step_nodes_.push_back(static_cast<int>(n));
+    reports_.push_back({node.name, choice.kernel, choice.declined});
+  }
+}
+
+void Plan::place(const std::vector<int>& root, std::span<const int> keep) {
+  const int end = static_cast<int>(steps_.size());
+  std::vector<int> first(graph_.values.size(), end), last(graph_.values.size(), -1);
+  const auto touch = [&](int id, int step) {
+    const int r = root_of(root, id);
+    first[at(r)] = std::min(first[at(r)], step);
+    last[at(r)] = std::max(last[at(r)], step);
+  };
+  readable_.assign(graph_.values.size(), false);
+  for (int id : graph_.inputs) touch(id, 0), touch(id, end), readable_[at(id)] = true;
+  for (int s = 0; s < end; ++s) {
+    for (int id : graph_.nodes[at(step_nodes_[at(s)])].inputs) touch(id, s);
+    for (int id : graph_.nodes[at(step_nodes_[at(s)])].outputs) touch(id, s);
+  }
+  for (int id : keep) touch(id, end), readable_[at(id)] = true;
+
+  // An output may take the memory of an input that dies with this launch and is no smaller.
+  std::vector<int> host(graph_.values.size());
+  std::iota(host.begin(), host.end(), 0);
+  const auto bytes_of = [&](int id) { return padded(graph_.values[at(id)].spec.tensor().bytes()); };
+  for (int s = 0; s < end; ++s) {
+    const Node& node = graph_.nodes[at(step_nodes_[at(s)])];
+    if (steps_[at(s)].launch.overwrites < 0) continue;
+    const int input = root_of(root, node.inputs[at(steps_[at(s)].launch.overwrites)]);
+    const int output = root_of(root, node.outputs[0]);
+    const int memory = root_of(host, input);
+    const bool lasting = graph_.values[at(input)].store != Store::none || graph_.values[at(output)].store != Store::none;
+    const bool read_twice = std::count_if(node.inputs.begin(), node.inputs.end(), [&](int id) { return root_of(root, id) == input; }) > 1;
+    if (lasting || read_twice || last[at(input)] != s || first[at(output)] != s || bytes_of(output) > bytes_of(memory)) continue;
+    host[at(output)] = memory;
+    last[at(memory)] = std::max(last[at(memory)], last[at(output)]);
+  }
+  for (std::size_t id = 0; id < root.size(); ++id) {
+    const int value = static_cast<int>(id);
+    if (root[id] == value && host[id] == value && last[id] >= 0 && graph_.values[id].store == Store::none)
+      placements_.push_back({value, 0, bytes_of(value), first[id], last[id]});
+  }
+  arena_ = Buffer(parameters_.device(), place_intervals(placements_));
+  memory_.assign(graph_.values.size(), nullptr);
+  for (const Placement& placement : placements_) memory_[at(placement.value)] = arena_.data() + placement.offset;
+  for (std::size_t id = 0; id < root.size(); ++id) {
+    const auto& value = graph_.values[at(root_of(root, static_cast<int>(id)))];
+    if (value.store != Store::none) {
+      memory_[id] = parameters_.data(value.store) + value.offset;
+      readable_[id] = true;
+    } else {
+      memory_[id] = memory_[at(root_of(host, root_of(root, static_cast<int>(id))))];
+    }
+  }
+}
+
+void Plan::bind() {
+  std::size_t workspace = 0;
+  for (std::size_t s = 0; s < steps_.size(); ++s) {
+    const Node& node = graph_.nodes[at(step_nodes_[s])];
+    for (int id : node.inputs) steps_[s].inputs.push_back(memory_[at(id)]);
+    for (int id : node.outputs) steps_[s].outputs.push_back(memory_[at(id)]);
+    workspace = std::max(workspace, steps_[s].launch.workspace);
+  }
+  workspace_ = Buffer(parameters_.device(), workspace);
+}
+
+void Plan::enqueue(const Step& step) const {
+  step.launch.run({step.inputs, step.outputs, workspace_.data(), parameters_.state(), parameters_.device().backend().stream()});
+}
+
+TensorView Plan::view(int id) const {
+  if (id < 0 || at(id) >= memory_.size() || !memory_[at(id)] || !readable_[at(id)])
+    fail(fmt::format("value {} is not kept by this plan", id < 0 || at(id) >= memory_.size() ? std::to_string(id) : graph_.values[at(id)].name));
+  return {graph_.values[at(id)].spec.tensor(), memory_[at(id)], &parameters_.device().backend()};
+}
+
+std::vector<double> Plan::profile() const {
+  std::vector<double> seconds;
+  Backend& backend = parameters_.device().backend();
+  for (const Step& step : steps_) {
+    backend.synchronize();
+    const auto began = std::chrono::steady_clock::now();
+    enqueue(step);
+    backend.synchronize();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+  }
+  return seconds;
+}
+
+std::size_t place_intervals(std::vector<Plan::Placement>& intervals) {
+  std::vector<std::size_t> order(intervals.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return intervals[a].bytes > intervals[b].bytes; });
+  std::vector<std::size_t> placed;  // by offset
+  std::size_t total = 0;
+  for (std::size_t i : order) {
+    Plan::Placement& interval = intervals[i];
+    std::size_t offset = 0;
+    for (std::size_t j : placed) {
+      const Plan::Placement& other = intervals[j];
+      if (other.last < interval.first || interval.last < other.first) continue;
+      if (other.offset >= offset + interval.bytes) break;
+      offset = std::max(offset, padded(other.offset + other.bytes));
+    }
+    interval.offset = offset;
+    total = std::max(total, padded(offset + interval.bytes));
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), i, [&](std::size_t a, std::size_t b) { return intervals[a].offset < intervals[b].offset; }), i);
+  }
+  return total;
+}
+
+}  // namespace halftone

@@ -1,0 +1,64 @@
+#include "halftone/tensor/device.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "halftone/tensor/error.hpp"
+#include "kernels/cpu/backend.hpp"
+
+namespace halftone {
+
+struct Device::State {
+  std::shared_ptr<Backend> backend;
+  std::size_t allocated = 0, peak = 0;
+};
+
+Device::Device(std::shared_ptr<Backend> backend) : state_(std::make_shared<State>()) {
+  state_->backend = std::move(backend);
+}
+
+Backend& Device::backend() const { return *state_->backend; }
+std::size_t Device::allocated() const { return state_->allocated; }
+std::size_t Device::peak() const { return state_->peak; }
+
+Device cpu_device(const CpuOptions& options) { return Device(cpu::make_backend(options)); }
+
+Device best_device(const CpuOptions& options) { return cpu_device(options); }
+
+Device device_by_name(const std::string& name, const CpuOptions& options) {
+  if (name == "cpu") return cpu_device(options);
+  if (name == "auto") return best_device(options);
+  if (name == "cuda") fail("--device cuda: this build of Halftone has no CUDA backend");
+  fail("--device " + name + ": known devices are auto, cpu and cuda");
+}
+
+Buffer::Buffer(Device device, std::size_t bytes) : device_(std::move(device)), bytes_(bytes) {
+  if (bytes == 0) return;
+  data_ = static_cast<std::byte*>(device_->backend().allocate(bytes));
+  auto& state = *device_->state_;
+  state.allocated += bytes;
+  state.peak = std::max(state.peak, state.allocated);
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : device_(std::move(other.device_)),
+      data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  if (this == &other) return *this;
+  release();
+  device_ = std::move(other.device_);
+  data_ = std::exchange(other.data_, nullptr);
+  bytes_ = std::exchange(other.bytes_, 0);
+  return *this;
+}
+
+void Buffer::release() noexcept {
+  if (!data_) return;
+  device_->state_->allocated -= bytes_;
+  device_->backend().free(data_, bytes_);
+  data_ = nullptr;
+}
+
+}  // namespace halftone

@@ -1,0 +1,108 @@
+#include "halftone/graph/precision.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "halftone/halftone.hpp"
+
+namespace halftone {
+namespace {
+
+/// A small residual net with everything that stores tensors of its own.
+Value small_net(Graph& g) {
+  const Value x = normalize(g.input("x", {4, 8, 8, 3}, DType::u8), {0.5f, 0.5f, 0.5f}, {1, 1, 1});
+  const Value labels = g.input("labels", {4, 1, 1, 1}, DType::i32);
+  Value y = relu(batch_norm(conv2d(x, 8, 3)));
+  y = relu(batch_norm(conv2d(y, 8, 3)) + y);
+  {
+    Scope scope(g, "head");
+    y = dense(dropout(global_avg_pool(max_pool2d(y, 2)), 0.1f), 10);
+  }
+  return cross_entropy(y, labels);
+}
+
+std::map<Role, std::set<DType>> formats_by_role(const Graph& g) {
+  std::map<Role, std::set<DType>> formats;
+  for (const Node& node : g.nodes)
+    for (int id : node.outputs) formats[g.values[static_cast<std::size_t>(id)].spec.role].insert(g.values[static_cast<std::size_t>(id)].spec.dtype);
+  for (const auto& p : g.parameters) formats[Role::weight].insert(g.values[static_cast<std::size_t>(p.value)].spec.dtype);
+  return formats;
+}
+
+TEST(Narrow, EveryRoleGetsItsOwnFormat) {
+  Graph g;
+  const Value loss = small_net(g);
+  Precision precision;
+  precision.formats = {DType::f16, DType::bf16, DType::e4m3, DType::e5m2};
+  differentiate(g, loss);
+  narrow(g, precision);
+  const auto formats = formats_by_role(g);
+  EXPECT_EQ(formats.at(Role::activation), std::set{DType::f16});
+  EXPECT_EQ(formats.at(Role::activation_gradient), std::set{DType::bf16});
+  EXPECT_EQ(formats.at(Role::weight), std::set{DType::e4m3});
+  EXPECT_EQ(formats.at(Role::weight_gradient), std::set{DType::e5m2});
+  EXPECT_EQ(formats.at(Role::exact), std::set{DType::f32});
+}
+
+TEST(Narrow, LogitsAndTheirGradientAreNotKeptWide) {
+  Graph g;
+  const Value loss = small_net(g);
+  const Node cross_entropy_node = g.nodes.back();
+  differentiate(g, loss);
+  narrow(g, Precision::f16());
+  EXPECT_EQ(g.values[static_cast<std::size_t>(cross_entropy_node.inputs[0])].spec.dtype, DType::f16);
+  for (const Node& node : g.nodes)
+    if (node.op->name() == "softmax_cross_entropy_gradient") {
+      EXPECT_EQ(g.values[static_cast<std::size_t>(node.outputs[0])].spec.dtype, DType::f16);
+    }
+}
+
+TEST(Narrow, ExceptionsGoByScope) {
+  Graph g;
+  const Value loss = small_net(g);
+  differentiate(g, loss);
+  narrow(g, Precision::f16().except("head.", RoleFormats::all(DType::f32)));
+  for (const auto& p : g.parameters) {
+    const DType expected = p.name.starts_with("head.") ? DType::f32 : DType::f16;
+    EXPECT_EQ(g.values[static_cast<std::size_t>(p.value)].spec.dtype, expected) << p.name;
+    EXPECT_EQ(g.values[static_cast<std::size_t>(p.gradient)].spec.dtype, expected) << p.name;
+  }
+}
+
+TEST(Parameters, MastersExistOnlyWhereWeightsAreNarrow) {
+  Graph g;
+  const Value loss = small_net(g);
+  differentiate(g, loss);
+  Graph narrow_graph = g;
+  narrow(narrow_graph, Precision::bf16());
+  const Device device = cpu_device({.threads = 1});
+  const Parameters wide(g, device, {.slots = 1}), narrow_ones(narrow_graph, device, {.slots = 1});
+  EXPECT_EQ(wide.bytes(Store::masters), 0u);
+  EXPECT_EQ(narrow_ones.bytes(Store::masters), wide.bytes(Store::weights));
+  EXPECT_EQ(2 * narrow_ones.bytes(Store::weights), wide.bytes(Store::weights));
+  EXPECT_EQ(2 * narrow_ones.bytes(Store::gradients), wide.bytes(Store::gradients));
+  EXPECT_EQ(narrow_ones.bytes(Store::slot0), wide.bytes(Store::slot0));
+  EXPECT_THROW(wide.find("nobody"), Error);
+}
+
+TEST(Plan, HalfTheBytesForActivationsInSixteenBits) {
+  Graph g;
+  Value y = relu(conv2d(g.input("x", {8, 16, 16, 16}), 32, 3));
+  for (int i = 0; i < 4; ++i) y = relu(conv2d(y, 32, 3));
+  const Value loss = mean_squared_error(y, scale(y, 0));
+  const Device device = cpu_device({.threads = 1});
+  std::map<DType, std::size_t> bytes;
+  for (DType dtype : {DType::f32, DType::f16}) {
+    Precision precision;
+    precision.formats = RoleFormats::all(dtype);
+    const Graph training = for_training(g, loss.id, precision, device);
+    const Parameters parameters(training, device, {});
+    bytes[dtype] = Plan(training, parameters).arena_bytes() - 8 * 16 * 16 * 16 * 4;  // less the input, which stays f32
+  }
+  EXPECT_NEAR(static_cast<double>(bytes[DType::f16]) / static_cast<double>(bytes[DType::f32]), 0.5, 0.01);
+}
+
+}  // namespace
+}  // namespace halftone

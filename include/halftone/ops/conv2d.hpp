@@ -1,0 +1,69 @@
+#pragma once
+#include <optional>
+#include <string>
+
+#include "halftone/graph/graph.hpp"
+
+namespace halftone {
+
+/// A vertical and a horizontal extent; one number stands for both.
+struct Extent {
+  int h, w;
+  constexpr Extent(int both) : h(both), w(both) {}  // NOLINT(google-explicit-constructor): 3 means 3x3
+  constexpr Extent(int h, int w) : h(h), w(w) {}
+  constexpr bool operator==(const Extent&) const = default;
+};
+
+struct Conv2dOptions {
+  Extent stride = 1;
+  std::optional<Extent> padding = {};  ///< zeros on each side; by default half of the dilated kernel, so that stride 1 keeps h and w
+  Extent dilation = 1;
+  int groups = 1;  ///< up to the number of channels (depthwise)
+  bool bias = true;
+  std::string name = {};  ///< by default conv1, conv2, ...
+  std::optional<Initializer> weight_init = std::nullopt;  ///< by default uniform within 1/sqrt(fan in), the bias too
+};
+
+/// Cross-correlation of [n, h, w, c] with weights [k, r, s, c / groups] of its own: [n, p, q, k]. Throws Error for a kernel
+/// larger than the padded input and for channels that the groups do not divide.
+Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options = {});
+
+/// The same with given weights and bias (or none).
+Value conv2d(Value x, Value weight, Value bias, const Conv2dOptions& options = {});
+
+/// What all three directions of a convolution share. p = (h + 2 padding - dilation (r - 1) - 1) / stride + 1.
+struct ConvAttributes {
+  Extent stride = 1, padding = 0, dilation = 1;
+  int groups = 1;
+};
+
+/// [x, weight, optional bias] -> y, with an activation on the way out.
+struct Conv2d final : Op {
+  ConvAttributes conv;
+  std::optional<Activation> epilogue;
+  explicit Conv2d(ConvAttributes conv) : conv(conv) {}
+  std::string name() const override { return "conv2d"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
+};
+
+/// [d_output, weight] -> d_input of extent (h, w).
+struct Conv2dDInput final : Op {
+  ConvAttributes conv;
+  Extent extent;
+  Conv2dDInput(ConvAttributes conv, Extent extent) : conv(conv), extent(extent) {}
+  std::string name() const override { return "conv2d_d_input"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+/// [x, d_output] -> d_weight of the given shape.
+struct Conv2dDWeight final : Op {
+  ConvAttributes conv;
+  Shape shape;
+  Conv2dDWeight(ConvAttributes conv, Shape shape) : conv(conv), shape(shape) {}
+  std::string name() const override { return "conv2d_d_weight"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+}  // namespace halftone

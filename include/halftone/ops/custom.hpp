@@ -1,0 +1,61 @@
+#pragma once
+#include <functional>
+
+#include "halftone/graph/graph.hpp"
+#include "halftone/numeric/rounding.hpp"
+
+namespace halftone {
+
+/// A tensor as a `custom` body sees it: f32, whatever it is stored in.
+struct FloatTensor {
+  Shape shape;
+  std::span<float> values;
+};
+
+using CustomBody = std::function<void(std::span<const FloatTensor> inputs, std::span<const FloatTensor> outputs)>;
+
+/// An operation of the user's own, on the CPU. `forward` gets the inputs and fills one output of the shape that `shape` tells
+/// from the inputs' shapes. `backward`, where given, gets the inputs, then the output, then its gradient, and fills one
+/// gradient per input.
+struct CustomOptions {
+  std::string name = "custom";
+  std::function<Shape(std::span<const Shape>)> shape = {};  ///< by default the first input's shape
+  CustomBody forward = {}, backward = {};
+};
+Value custom(std::vector<Value> inputs, const CustomOptions& options);
+
+/// x as `f` stores it; the gradient passes straight through. `f` maps a number to the nearest one that a format holds.
+Value quantize(Value x, std::function<float(float)> f, const std::string& name = "quantize");
+
+/// x on a grid; random rounding draws from the step's own stream.
+Value quantize(Value x, const Grid& grid);
+
+struct Custom final : Op {
+  CustomOptions options;
+  explicit Custom(CustomOptions options) : options(std::move(options)) {}
+  std::string name() const override { return options.name; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+  Launch lower(const Request& request) const override;
+};
+
+/// [inputs..., output, d_output] -> one gradient per input.
+struct CustomGradient final : Op {
+  CustomOptions options;
+  std::size_t count;
+  CustomGradient(CustomOptions options, std::size_t count) : options(std::move(options)), count(count) {}
+  std::string name() const override { return options.name + "_gradient"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  Launch lower(const Request& request) const override;
+};
+
+struct Quantize final : Op {
+  Grid grid;
+  std::uint32_t stream;
+  Quantize(const Grid& grid, std::uint32_t stream) : grid(grid), stream(stream) {}
+  std::string name() const override { return "quantize"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+};
+
+}  // namespace halftone

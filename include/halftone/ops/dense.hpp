@@ -1,0 +1,50 @@
+#pragma once
+#include <optional>
+#include <string>
+
+#include "halftone/graph/graph.hpp"
+
+namespace halftone {
+
+struct DenseOptions {
+  bool bias = true;
+  std::string name = {};  ///< by default dense1, dense2, ...
+  std::optional<Initializer> weight_init = std::nullopt;  ///< by default uniform within 1/sqrt(fan in), the bias too
+};
+
+/// x w' + b: all features of each image, in the order h, w, c, to [n, 1, 1, units]; the weights are [units, 1, 1, features].
+Value dense(Value x, int units, const DenseOptions& options = {});
+
+/// The same with given weights and bias (or none).
+Value dense(Value x, Value weight, Value bias = {});
+
+/// [x, weight, optional bias] -> y, with an activation on the way out.
+struct Dense final : Op {
+  std::optional<Activation> epilogue;
+  std::string name() const override { return "dense"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
+};
+
+/// [d_output, weight] -> d_input; `image` is the input's shape but for n.
+struct DenseDInput final : Op {
+  Shape image;
+  explicit DenseDInput(Shape image) : image(image) {}
+  std::string name() const override { return "dense_d_input"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+/// [x, d_output] -> d_weight.
+struct DenseDWeight final : Op {
+  std::string name() const override { return "dense_d_weight"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+/// Sums over all but the channels, [n, h, w, c] -> [1, 1, 1, c]: the gradient of a bias.
+struct SumRows final : Op {
+  std::string name() const override { return "sum_rows"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+}  // namespace halftone

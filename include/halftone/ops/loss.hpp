@@ -1,0 +1,49 @@
+#pragma once
+#include "halftone/graph/graph.hpp"
+
+namespace halftone {
+
+/// Mean over the batch of -sum_j t_j log softmax(logits)_j, where t gives 1 - smoothing to the label and spreads smoothing
+/// over all classes. logits [n, 1, 1, classes], labels [n, 1, 1, 1] in i32. Computed in f32; a label out of range gives NaN.
+Value cross_entropy(Value logits, Value labels, float label_smoothing = 0);
+
+/// Mean over all numbers of (x - target)^2.
+Value mean_squared_error(Value x, Value target);
+
+/// Share of images whose largest logit (the first of equals) is their label's; not differentiable.
+Value accuracy(Value logits, Value labels);
+
+struct SoftmaxCrossEntropy final : Op {
+  float smoothing;
+  explicit SoftmaxCrossEntropy(float smoothing) : smoothing(smoothing) {}
+  std::string name() const override { return "softmax_cross_entropy"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+};
+
+/// [d_loss, logits, labels] -> d_logits = (softmax - t) d_loss / n.
+struct SoftmaxCrossEntropyGradient final : Op {
+  float smoothing;
+  explicit SoftmaxCrossEntropyGradient(float smoothing) : smoothing(smoothing) {}
+  std::string name() const override { return "softmax_cross_entropy_gradient"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+struct MeanSquaredError final : Op {
+  std::string name() const override { return "mean_squared_error"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+};
+
+/// [d_loss, x, target] -> d_x = 2 (x - target) d_loss / count.
+struct MeanSquaredErrorGradient final : Op {
+  std::string name() const override { return "mean_squared_error_gradient"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+struct Accuracy final : Op {
+  std::string name() const override { return "accuracy"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+}  // namespace halftone

@@ -1,0 +1,84 @@
+#pragma once
+#include <optional>
+#include <string>
+
+#include "halftone/graph/graph.hpp"
+
+namespace halftone {
+
+struct NormOptions {
+  float epsilon = 1e-5f;
+  float momentum = 0.1f;  ///< of batch norm's running statistics: share of the new batch
+  std::string name = {};  ///< by default norm1, norm2, ...
+};
+
+/// gamma (x - mean) / sqrt(variance + epsilon) + beta with each channel's mean and (biased) variance over the batch; in
+/// evaluation with the running ones, which take the unbiased variance as PyTorch does. Ioffe & Szegedy 2015.
+Value batch_norm(Value x, const NormOptions& options = {});
+
+/// The same over each row's channels. Ba et al. 2016.
+Value layer_norm(Value x, const NormOptions& options = {});
+
+/// The same over h, w and each group's channels of each image. Wu & He 2018. Throws Error where groups do not divide c.
+Value group_norm(Value x, int groups, const NormOptions& options = {});
+
+/// [x, gamma, beta, running mean, running variance] -> [y, mean, inverse deviation].
+struct BatchNorm final : Op {
+  float epsilon, momentum;
+  std::optional<Activation> epilogue;
+  BatchNorm(float epsilon, float momentum) : epsilon(epsilon), momentum(momentum) {}
+  std::string name() const override { return "batch_norm"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+  void commit(std::span<const Value> inputs, std::span<const Value> outputs) const override;
+  std::shared_ptr<const Op> inference() const override;
+  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
+};
+
+/// [d_y, x, gamma, mean, inverse deviation] -> [d_x, d_gamma, d_beta].
+struct BatchNormGradient final : Op {
+  std::string name() const override { return "batch_norm_gradient"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+/// [x, gamma, beta, running mean, running variance] -> y.
+struct BatchNormInference final : Op {
+  float epsilon;
+  std::optional<Activation> epilogue;
+  explicit BatchNormInference(float epsilon, std::optional<Activation> epilogue = {}) : epsilon(epsilon), epilogue(epilogue) {}
+  std::string name() const override { return "batch_norm_inference"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
+};
+
+/// [batch mean, inverse deviation] -> running mean and variance, written in place behind the `good` flag; `rows` numbers
+/// were averaged per channel.
+struct UpdateRunningStatistics final : Op {
+  float epsilon, momentum;
+  std::int64_t rows;
+  UpdateRunningStatistics(float epsilon, float momentum, std::int64_t rows) : epsilon(epsilon), momentum(momentum), rows(rows) {}
+  std::string name() const override { return "update_running_statistics"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+/// [x, gamma, beta] -> [y, mean and inverse deviation as [samples, groups, 1, 2]]; a sample is an image or, `per_pixel`, a row.
+struct GroupNorm final : Op {
+  int groups;
+  bool per_pixel;
+  float epsilon;
+  GroupNorm(int groups, bool per_pixel, float epsilon) : groups(groups), per_pixel(per_pixel), epsilon(epsilon) {}
+  std::string name() const override { return "group_norm"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+};
+
+/// [d_y, x, gamma, statistics] -> [d_x, d_gamma, d_beta].
+struct GroupNormGradient final : Op {
+  int groups;
+  bool per_pixel;
+  GroupNormGradient(int groups, bool per_pixel) : groups(groups), per_pixel(per_pixel) {}
+  std::string name() const override { return "group_norm_gradient"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+}  // namespace halftone

@@ -1,0 +1,62 @@
+#pragma once
+#include <optional>
+
+#include "halftone/ops/conv2d.hpp"
+
+namespace halftone {
+
+struct PoolOptions {
+  std::optional<Extent> stride = {};  ///< by default the window
+  Extent padding = 0;            ///< less than the window; never the maximum, never counted in an average
+};
+
+/// The largest number of each window. NaN wins. The gradient goes to the first largest in row order.
+Value max_pool2d(Value x, Extent window, const PoolOptions& options = {});
+
+/// The mean of each window's numbers inside the image.
+Value avg_pool2d(Value x, Extent window, const PoolOptions& options = {});
+
+/// [n, h, w, c] -> [n, 1, 1, c], the mean of each channel.
+Value global_avg_pool(Value x);
+/// [n, h, w, c] -> [n, 1, 1, c], the maximum of each channel.
+Value global_max_pool(Value x);
+
+struct PoolAttributes {
+  Extent window, stride, padding;
+  bool global = false;  ///< the window is the whole image
+};
+
+struct MaxPool2d final : Op {
+  PoolAttributes pool;
+  explicit MaxPool2d(PoolAttributes pool) : pool(pool) {}
+  std::string name() const override { return "max_pool2d"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+};
+
+/// [d_output, x] -> d_input.
+struct MaxPool2dGradient final : Op {
+  PoolAttributes pool;
+  explicit MaxPool2dGradient(PoolAttributes pool) : pool(pool) {}
+  std::string name() const override { return "max_pool2d_gradient"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+struct AvgPool2d final : Op {
+  PoolAttributes pool;
+  explicit AvgPool2d(PoolAttributes pool) : pool(pool) {}
+  std::string name() const override { return "avg_pool2d"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+};
+
+/// [d_output] -> d_input of extent (h, w).
+struct AvgPool2dGradient final : Op {
+  PoolAttributes pool;
+  Extent extent;
+  AvgPool2dGradient(PoolAttributes pool, Extent extent) : pool(pool), extent(extent) {}
+  std::string name() const override { return "avg_pool2d_gradient"; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+}  // namespace halftone

@@ -1,0 +1,92 @@
+#include "halftone/ops/conv2d.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "halftone/ops/dense.hpp"
+#include "halftone/ops/initializers.hpp"
+
+namespace halftone {
+namespace {
+
+std::int64_t output_extent(std::int64_t in, std::int64_t kernel, int stride, int padding, int dilation) {
+  const std::int64_t span = in + 2 * padding - dilation * (kernel - 1) - 1;
+  return span < 0 ? 0 : span / stride + 1;
+}
+
+void check(const Conv2dOptions& options) {
+  if (options.stride.h < 1 || options.stride.w < 1) fail("conv2d: stride must be at least 1");
+  if (options.dilation.h < 1 || options.dilation.w < 1) fail("conv2d: dilation must be at least 1");
+  if (options.padding && (options.padding->h < 0 || options.padding->w < 0)) fail("conv2d: padding must not be negative");
+  if (options.groups < 1) fail("conv2d: groups must be at least 1");
+}
+
+ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
+  check(options);
+  const Extent same{options.dilation.h * (kernel.h - 1) / 2, options.dilation.w * (kernel.w - 1) / 2};
+  return {options.stride, options.padding.value_or(same), options.dilation, options.groups};
+}
+
+}  // namespace
+
+Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options) {
+  Graph& g = *x.graph;
+  const std::string name = options.name.empty() ? g.numbered("conv") : options.name;
+  if (channels < 1 || kernel.h < 1 || kernel.w < 1) fail(fmt::format("{}: channels and kernel must be at least 1", g.scoped(name)));
+  if (options.groups < 1 || x.channels() % options.groups || channels % options.groups)
+    fail(fmt::format("{}: {} groups do not divide {} and {} channels", g.scoped(name), options.groups, x.channels(), channels));
+  const std::int64_t c = x.channels() / options.groups;
+  const float bound = 1 / std::sqrt(static_cast<float>(kernel.h * kernel.w) * static_cast<float>(c));
+  const Value weight = g.parameter(name + ".weight", {channels, kernel.h, kernel.w, c}, options.weight_init.value_or(uniform(bound)), 4);
+  std::vector<Value> inputs{x, weight};
+  if (options.bias) inputs.push_back(g.parameter(name + ".bias", Shape::vector(channels), uniform(bound), 1));
+  return g.add_one(std::make_shared<Conv2d>(attributes_of(options, kernel)), inputs, name);
+}
+
+Value conv2d(Value x, Value weight, Value bias, const Conv2dOptions& options) {
+  const Extent kernel(static_cast<int>(weight.shape().h), static_cast<int>(weight.shape().w));
+  std::vector<Value> inputs{x, weight};
+  if (bias) inputs.push_back(bias);
+  return x.graph->add_one(std::make_shared<Conv2d>(attributes_of(options, kernel)), inputs, options.name);
+}
+
+std::vector<ValueSpec> Conv2d::infer(std::span<const ValueSpec> inputs) const {
+  const Shape x = inputs[0].shape, w = inputs[1].shape;
+  if (x.c != w.c * conv.groups || w.n % conv.groups)
+    fail(fmt::format("input {} does not fit weights {} in {} groups", to_string(x), to_string(w), conv.groups));
+  if (inputs.size() > 2 && inputs[2].shape != Shape::vector(w.n))
+    fail(fmt::format("bias {} does not fit {} output channels", to_string(inputs[2].shape), w.n));
+  const Shape y{x.n, output_extent(x.h, w.h, conv.stride.h, conv.padding.h, conv.dilation.h),
+                output_extent(x.w, w.w, conv.stride.w, conv.padding.w, conv.dilation.w), w.n};
+  if (y.h < 1 || y.w < 1) fail(fmt::format("the kernel {}x{} is larger than the padded input {}", w.h, w.w, to_string(x)));
+  return {{y}};
+}
+
+std::vector<Value> Conv2d::gradient(const GradientRequest& request) const {
+  const Value &x = request.inputs[0], &w = request.inputs[1], &d_y = request.d_outputs[0];
+  Graph& g = *x.graph;
+  std::vector<Value> d(request.inputs.size());
+  if (request.wanted[1]) d[1] = g.add_one(std::make_shared<Conv2dDWeight>(conv, w.shape()), {x, d_y});
+  if (d.size() > 2 && request.wanted[2]) d[2] = g.add_one(std::make_shared<SumRows>(), {d_y});
+  if (request.wanted[0]) {
+    const Extent extent(static_cast<int>(x.shape().h), static_cast<int>(x.shape().w));
+    d[0] = g.add_one(std::make_shared<Conv2dDInput>(conv, extent), {d_y, w});
+  }
+  return d;
+}
+
+std::shared_ptr<const Op> Conv2d::with_epilogue(const Activation& activation) const {
+  if (epilogue) return nullptr;
+  auto fused = std::make_shared<Conv2d>(*this);
+  fused->epilogue = activation;
+  return fused;
+}
+
+std::vector<ValueSpec> Conv2dDInput::infer(std::span<const ValueSpec> inputs) const {
+  return {{{inputs[0].shape.n, extent.h, extent.w, inputs[1].shape.c * conv.groups}, DType::f32, Role::activation_gradient}};
+}
+
+std::vector<ValueSpec> Conv2dDWeight::infer(std::span<const ValueSpec>) const { return {{shape, DType::f32, Role::weight_gradient}}; }
+
+}  // namespace halftone

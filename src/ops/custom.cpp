@@ -1,0 +1,88 @@
+#include "halftone/ops/custom.hpp"
+
+#include "halftone/graph/kernel.hpp"
+
+namespace halftone {
+namespace {
+
+/// Reads every input into f32, calls the body, stores what it wrote.
+Launch host_launch(const Request& request, CustomBody body) {
+  if (request.device.backend().name() != "cpu") return {};
+  struct Side {
+    std::vector<TensorSpec> specs;
+    std::vector<std::vector<float>> numbers;
+    std::vector<FloatTensor> tensors;
+    explicit Side(std::span<const ValueSpec> values) {
+      for (const auto& value : values) {
+        specs.push_back(value.tensor());
+        numbers.emplace_back(static_cast<std::size_t>(value.shape.elements()));
+      }
+      for (std::size_t i = 0; i < specs.size(); ++i) tensors.push_back({specs[i].shape, numbers[i]});
+    }
+  };
+  auto inputs = std::make_shared<Side>(request.inputs), outputs = std::make_shared<Side>(request.outputs);
+  Backend* backend = &request.device.backend();
+  return {[=, body = std::move(body)](const Arguments& a) {
+    for (std::size_t i = 0; i < inputs->specs.size(); ++i) {
+      const auto values = TensorView{inputs->specs[i], a.inputs[i], backend}.read();
+      std::copy(values.begin(), values.end(), inputs->numbers[i].begin());
+    }
+    body(inputs->tensors, outputs->tensors);
+    for (std::size_t i = 0; i < outputs->specs.size(); ++i) TensorView{outputs->specs[i], a.outputs[i], backend}.write(outputs->numbers[i]);
+  }};
+}
+
+}  // namespace
+
+Value custom(std::vector<Value> inputs, const CustomOptions& options) {
+  if (inputs.empty() || !options.forward) fail(options.name + ": a custom operation needs an input and a forward body");
+  Graph& g = *inputs[0].graph;
+  return g.add_one(std::make_shared<Custom>(options), std::move(inputs));
+}
+
+Value quantize(Value x, std::function<float(float)> f, const std::string& name) {
+  CustomOptions options{.name = name};
+  options.forward = [f = std::move(f)](std::span<const FloatTensor> in, std::span<const FloatTensor> out) {
+    for (std::size_t i = 0; i < in[0].values.size(); ++i) out[0].values[i] = f(in[0].values[i]);
+  };
+  options.backward = [](std::span<const FloatTensor> in, std::span<const FloatTensor> out) {
+    std::copy(in[2].values.begin(), in[2].values.end(), out[0].values.begin());
+  };
+  return custom({x}, options);
+}
+
+Value quantize(Value x, const Grid& grid) {
+  return x.graph->add_one(std::make_shared<Quantize>(grid, static_cast<std::uint32_t>(x.graph->nodes.size())), {x});
+}
+
+std::vector<ValueSpec> Custom::infer(std::span<const ValueSpec> inputs) const {
+  std::vector<Shape> shapes;
+  for (const auto& input : inputs) shapes.push_back(input.shape);
+  return {{options.shape ? options.shape(shapes) : shapes[0]}};
+}
+
+std::vector<Value> Custom::gradient(const GradientRequest& request) const {
+  if (!options.backward) fail(options.name + ": it has no backward body, yet its gradient is needed");
+  std::vector<Value> inputs(request.inputs.begin(), request.inputs.end());
+  inputs.push_back(request.outputs[0]);
+  inputs.push_back(request.d_outputs[0]);
+  return inputs[0].graph->add(std::make_shared<CustomGradient>(options, request.inputs.size()), inputs);
+}
+
+Launch Custom::lower(const Request& request) const { return host_launch(request, options.forward); }
+
+std::vector<ValueSpec> CustomGradient::infer(std::span<const ValueSpec> inputs) const {
+  std::vector<ValueSpec> d;
+  for (std::size_t i = 0; i < count; ++i) d.push_back({inputs[i].shape, DType::f32, Role::activation_gradient});
+  return d;
+}
+
+Launch CustomGradient::lower(const Request& request) const { return host_launch(request, options.backward); }
+
+std::vector<ValueSpec> Quantize::infer(std::span<const ValueSpec> inputs) const {
+  return {{inputs[0].shape, DType::f32, inputs[0].role == Role::weight ? Role::activation : inputs[0].role}};
+}
+
+std::vector<Value> Quantize::gradient(const GradientRequest& request) const { return {request.d_outputs[0]}; }
+
+}  // namespace halftone

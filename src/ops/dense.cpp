@@ -1,0 +1,67 @@
+#include "halftone/ops/dense.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "halftone/ops/initializers.hpp"
+
+namespace halftone {
+
+Value dense(Value x, int units, const DenseOptions& options) {
+  Graph& g = *x.graph;
+  const std::string name = options.name.empty() ? g.numbered("dense") : options.name;
+  if (units < 1) fail(fmt::format("{}: {} units", g.scoped(name), units));
+  const std::int64_t features = x.shape().features();
+  const float bound = 1 / std::sqrt(static_cast<float>(features));
+  const Value weight = g.parameter(name + ".weight", Shape::matrix(units, features), options.weight_init.value_or(uniform(bound)), 2);
+  std::vector<Value> inputs{x, weight};
+  if (options.bias) inputs.push_back(g.parameter(name + ".bias", Shape::vector(units), uniform(bound), 1));
+  return g.add_one(std::make_shared<Dense>(), inputs, name);
+}
+
+Value dense(Value x, Value weight, Value bias) {
+  std::vector<Value> inputs{x, weight};
+  if (bias) inputs.push_back(bias);
+  return x.graph->add_one(std::make_shared<Dense>(), inputs);
+}
+
+std::vector<ValueSpec> Dense::infer(std::span<const ValueSpec> inputs) const {
+  const Shape x = inputs[0].shape, w = inputs[1].shape;
+  if (w.h != 1 || w.w != 1 || x.features() != w.c)
+    fail(fmt::format("input {} with {} features does not fit weights {}", to_string(x), x.features(), to_string(w)));
+  if (inputs.size() > 2 && inputs[2].shape != Shape::vector(w.n))
+    fail(fmt::format("bias {} does not fit {} units", to_string(inputs[2].shape), w.n));
+  return {{Shape::matrix(x.n, w.n)}};
+}
+
+std::vector<Value> Dense::gradient(const GradientRequest& request) const {
+  const Value &x = request.inputs[0], &w = request.inputs[1], &d_y = request.d_outputs[0];
+  Graph& g = *x.graph;
+  std::vector<Value> d(request.inputs.size());
+  if (request.wanted[1]) d[1] = g.add_one(std::make_shared<DenseDWeight>(), {x, d_y});
+  if (d.size() > 2 && request.wanted[2]) d[2] = g.add_one(std::make_shared<SumRows>(), {d_y});
+  if (request.wanted[0]) d[0] = g.add_one(std::make_shared<DenseDInput>(x.shape()), {d_y, w});
+  return d;
+}
+
+std::shared_ptr<const Op> Dense::with_epilogue(const Activation& activation) const {
+  if (epilogue) return nullptr;
+  auto fused = std::make_shared<Dense>(*this);
+  fused->epilogue = activation;
+  return fused;
+}
+
+std::vector<ValueSpec> DenseDInput::infer(std::span<const ValueSpec> inputs) const {
+  return {{{inputs[0].shape.n, image.h, image.w, image.c}, DType::f32, Role::activation_gradient}};
+}
+
+std::vector<ValueSpec> DenseDWeight::infer(std::span<const ValueSpec> inputs) const {
+  return {{Shape::matrix(inputs[1].shape.c, inputs[0].shape.features()), DType::f32, Role::weight_gradient}};
+}
+
+std::vector<ValueSpec> SumRows::infer(std::span<const ValueSpec> inputs) const {
+  return {{Shape::vector(inputs[0].shape.c), DType::f32, Role::weight_gradient}};
+}
+
+}  // namespace halftone

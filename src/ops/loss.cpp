@@ -1,0 +1,64 @@
+#include "halftone/ops/loss.hpp"
+
+#include <fmt/format.h>
+
+namespace halftone {
+namespace {
+
+void check_labels(std::span<const ValueSpec> inputs) {
+  if (inputs[0].shape.h != 1 || inputs[0].shape.w != 1) fail(fmt::format("logits must be [n, 1, 1, classes], not {}", to_string(inputs[0].shape)));
+  if (inputs[1].shape != Shape{inputs[0].shape.n, 1, 1, 1} || inputs[1].dtype != DType::i32)
+    fail(fmt::format("labels must be {} of i32, not {} of {}", to_string(Shape{inputs[0].shape.n, 1, 1, 1}), to_string(inputs[1].shape), name_of(inputs[1].dtype)));
+}
+
+std::vector<ValueSpec> number() { return {{Shape{}, DType::f32, Role::exact}}; }
+
+}  // namespace
+
+Value cross_entropy(Value logits, Value labels, float label_smoothing) {
+  if (!(label_smoothing >= 0 && label_smoothing < 1)) fail(fmt::format("cross_entropy: a label smoothing of {} is not in [0, 1)", label_smoothing));
+  return logits.graph->add_one(std::make_shared<SoftmaxCrossEntropy>(label_smoothing), {logits, labels}, logits.graph->numbered("cross_entropy"));
+}
+Value mean_squared_error(Value x, Value target) { return x.graph->add_one(std::make_shared<MeanSquaredError>(), {x, target}); }
+Value accuracy(Value logits, Value labels) { return logits.graph->add_one(std::make_shared<Accuracy>(), {logits, labels}); }
+
+std::vector<ValueSpec> SoftmaxCrossEntropy::infer(std::span<const ValueSpec> inputs) const {
+  check_labels(inputs);
+  return number();
+}
+
+std::vector<Value> SoftmaxCrossEntropy::gradient(const GradientRequest& request) const {
+  return {request.inputs[0].graph->add_one(std::make_shared<SoftmaxCrossEntropyGradient>(smoothing),
+                                           {request.d_outputs[0], request.inputs[0], request.inputs[1]}),
+          {}};
+}
+
+std::vector<ValueSpec> SoftmaxCrossEntropyGradient::infer(std::span<const ValueSpec> inputs) const {
+  return {{inputs[1].shape, DType::f32, Role::activation_gradient}};
+}
+
+std::vector<ValueSpec> MeanSquaredError::infer(std::span<const ValueSpec> inputs) const {
+  if (inputs[0].shape != inputs[1].shape)
+    fail(fmt::format("shapes {} and {} differ", to_string(inputs[0].shape), to_string(inputs[1].shape)));
+  return number();
+}
+
+std::vector<Value> MeanSquaredError::gradient(const GradientRequest& request) const {
+  Graph& g = *request.inputs[0].graph;
+  std::vector<Value> d(2);
+  for (std::size_t i : {0, 1})
+    if (request.wanted[i])
+      d[i] = g.add_one(std::make_shared<MeanSquaredErrorGradient>(), {request.d_outputs[0], request.inputs[i], request.inputs[1 - i]});
+  return d;
+}
+
+std::vector<ValueSpec> MeanSquaredErrorGradient::infer(std::span<const ValueSpec> inputs) const {
+  return {{inputs[1].shape, DType::f32, Role::activation_gradient}};
+}
+
+std::vector<ValueSpec> Accuracy::infer(std::span<const ValueSpec> inputs) const {
+  check_labels(inputs);
+  return number();
+}
+
+}  // namespace halftone

@@ -1,0 +1,107 @@
+#include "halftone/ops/norm.hpp"
+
+#include <fmt/format.h>
+
+#include "halftone/ops/initializers.hpp"
+
+namespace halftone {
+namespace {
+
+struct Affine {
+  Value gamma, beta;
+};
+
+std::string name_for(Graph& g, const NormOptions& options) { return options.name.empty() ? g.numbered("norm") : options.name; }
+
+Affine affine(Graph& g, const std::string& name, std::int64_t c) {
+  return {g.parameter(name + ".weight", Shape::vector(c), constant(1), 1), g.parameter(name + ".bias", Shape::vector(c), constant(0), 1)};
+}
+
+void check_vectors(std::span<const ValueSpec> inputs, std::size_t first) {
+  for (const auto& input : inputs.subspan(first))
+    if (input.shape != Shape::vector(inputs[0].shape.c))
+      fail(fmt::format("{} does not fit the channels of {}", to_string(input.shape), to_string(inputs[0].shape)));
+}
+
+Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& options) {
+  const std::string name = name_for(*x.graph, options);
+  const Affine parameters = affine(*x.graph, name, x.shape().c);
+  return x.graph->add_one(std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon), {x, parameters.gamma, parameters.beta}, name);
+}
+
+template <class T>
+std::shared_ptr<const Op> fused(const T& op, const Activation& activation) {
+  if (op.epilogue) return nullptr;
+  auto result = std::make_shared<T>(op);
+  result->epilogue = activation;
+  return result;
+}
+
+}  // namespace
+
+Value batch_norm(Value x, const NormOptions& options) {
+  Graph& g = *x.graph;
+  const std::string name = name_for(g, options);
+  const Shape vector = Shape::vector(x.shape().c);
+  const Affine parameters = affine(g, name, vector.c);
+  const Value mean = g.statistic(name + ".running_mean", vector, 0), variance = g.statistic(name + ".running_var", vector, 1);
+  return g.add(std::make_shared<BatchNorm>(options.epsilon, options.momentum), {x, parameters.gamma, parameters.beta, mean, variance}, name)[0];
+}
+
+Value layer_norm(Value x, const NormOptions& options) { return group_norm_of(x, 1, true, options); }
+Value group_norm(Value x, int groups, const NormOptions& options) { return group_norm_of(x, groups, false, options); }
+
+std::vector<ValueSpec> BatchNorm::infer(std::span<const ValueSpec> inputs) const {
+  check_vectors(inputs, 1);
+  const Shape vector = Shape::vector(inputs[0].shape.c);
+  return {{inputs[0].shape}, {vector, DType::f32, Role::exact}, {vector, DType::f32, Role::exact}};
+}
+
+std::vector<Value> BatchNorm::gradient(const GradientRequest& request) const {
+  const auto d = request.inputs[0].graph->add(std::make_shared<BatchNormGradient>(),
+                                              {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1], request.outputs[2]});
+  return {d[0], d[1], d[2], {}, {}};
+}
+
+void BatchNorm::commit(std::span<const Value> inputs, std::span<const Value> outputs) const {
+  inputs[0].graph->add_writing(std::make_shared<UpdateRunningStatistics>(epsilon, momentum, inputs[0].shape().rows()),
+                               {outputs[1], outputs[2]}, {inputs[3], inputs[4]});
+}
+
+std::shared_ptr<const Op> BatchNorm::inference() const { return std::make_shared<BatchNormInference>(epsilon, epilogue); }
+std::shared_ptr<const Op> BatchNorm::with_epilogue(const Activation& activation) const { return fused(*this, activation); }
+
+std::vector<ValueSpec> BatchNormGradient::infer(std::span<const ValueSpec> inputs) const {
+  return {{inputs[1].shape, DType::f32, Role::activation_gradient},
+          {inputs[2].shape, DType::f32, Role::weight_gradient},
+          {inputs[2].shape, DType::f32, Role::weight_gradient}};
+}
+
+std::vector<ValueSpec> BatchNormInference::infer(std::span<const ValueSpec> inputs) const {
+  check_vectors(inputs, 1);
+  return {{inputs[0].shape}};
+}
+
+std::shared_ptr<const Op> BatchNormInference::with_epilogue(const Activation& activation) const { return fused(*this, activation); }
+
+std::vector<ValueSpec> UpdateRunningStatistics::infer(std::span<const ValueSpec>) const { return {}; }
+
+std::vector<ValueSpec> GroupNorm::infer(std::span<const ValueSpec> inputs) const {
+  check_vectors(inputs, 1);
+  const Shape x = inputs[0].shape;
+  if (groups < 1 || x.c % groups) fail(fmt::format("{} groups do not divide the channels of {}", groups, to_string(x)));
+  return {{x}, {{per_pixel ? x.rows() : x.n, groups, 1, 2}, DType::f32, Role::exact}};
+}
+
+std::vector<Value> GroupNorm::gradient(const GradientRequest& request) const {
+  return request.inputs[0].graph->add(std::make_shared<GroupNormGradient>(groups, per_pixel),
+                                      {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1]});
+}
+
+std::vector<ValueSpec> GroupNormGradient::infer(std::span<const ValueSpec> inputs) const {
+  return {{inputs[1].shape, DType::f32, Role::activation_gradient},
+          {inputs[2].shape, DType::f32, Role::weight_gradient},
+          {inputs[2].shape, DType::f32, Role::weight_gradient}};
+}
+
+}  // namespace halftone

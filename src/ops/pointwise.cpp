@@ -1,0 +1,115 @@
+#include "halftone/ops/pointwise.hpp"
+
+#include <fmt/format.h>
+
+namespace halftone {
+namespace {
+
+/// What a pointwise operation makes of a role: an input becomes an activation, all else stays what it is.
+Role role_after(const ValueSpec& input) {
+  return input.role == Role::input || input.role == Role::exact || input.role == Role::weight ? Role::activation : input.role;
+}
+
+std::vector<ValueSpec> like(const ValueSpec& input) { return {{input.shape, DType::f32, role_after(input)}}; }
+
+}  // namespace
+
+Value activate(Value x, const Activation& activation) {
+  return x.graph->add_one(std::make_shared<Activate>(activation), {x}, x.graph->numbered(name_of(activation)));
+}
+Value add(Value a, Value b) { return a.graph->add_one(std::make_shared<Add>(), {a, b}); }
+Value multiply(Value a, Value b) { return a.graph->add_one(std::make_shared<Multiply>(), {a, b}); }
+Value scale(Value x, float factor) { return x.graph->add_one(std::make_shared<Scale>(factor), {x}); }
+Value cast(Value x, DType dtype) { return x.graph->add_one(std::make_shared<Cast>(dtype), {x}); }
+Value reshape(Value x, Shape shape) { return x.graph->add_one(std::make_shared<Reshape>(shape), {x}); }
+Value flatten(Value x) { return reshape(x, {-1, 1, 1, x.shape().features()}); }
+
+Value concat(std::span<const Value> parts) {
+  if (parts.empty()) fail("concat: there is nothing to join");
+  return parts[0].graph->add_one(std::make_shared<Concat>(), {parts.begin(), parts.end()});
+}
+
+Value dropout(Value x, float rate) {
+  if (!(rate >= 0 && rate < 1)) fail(fmt::format("dropout: a rate of {} is not in [0, 1)", rate));
+  return x.graph->add_one(std::make_shared<Dropout>(rate, static_cast<std::uint32_t>(x.graph->nodes.size())), {x});
+}
+
+Value normalize(Value x, std::vector<float> mean, std::vector<float> stddev) {
+  return x.graph->add_one(std::make_shared<Normalize>(std::move(mean), std::move(stddev)), {x});
+}
+
+std::vector<ValueSpec> Activate::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }
+
+std::vector<Value> Activate::gradient(const GradientRequest& request) const {
+  const bool from_output = std::visit([](const auto& f) { return f.slope_from_output; }, activation);
+  const Value seen = from_output ? request.outputs[0] : request.inputs[0];
+  return {seen.graph->add_one(std::make_shared<ActivationGradient>(activation), {request.d_outputs[0], seen})};
+}
+
+std::vector<ValueSpec> ActivationGradient::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }
+
+std::vector<ValueSpec> Multiply::infer(std::span<const ValueSpec> inputs) const {
+  if (inputs[0].shape != inputs[1].shape)
+    fail(fmt::format("shapes {} and {} differ", to_string(inputs[0].shape), to_string(inputs[1].shape)));
+  return like(inputs[0]);
+}
+
+std::vector<Value> Multiply::gradient(const GradientRequest& request) const {
+  std::vector<Value> d(2);
+  for (std::size_t i : {0, 1})
+    if (request.wanted[i])
+      d[i] = request.inputs[0].graph->add_one(std::make_shared<Multiply>(), {request.d_outputs[0], request.inputs[1 - i]});
+  return d;
+}
+
+std::vector<ValueSpec> Scale::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }
+
+std::vector<Value> Scale::gradient(const GradientRequest& request) const {
+  return {request.d_outputs[0].graph->add_one(std::make_shared<Scale>(factor), {request.d_outputs[0]})};
+}
+
+std::vector<ValueSpec> Concat::infer(std::span<const ValueSpec> inputs) const {
+  Shape shape = inputs[0].shape;
+  shape.c = 0;
+  for (const auto& input : inputs) {
+    if (input.shape.n != shape.n || input.shape.h != shape.h || input.shape.w != shape.w)
+      fail(fmt::format("{} does not stand beside {}", to_string(input.shape), to_string(inputs[0].shape)));
+    shape.c += input.shape.c;
+  }
+  return {{shape, DType::f32, role_after(inputs[0])}};
+}
+
+std::vector<Value> Concat::gradient(const GradientRequest& request) const {
+  std::vector<Value> d;
+  std::int64_t first = 0;
+  for (const Value& input : request.inputs) {
+    const std::int64_t count = input.shape().c;
+    d.push_back(input.graph->add_one(std::make_shared<Slice>(first, count), {request.d_outputs[0]}));
+    first += count;
+  }
+  return d;
+}
+
+std::vector<ValueSpec> Slice::infer(std::span<const ValueSpec> inputs) const {
+  Shape shape = inputs[0].shape;
+  if (first < 0 || count < 1 || first + count > shape.c) fail(fmt::format("channels {} to {} of {}", first, first + count, to_string(shape)));
+  shape.c = count;
+  return {{shape, DType::f32, role_after(inputs[0])}};
+}
+
+std::vector<ValueSpec> Dropout::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }
+
+std::vector<Value> Dropout::gradient(const GradientRequest& request) const {
+  return {request.d_outputs[0].graph->add_one(std::make_shared<Dropout>(rate, stream), {request.d_outputs[0]})};
+}
+
+std::shared_ptr<const Op> Dropout::inference() const { return std::make_shared<Scale>(1.0f); }
+
+std::vector<ValueSpec> Normalize::infer(std::span<const ValueSpec> inputs) const {
+  const auto c = static_cast<std::size_t>(inputs[0].shape.c);
+  if (mean.size() != c || stddev.size() != c)
+    fail(fmt::format("{} means and {} deviations for the channels of {}", mean.size(), stddev.size(), to_string(inputs[0].shape)));
+  return {{inputs[0].shape}};
+}
+
+}  // namespace halftone

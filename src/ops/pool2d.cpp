@@ -1,0 +1,59 @@
+#include "halftone/ops/pool2d.hpp"
+
+#include <fmt/format.h>
+
+namespace halftone {
+namespace {
+
+PoolAttributes attributes_of(Extent window, const PoolOptions& options) {
+  const PoolAttributes pool{window, options.stride.value_or(window), options.padding};
+  if (window.h < 1 || window.w < 1 || pool.stride.h < 1 || pool.stride.w < 1) fail("pool2d: window and stride must be at least 1");
+  if (pool.padding.h < 0 || pool.padding.w < 0 || pool.padding.h >= window.h || pool.padding.w >= window.w)
+    fail("pool2d: padding must be at least 0 and less than the window");
+  return pool;
+}
+
+std::vector<ValueSpec> pooled(const PoolAttributes& pool, const ValueSpec& input) {
+  const Shape x = input.shape;
+  if (pool.global) return {{{x.n, 1, 1, x.c}}};
+  const std::int64_t h = x.h + 2 * pool.padding.h - pool.window.h, w = x.w + 2 * pool.padding.w - pool.window.w;
+  if (h < 0 || w < 0) fail(fmt::format("the window {}x{} is larger than the padded input {}", pool.window.h, pool.window.w, to_string(x)));
+  return {{{x.n, h / pool.stride.h + 1, w / pool.stride.w + 1, x.c}}};
+}
+
+PoolAttributes whole_image() { return {1, 1, 0, true}; }
+
+}  // namespace
+
+Value max_pool2d(Value x, Extent window, const PoolOptions& options) {
+  return x.graph->add_one(std::make_shared<MaxPool2d>(attributes_of(window, options)), {x});
+}
+Value avg_pool2d(Value x, Extent window, const PoolOptions& options) {
+  return x.graph->add_one(std::make_shared<AvgPool2d>(attributes_of(window, options)), {x});
+}
+Value global_avg_pool(Value x) { return x.graph->add_one(std::make_shared<AvgPool2d>(whole_image()), {x}); }
+Value global_max_pool(Value x) { return x.graph->add_one(std::make_shared<MaxPool2d>(whole_image()), {x}); }
+
+std::vector<ValueSpec> MaxPool2d::infer(std::span<const ValueSpec> inputs) const { return pooled(pool, inputs[0]); }
+
+std::vector<Value> MaxPool2d::gradient(const GradientRequest& request) const {
+  return {request.inputs[0].graph->add_one(std::make_shared<MaxPool2dGradient>(pool), {request.d_outputs[0], request.inputs[0]})};
+}
+
+std::vector<ValueSpec> MaxPool2dGradient::infer(std::span<const ValueSpec> inputs) const {
+  return {{inputs[1].shape, DType::f32, Role::activation_gradient}};
+}
+
+std::vector<ValueSpec> AvgPool2d::infer(std::span<const ValueSpec> inputs) const { return pooled(pool, inputs[0]); }
+
+std::vector<Value> AvgPool2d::gradient(const GradientRequest& request) const {
+  const Shape x = request.inputs[0].shape();
+  const Extent extent(static_cast<int>(x.h), static_cast<int>(x.w));
+  return {request.inputs[0].graph->add_one(std::make_shared<AvgPool2dGradient>(pool, extent), {request.d_outputs[0]})};
+}
+
+std::vector<ValueSpec> AvgPool2dGradient::infer(std::span<const ValueSpec> inputs) const {
+  return {{{inputs[0].shape.n, extent.h, extent.w, inputs[0].shape.c}, DType::f32, Role::activation_gradient}};
+}
+
+}  // namespace halftone

@@ -1,0 +1,53 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "halftone/numeric/formats.hpp"
+#include "halftone/tensor/shape.hpp"
+
+namespace halftone {
+
+enum class Split { train, test };
+
+/// Images of one size with one label each, all in memory.
+struct Dataset {
+  std::string name = {};
+  Split split = Split::train;
+  Shape image = {};                    ///< [1, h, w, c]
+  DType dtype = DType::u8;             ///< u8 or f32
+  std::vector<std::byte> pixels = {};  // [size, h, w, c]
+  std::vector<std::int32_t> labels = {};
+  int classes = 10;
+  /// Per channel over the training set, of value / 255 for u8, of the value for f32.
+  std::vector<float> mean = {}, stddev = {};
+  bool synthetic = false;  ///< drawn, not collected
+
+  std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
+  std::size_t image_bytes() const { return static_cast<std::size_t>(image.elements()) * size_of(dtype); }
+  const std::byte* at(std::int64_t index) const {
+    return pixels.data() + static_cast<std::size_t>(index) * image_bytes();
+  }
+};
+
+/// Makes a data set of pixels [labels.size(), image.h, image.w, image.c] and measures their mean and standard
+/// deviation; a constant channel gets the standard deviation 1. Throws Error on sizes that do not fit, on labels
+/// outside [0, classes) and on pixels that are not finite.
+Dataset in_memory(std::string name, Shape image, std::vector<std::uint8_t> pixels, std::vector<std::int32_t> labels,
+                  int classes = 10);
+Dataset in_memory(std::string name, Shape image, std::vector<float> pixels, std::vector<std::int32_t> labels,
+                  int classes = 10);
+
+/// The folder that holds "mnist", "fashion-mnist" or "cifar10". A given `dir` is the only place searched (for CIFAR-10
+/// the folder itself or its `cifar-10-batches-bin`); else $HALFTONE_DATA/<name>, ./data/<name> and the user's cache
+/// folder. Throws Error that says how to get the data where it is absent.
+std::filesystem::path find_data(std::string_view name, const std::filesystem::path& dir = {});
+
+/// Loads "mnist", "fashion-mnist", "cifar10" or draws "digits" (which needs no folder). `limit` takes the first so many
+/// images of the split, 0 all; more than there are is an Error. Damaged files throw FileError.
+Dataset load_dataset(std::string_view name, Split split, const std::filesystem::path& dir = {}, std::int64_t limit = 0);
+
+}  // namespace halftone

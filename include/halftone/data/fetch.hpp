@@ -1,0 +1,23 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace halftone {
+
+struct FetchOptions {
+  std::string base_url = {};  ///< where the files lie, without a slash at the end; empty: their public home
+  /// Called with the file's name, the bytes that came so far and all of them (0 where unknown).
+  std::function<void(std::string_view file, std::int64_t done, std::int64_t total)> progress = {};
+};
+
+/// Downloads "mnist", "fashion-mnist" or "cifar10" to `dir` and returns it; an empty `dir` means $HALFTONE_DATA/<name>
+/// or else the user's cache folder. Files that are there with the right checksum stay; others are written beside,
+/// checked and renamed. Throws Error if the download fails or the library was built without libcurl, FileError if a
+/// checksum differs.
+std::filesystem::path fetch(std::string_view name, const std::filesystem::path& dir = {},
+                            const FetchOptions& options = {});
+
+}  // namespace halftone

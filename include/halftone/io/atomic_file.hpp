@@ -1,0 +1,15 @@
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+namespace halftone {
+
+/// Replaces the file at `path` by `content`, whole or not at all: written beside as `path`.partial-PID, then renamed.
+/// A device or a pipe is written directly. Throws FileError that names `path`, and leaves nothing behind.
+void write_file(const std::filesystem::path& path, std::span<const std::byte> content);
+
+void write_file(const std::filesystem::path& path, std::string_view content);
+
+}  // namespace halftone

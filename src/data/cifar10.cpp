@@ -1,0 +1,60 @@
+#include "halftone/data/cifar10.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+
+#include "src/data/places.hpp"
+
+namespace halftone {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::int64_t side = 32, channels = 3, plane = side * side, images_per_file = 10000;
+constexpr std::int64_t record = 1 + channels * plane;
+constexpr int classes = 10;
+
+/// Appends the first `count` records of one file: a label byte, then a plane each of red, green and blue.
+void append(Dataset& data, const fs::path& path, std::int64_t count) {
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  if (error) throw FileError(fmt::format("{} cannot be opened: {}", path.string(), error.message()));
+  if (size != images_per_file * record)
+    throw FileError(
+        fmt::format("{} has {} bytes, a CIFAR-10 file has {}", path.string(), size, images_per_file * record));
+  std::ifstream file(path, std::ios::binary);
+  std::array<char, record> bytes;
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (!file.read(bytes.data(), record)) throw FileError(fmt::format("{} cannot be read", path.string()));
+    const int label = static_cast<unsigned char>(bytes[0]);
+    if (label >= classes)
+      throw FileError(
+          fmt::format("{} has label {} at image {}, labels must be in [0, {})", path.string(), label, i, classes));
+    data.labels.push_back(label);
+    for (std::int64_t p = 0; p < plane; ++p)
+      for (std::int64_t c = 0; c < channels; ++c)
+        data.pixels.push_back(static_cast<std::byte>(bytes[static_cast<std::size_t>(1 + c * plane + p)]));
+  }
+}
+
+}  // namespace
+
+Dataset read_cifar10(const fs::path& dir, Split split, std::int64_t limit) {
+  Dataset data{.name = "cifar10",
+               .split = split,
+               .image = {1, side, side, channels},
+               .mean = {0.49139968f, 0.48215841f, 0.44653091f},
+               .stddev = {0.24703223f, 0.24348513f, 0.26158784f}};
+  const int files = split == Split::train ? 5 : 1;
+  const std::int64_t count = images_to_take(data.name, files * images_per_file, limit);
+  data.pixels.reserve(static_cast<std::size_t>(count * channels * plane));
+  for (int f = 1; data.size() < count; ++f)
+    append(data, dir / (split == Split::train ? fmt::format("data_batch_{}.bin", f) : "test_batch.bin"),
+           std::min(images_per_file, count - data.size()));
+  return data;
+}
+
+}  // namespace halftone

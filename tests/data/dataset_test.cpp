@@ -1,0 +1,115 @@
+#include "halftone/data/dataset.hpp"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/data/files.hpp"
+
+namespace halftone {
+namespace {
+
+using testing::contains;
+using testing::Environment;
+using testing::error;
+using Bytes = std::vector<std::uint8_t>;
+using Floats = std::vector<float>;
+
+TEST(InMemory, MeasuresMeanAndDeviationPerChannel) {
+  const Dataset data = in_memory("toy", {1, 1, 2, 2}, Bytes{0, 255, 0, 255, 102, 255, 102, 255}, {1, 0}, 2);
+  EXPECT_EQ(data.size(), 2);
+  EXPECT_EQ(data.dtype, DType::u8);
+  EXPECT_EQ(data.image_bytes(), 4u);
+  EXPECT_EQ(std::to_integer<int>(data.at(1)[0]), 102);
+  EXPECT_FLOAT_EQ(data.mean[0], 0.2f);
+  EXPECT_FLOAT_EQ(data.stddev[0], 0.2f);
+  EXPECT_FLOAT_EQ(data.mean[1], 1.0f);
+  EXPECT_EQ(data.stddev[1], 1.0f) << "a constant channel must not divide by zero";
+  EXPECT_FALSE(data.synthetic);
+}
+
+TEST(InMemory, TakesFloats) {
+  const Dataset data = in_memory("toy", {1, 1, 1, 1}, Floats{-1, 3}, {0, 1}, 2);
+  EXPECT_EQ(data.dtype, DType::f32);
+  EXPECT_EQ(data.pixels.size(), 8u);
+  EXPECT_FLOAT_EQ(data.mean[0], 1);
+  EXPECT_FLOAT_EQ(data.stddev[0], 2);
+}
+
+TEST(InMemory, RefusesWhatDoesNotFit) {
+  const Shape pixel = {1, 1, 1, 1};
+  EXPECT_EQ(error([&] {
+              in_memory("toy", pixel, Bytes{1, 2, 3}, {0, 1}, 2);
+            }),
+            "toy: 2 labels need 1 pixel values each, 3 values are given");
+  EXPECT_EQ(error([&] {
+              in_memory("toy", pixel, Bytes{1, 2}, {0, 2}, 2);
+            }),
+            "toy: image 1 has label 2, labels must be in [0, 2)");
+  EXPECT_EQ(error([&] { in_memory("toy", pixel, Bytes{1}, {-1}, 2); }),
+            "toy: image 0 has label -1, labels must be in [0, 2)");
+  EXPECT_EQ(error([&] { in_memory("toy", pixel, Bytes{}, {}); }), "toy: the data set is empty");
+  EXPECT_EQ(error([&] {
+              in_memory("toy", {2, 1, 1, 1}, Bytes{1, 2}, {0});
+            }),
+            "toy: the image shape must be [1, h, w, c], it is [2, 1, 1, 1]");
+  EXPECT_EQ(error([&] {
+              in_memory("toy", {1, 65536, 65536, 65536}, Bytes{1, 2}, {0});
+            }),
+            "toy: 1 labels need 281474976710656 pixel values each, 2 values are given");
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()})
+    EXPECT_EQ(error([&] {
+                in_memory("toy", pixel, Floats{bad, 1}, {0, 0});
+              }),
+              "toy: channel 0 has pixels that are not finite");
+}
+
+TEST(FindData, SearchesOnlyAGivenFolder) {
+  const TemporaryFolder root;
+  const Environment variable("HALFTONE_DATA", (root / "").string());
+  std::filesystem::create_directories(root / "mnist");
+  std::filesystem::create_directories(root / "empty");
+  testing::write(root / "mnist/t10k-images-idx3-ubyte.gz", "");
+  EXPECT_EQ(find_data("mnist"), root / "mnist");
+  EXPECT_EQ(find_data("mnist", root / "mnist"), root / "mnist");
+  EXPECT_EQ(error([&] { find_data("mnist", root / "empty"); }),
+            "mnist is not in " + (root / "empty").string() + "; 'halftone fetch mnist' gets it");
+}
+
+TEST(FindData, SearchesTheUsualPlacesInOrder) {
+  const TemporaryFolder root;
+  const Environment variable("HALFTONE_DATA", (root / "a").string()), cache("XDG_CACHE_HOME", (root / "b").string());
+  const std::string message = error([] { find_data("fashion-mnist"); });
+  EXPECT_EQ(message, "fashion-mnist is not in " + (root / "a/fashion-mnist").string() + ", data/fashion-mnist, " +
+                         (root / "b/halftone/fashion-mnist").string() + "; 'halftone fetch fashion-mnist' gets it");
+  for (const char* place : {"b/halftone/fashion-mnist", "a/fashion-mnist"}) {
+    std::filesystem::create_directories(root / place);
+    testing::write(root / place / "train-images-idx3-ubyte", "");
+    EXPECT_EQ(find_data("fashion-mnist"), root / place);
+  }
+}
+
+TEST(FindData, TakesEitherFolderOfCifar10) {
+  const TemporaryFolder root;
+  std::filesystem::create_directories(root / "cifar-10-batches-bin");
+  testing::write(root / "cifar-10-batches-bin/data_batch_1.bin", "");
+  EXPECT_EQ(find_data("cifar10", (root / "")), root / "cifar-10-batches-bin");
+  EXPECT_EQ(find_data("cifar10", root / "cifar-10-batches-bin"), root / "cifar-10-batches-bin");
+}
+
+TEST(LoadDataset, ListsTheNamesWhenOneIsUnknown) {
+  EXPECT_EQ(error([] { load_dataset("imagenet", Split::train); }),
+            "data set 'imagenet' is unknown; there are mnist, fashion-mnist, cifar10 and digits");
+}
+
+TEST(LoadDataset, DrawsDigitsUpToALimit) {
+  EXPECT_EQ(load_dataset("digits", Split::train, {}, 7).size(), 7);
+  EXPECT_EQ(load_dataset("digits", Split::test).size(), 4000);
+  EXPECT_EQ(error([] { load_dataset("digits", Split::train, {}, 20001); }),
+            "limit 20001 is not possible: digits has 20000 images");
+  EXPECT_EQ(error([] { load_dataset("digits", Split::train, {}, -1); }),
+            "limit -1 is not possible: digits has 20000 images");
+}
+
+}  // namespace
+}  // namespace halftone

@@ -1,0 +1,16 @@
+#pragma once
+#include "halftone/train/trainer.hpp"
+
+namespace halftone {
+
+/// A graph on its way to a plan for training: differentiated, in its storage formats, fused.
+Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device);
+
+/// A graph that computes `output` in evaluation for batches of `batch`, in its storage formats, fused.
+Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision, const Device& device);
+
+/// Appends the end of a step: check, accumulate, advance, update, statistics, average, finish. `parameters` were laid out
+/// for this graph. Throws Error for a parameter group that fits nothing.
+void add_step(Graph& graph, int loss, const Parameters& parameters, const TrainerOptions& options);
+
+}  // namespace halftone

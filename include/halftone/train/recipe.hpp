@@ -1,0 +1,43 @@
+#pragma once
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "halftone/numeric/schedule.hpp"
+#include "halftone/numeric/update_rules.hpp"
+
+namespace halftone {
+
+/// A training run as plain data. What is not set follows from the optimizer.
+struct Recipe {
+  std::string name = {}, net = {}, data = {};
+  std::string precision = "f32", optimizer = "sgd", schedule = "constant";
+  std::optional<float> learning_rate = {};  ///< the schedule's peak; sgd 0.05, adam and adamw 0.001
+  std::optional<float> momentum = {};       ///< sgd 0.9
+  std::optional<float> weight_decay = {};   ///< sgd 5e-4, adam 0, adamw 0.01
+  bool nesterov = false;
+  double warmup = 0;  ///< epochs
+  std::int64_t epochs = 5, batch = 128;
+  int crop = 0, cutout = 0;  ///< pixels
+  bool flip = false;
+  float label_smoothing = 0;
+  float average_decay = 0;  ///< of the averaged weights that are evaluated then; 0: none
+};
+
+/// The recipes that come with the library; each file of src/train/recipes holds one.
+std::span<const Recipe> recipes();
+
+/// Throws Error that lists the names.
+const Recipe& recipe_by_name(std::string_view name);
+
+float learning_rate_of(const Recipe& recipe);
+
+/// Throws Error for an unknown optimizer and for what it does not have.
+UpdateRule update_rule_of(const Recipe& recipe);
+
+/// Reads `constant`, `step:EPOCH,EPOCH..:FACTOR`, `cosine`, `one_cycle`, `linear` or `exponential:END`, where an epoch
+/// has `steps` steps. Throws Error for anything else.
+Schedule schedule_of(const Recipe& recipe, double steps);
+
+}  // namespace halftone

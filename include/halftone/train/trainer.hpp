@@ -1,0 +1,114 @@
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <iosfwd>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "halftone/data/loader.hpp"
+#include "halftone/graph/plan.hpp"
+#include "halftone/graph/precision.hpp"
+#include "halftone/numeric/schedule.hpp"
+#include "halftone/numeric/update_rules.hpp"
+
+namespace halftone {
+
+/// Parameters whose names begin with `scope` or end with `ending` (both must hold where both are given) get a rule of their own.
+struct ParameterGroup {
+  std::string scope, ending;
+  UpdateRule rule;
+  float learning_rate = 1;  ///< factor on the schedule's
+};
+
+struct TrainerOptions {
+  Device device = best_device();
+  Precision precision = Precision::f32();
+  UpdateRule optimizer = Sgd{.momentum = 0.9f};
+  Schedule schedule = Schedule::constant(0.05f);  ///< counts committed steps
+  std::vector<ParameterGroup> groups = {};        ///< the first that fits counts; all others follow `optimizer`
+  float clip_norm = 0;      ///< greatest norm of all true gradients together; 0: no clipping
+  int accumulate = 1;       ///< micro-batches a step; a bad one is left out, its step goes on
+  float average_decay = 0;  ///< of a running average of the weights; 0: none
+  float stress = 1;         ///< multiplies the gradient at the loss and is divided out where the update reads it; a power of two
+  std::uint64_t seed = 1;
+};
+
+/// What one step did, true gradients throughout: nobody sees a scaled one.
+struct StepReport {
+  std::int64_t attempt = 0;  ///< steps so far, skipped ones too, this one included
+  float loss = 0, learning_rate = 0, gradient_norm = 0;
+  float scale = 1;      ///< that this step's gradients carried
+  bool complete = true; ///< false for a micro-batch that is not the last of its step
+  bool skipped = false;
+  bool stop = false;    ///< the loss scale's policy asks to stop
+  std::string reason;   ///< of a skip: what was not finite, and where
+};
+
+struct EpochReport {
+  std::int64_t epoch = 0;  ///< from 1
+  double loss = 0;         ///< mean of the finite batch losses
+  double seconds = 0, images_per_second = 0;
+  std::int64_t skipped_steps = 0;
+  float loss_scale = 1;
+  bool stopped = false;    ///< early, by the callback or the loss scale's policy
+};
+std::ostream& operator<<(std::ostream& out, const EpochReport& report);
+
+/// Bytes, counted from what was allocated.
+struct MemoryReport {
+  std::size_t weights = 0, masters = 0, gradients = 0, optimizer = 0, activations = 0, workspace = 0, peak = 0;
+};
+
+/// Shares over all committed steps, and counts.
+struct NumericsReport {
+  double zero_weight_gradients = 0, unchanged_weights = 0;
+  std::int64_t skipped_steps = 0, nonfinite = 0;  ///< nonfinite: numbers in weight gradients, over all steps of this trainer
+};
+
+/// Wires the passes, the plan and the data into training. The graph is copied; its values' numbers stay valid.
+class Trainer {
+ public:
+  /// Throws Error naming option or node for anything that cannot be trained so.
+  explicit Trainer(Value loss, const TrainerOptions& options = {});
+  ~Trainer();
+
+  /// One step (or micro-batch) on a batch of images and labels, in the order of `inputs`.
+  StepReport step(const Batch& batch);
+  /// One step on raw bytes, one span per graph input in the order they were made.
+  StepReport step(std::span<const std::span<const std::byte>> inputs);
+
+  /// Called after every step; false ends the epoch early.
+  using Observer = std::function<bool(const StepReport&)>;
+
+  /// Trains to the end of the current epoch, from wherever the step count stands in it, so also after a resume.
+  EpochReport epoch(const Loader& loader, const Observer& observer = {});
+
+  /// The mean of `metric` over all images of `loader`, in evaluation. With `average`, by the averaged weights.
+  double evaluate(const Loader& loader, Value metric, bool average = false);
+
+  /// Writes DIR/model.safetensors (parameters and statistics, f32) and DIR/state.safetensors (all else that a bit-exact
+  /// resume needs). Each file is replaced whole or not at all.
+  void save(const std::filesystem::path& directory, const std::map<std::string, std::string>& metadata = {}) const;
+
+  /// Continues from a checkpoint of the same net, precision and optimizer. Throws FileError naming file and tensor, before
+  /// anything has changed.
+  void load(const std::filesystem::path& directory);
+
+  MemoryReport memory() const;
+  NumericsReport numerics() const;
+  const Plan& plan() const;
+  const Parameters& parameters() const;
+  const TrainerOptions& options() const;
+  std::int64_t attempts() const;  ///< steps so far, skipped ones too
+  std::int64_t batches() const;   ///< batches taken so far, also those of an unfinished step
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Reads parameters and statistics of a checkpoint's model.safetensors into memory; throws FileError naming file and tensor.
+void load_model(const std::filesystem::path& file, const Parameters& parameters);
+
+}  // namespace halftone

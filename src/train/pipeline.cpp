@@ -1,0 +1,95 @@
+#include "halftone/train/pipeline.hpp"
+
+#include <fmt/format.h>
+
+#include "halftone/graph/differentiate.hpp"
+#include "halftone/graph/fuse.hpp"
+#include "halftone/ops/step.hpp"
+
+namespace halftone {
+namespace {
+
+/// A whole store as one value of bytes.
+Value whole(Graph& graph, const Parameters& parameters, Store store, const char* name) {
+  return graph.stored(name, {Shape::vector(static_cast<std::int64_t>(parameters.bytes(store))), DType::u8, Role::exact}, store);
+}
+
+bool fits(const ParameterGroup& group, const std::string& name) { return name.starts_with(group.scope) && name.ends_with(group.ending); }
+
+/// The group of each parameter; the number of groups stands for the trainer's own rule.
+std::vector<std::vector<int>> members(const Parameters& parameters, const std::vector<ParameterGroup>& groups) {
+  std::vector<std::vector<int>> result(groups.size() + 1);
+  for (std::size_t i = 0; i < parameters.slots.size(); ++i) {
+    std::size_t g = 0;
+    while (g < groups.size() && !fits(groups[g], parameters.slots[i].name)) ++g;
+    if (parameters.slots[i].trainable) result[g].push_back(static_cast<int>(i));
+  }
+  for (std::size_t g = 0; g < groups.size(); ++g)
+    if (result[g].empty())
+      fail(fmt::format("parameter group {}: no parameter's name begins with \"{}\" and ends with \"{}\"", g + 1, groups[g].scope, groups[g].ending));
+  return result;
+}
+
+}  // namespace
+
+Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device) {
+  Graph result = graph;
+  differentiate(result, result.value(loss));
+  narrow(result, precision);
+  fuse(result, device);
+  return result;
+}
+
+Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision, const Device& device) {
+  const int outputs[] = {output};
+  Graph result = with_batch(for_inference(graph, outputs), batch);
+  narrow(result, precision);
+  fuse(result, device);
+  return result;
+}
+
+void add_step(Graph& graph, int loss, const Parameters& parameters, const TrainerOptions& options) {
+  const auto segments = segments_of(parameters);
+  std::int64_t weights = 0;
+  for (const Segment& segment : segments) weights += segment.count;
+  if (weights == 0) fail("the loss depends on no trainable parameter");
+
+  const Value gradients = whole(graph, parameters, Store::gradients, "gradients");
+  const Value masters = whole(graph, parameters, parameters.has_masters() ? Store::masters : Store::weights, "masters");
+  const Value working = whole(graph, parameters, Store::weights, "weights");
+  const Value slot0 = whole(graph, parameters, Store::slot0, "slot0"), slot1 = whole(graph, parameters, Store::slot1, "slot1");
+  Value source = gradients;
+  graph.add_writing(std::make_shared<CheckGradients>(segments), {gradients, graph.value(loss)}, {});
+  if (options.accumulate > 1) {
+    source = whole(graph, parameters, Store::accumulated, "accumulated");
+    graph.add_writing(std::make_shared<AccumulateGradients>(segments), {gradients}, {source});
+  }
+  auto advance = std::make_shared<Advance>();
+  advance->loss_scale = options.precision.loss_scale;
+  advance->schedule = options.schedule;
+  advance->clip_norm = options.clip_norm;
+  advance->accumulate = options.accumulate;
+  graph.add_writing(advance, {}, {});
+
+  const auto groups = members(parameters, options.groups);
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (groups[g].empty()) continue;
+    auto update = std::make_shared<Update>();
+    update->rule = g < options.groups.size() ? options.groups[g].rule : options.optimizer;
+    update->learning_rate = g < options.groups.size() ? options.groups[g].learning_rate : 1.0f;
+    update->segments = segments_of(parameters, groups[g]);
+    update->accumulate = options.accumulate;
+    update->masters = parameters.has_masters();
+    graph.add_writing(update, {source}, {masters, working, slot0, slot1});
+  }
+  add_commits(graph);
+  if (options.average_decay > 0)
+    graph.add_writing(std::make_shared<AverageWeights>(options.average_decay, segments, parameters.has_masters()), {masters},
+                      {whole(graph, parameters, Store::average, "average")});
+  auto finish = std::make_shared<Finish>();
+  finish->accumulate = options.accumulate;
+  finish->weights = weights;
+  graph.add_writing(finish, {}, {});
+}
+
+}  // namespace halftone

@@ -1,0 +1,118 @@
+#include "halftone/train/recipe.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+
+#include "halftone/tensor/error.hpp"
+#include "src/train/recipes/recipes.hpp"
+
+namespace halftone {
+namespace {
+
+[[noreturn]] void bad_schedule(const Recipe& recipe, const std::string& why) {
+  fail(fmt::format("--schedule {}: {}", recipe.schedule, why));
+}
+
+double number(const Recipe& recipe, std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
+    bad_schedule(recipe, fmt::format("'{}' is not a number", text));
+  return value;
+}
+
+/// What stands before the first `mark`, which is taken off `text` with it.
+std::string_view take_until(std::string_view& text, char mark) {
+  const std::size_t at = text.find(mark);
+  const std::string_view head = text.substr(0, at);
+  text = at == std::string_view::npos ? std::string_view() : text.substr(at + 1);
+  return head;
+}
+
+Schedule step_schedule(const Recipe& recipe, std::string_view arguments, float peak, double steps) {
+  Schedule schedule = Schedule::constant(peak);
+  schedule.kind = Schedule::Kind::step;
+  for (std::string_view epochs = take_until(arguments, ':'); !epochs.empty();) {
+    if (schedule.milestone_count == Schedule::most_milestones)
+      bad_schedule(recipe, fmt::format("there can be at most {} epochs", Schedule::most_milestones));
+    const double epoch = number(recipe, take_until(epochs, ','));
+    if (epoch < 0 || epoch > 1e9) bad_schedule(recipe, "an epoch is out of range");
+    schedule.milestones[schedule.milestone_count++] = std::llround(epoch * steps);
+  }
+  if (schedule.milestone_count == 0 || arguments.empty()) bad_schedule(recipe, "it reads step:EPOCH,EPOCH..:FACTOR");
+  schedule.factor = static_cast<float>(number(recipe, arguments));
+  if (!(schedule.factor > 0)) bad_schedule(recipe, "the factor must be positive");
+  return schedule;
+}
+
+float exponential_end(const Recipe& recipe, std::string_view arguments) {
+  const double end = number(recipe, arguments);
+  if (!(end > 0)) bad_schedule(recipe, "the last rate must be positive");
+  return static_cast<float>(end);
+}
+
+}  // namespace
+
+std::span<const Recipe> recipes() {
+  static const Recipe all[] = {detail::lenet5_recipe(), detail::resnet20_recipe(), detail::resnet18_recipe()};
+  return all;
+}
+
+const Recipe& recipe_by_name(std::string_view name) {
+  std::string names;
+  for (const Recipe& recipe : recipes()) {
+    if (name == recipe.name) return recipe;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", recipe.name);
+  }
+  fail(fmt::format("--recipe {}: known recipes are {}", name, names));
+}
+
+float learning_rate_of(const Recipe& recipe) {
+  return recipe.learning_rate.value_or(recipe.optimizer == "sgd" ? 0.05f : 0.001f);
+}
+
+UpdateRule update_rule_of(const Recipe& recipe) {
+  if (recipe.optimizer == "sgd")
+    return Sgd{.momentum = recipe.momentum.value_or(0.9f),
+               .weight_decay = recipe.weight_decay.value_or(5e-4f),
+               .nesterov = recipe.nesterov};
+  const auto rule = parse_update_rule(recipe.optimizer);
+  if (!rule) fail(fmt::format("--optimizer {}: known optimizers are sgd, adam and adamw", recipe.optimizer));
+  if (recipe.momentum) fail(fmt::format("--momentum: {} has none", recipe.optimizer));
+  Adam adam = std::get<Adam>(*rule);
+  adam.weight_decay = recipe.weight_decay.value_or(adam.weight_decay);
+  return adam;
+}
+
+Schedule schedule_of(const Recipe& recipe, double steps) {
+  const float peak = learning_rate_of(recipe);
+  const std::int64_t total = std::llround(static_cast<double>(recipe.epochs) * steps);
+  const std::int64_t warmup = std::llround(recipe.warmup * steps);
+  if (warmup < 0 || (warmup > 0 && warmup >= total))
+    fail(fmt::format("--warmup {}: it must end within the {} epochs", recipe.warmup, recipe.epochs));
+  std::string_view arguments = recipe.schedule;
+  const std::string_view kind = take_until(arguments, ':');
+  Schedule schedule;
+  if (kind == "step") {
+    schedule = step_schedule(recipe, arguments, peak, steps);
+    schedule.warmup = warmup;
+  } else if (kind == "exponential") {
+    schedule = Schedule::exponential(peak, exponential_end(recipe, arguments), total, warmup);
+  } else if (recipe.schedule == "constant") {
+    schedule = Schedule::constant(peak, warmup);
+  } else if (recipe.schedule == "cosine") {
+    schedule = Schedule::cosine(peak, total, warmup);
+  } else if (recipe.schedule == "linear") {
+    schedule = Schedule::linear(peak, total, warmup);
+  } else if (recipe.schedule == "one_cycle") {
+    schedule = Schedule::one_cycle(peak, total);
+    if (warmup > 0) schedule.warmup = warmup;
+  } else {
+    bad_schedule(recipe, "it is constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, linear or exponential:END");
+  }
+  return schedule;
+}
+
+}  // namespace halftone

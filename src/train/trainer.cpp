@@ -1,0 +1,230 @@
+#include "halftone/train/trainer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <deque>
+#include <ostream>
+
+#include "halftone/train/checkpoint.hpp"
+#include "halftone/train/pipeline.hpp"
+
+namespace halftone {
+namespace {
+
+void check(const TrainerOptions& options) {
+  if (options.accumulate < 1) fail(fmt::format("accumulate: {} micro-batches a step", options.accumulate));
+  if (!(options.clip_norm >= 0)) fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
+  if (!(options.average_decay >= 0 && options.average_decay < 1)) fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
+  if (!(options.stress > 0) || !std::isfinite(options.stress)) fail(fmt::format("stress: {} is not a positive number", options.stress));
+  const LossScale& scale = options.precision.loss_scale;
+  if (!(scale.options.initial > 0) || !std::isfinite(scale.options.initial))
+    fail(fmt::format("loss scale: {} is not a positive number", scale.options.initial));
+}
+
+int slots_of(const TrainerOptions& options) {
+  const auto slots = [](const UpdateRule& rule) { return std::visit([](const auto& r) { return r.slots(); }, rule); };
+  int most = slots(options.optimizer);
+  for (const auto& group : options.groups) most = std::max(most, slots(group.rule));
+  return most;
+}
+
+std::string reason_of(const StepState& state, const Parameters& parameters) {
+  if (state.commit) return {};
+  if (!std::isfinite(state.loss)) return fmt::format("loss is {}", state.loss);
+  if (state.first_bad_parameter < 0) return "every micro-batch was bad";
+  return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite, state.first_bad_element,
+                     parameters.slots[static_cast<std::size_t>(state.first_bad_parameter)].name);
+}
+
+std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& labels) { return std::as_bytes(std::span(labels)); }
+
+}  // namespace
+
+struct Trainer::Impl {
+  Impl(Value loss, const TrainerOptions& given)
+      : options(given),
+        loss(loss.id),
+        graph(for_training(*loss.graph, loss.id, options.precision, options.device)),
+        parameters(graph, options.device,
+                   {.slots = slots_of(options), .accumulate = options.accumulate > 1, .average = options.average_decay > 0, .seed = options.seed}) {
+    add_step(graph, loss.id, parameters, options);
+    const int keep[] = {loss.id};
+    plan = std::make_unique<Plan>(graph, parameters, keep);
+    StepState state = parameters.read_state();
+    state.scale = initial_state(options.precision.loss_scale);
+    state.stress = options.stress;
+    parameters.write_state(state);
+  }
+
+  StepReport run() {
+    plan->run();
+    const StepState state = parameters.read_state();
+    nonfinite += state.nonfinite;
+    attempts = state.attempts;
+    const bool complete = state.micro_batch == 0;
+    consumed = state.attempts * options.accumulate + state.micro_batch;
+    StepReport report;
+    report.attempt = state.attempts + (complete ? 0 : 1);
+    report.loss = state.loss;
+    report.learning_rate = state.learning_rate;
+    report.gradient_norm = state.gradient_norm;
+    report.scale = state.used_scale;
+    report.complete = complete;
+    report.skipped = complete && !state.commit;
+    report.stop = state.scale.stop != 0;
+    if (report.skipped) report.reason = reason_of(state, parameters);
+    return report;
+  }
+
+  struct Evaluation {
+    int metric;
+    std::int64_t batch;
+    std::size_t nodes;
+    std::unique_ptr<Plan> plan;
+  };
+
+  /// The plan that computes `metric` on batches of `batch`; the last few are kept.
+  Plan& evaluation(Value metric, std::int64_t batch) {
+    for (const auto& e : evaluations)
+      if (e.metric == metric.id && e.batch == batch && e.nodes == metric.graph->nodes.size()) return *e.plan;
+    if (evaluations.size() >= 4) evaluations.pop_front();
+    const int keep[] = {metric.id};
+    evaluations.push_back({metric.id, batch, metric.graph->nodes.size(),
+                           std::make_unique<Plan>(for_evaluation(*metric.graph, metric.id, batch, options.precision, options.device), parameters, keep)});
+    return *evaluations.back().plan;
+  }
+
+  TrainerOptions options;
+  int loss;
+  Graph graph;
+  Parameters parameters;
+  std::unique_ptr<Plan> plan;
+  std::deque<Evaluation> evaluations;
+  std::int64_t nonfinite = 0, attempts = 0, consumed = 0;  // consumed: batches taken
+};
+
+Trainer::Trainer(Value loss, const TrainerOptions& options) {
+  check(options);
+  impl_ = std::make_unique<Impl>(loss, options);
+}
+
+Trainer::~Trainer() = default;
+
+namespace {
+
+/// Copies raw bytes into a plan's inputs, in the order in which the graph has them.
+void feed(const Plan& plan, std::span<const std::span<const std::byte>> inputs) {
+  const Graph& graph = plan.graph();
+  if (inputs.size() != graph.inputs.size()) fail(fmt::format("the graph has {} inputs, {} were given", graph.inputs.size(), inputs.size()));
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    try {
+      plan.view(graph.inputs[i]).write_bytes(inputs[i]);
+    } catch (const Error& error) {
+      fail(fmt::format("{}: {}", graph.values[static_cast<std::size_t>(graph.inputs[i])].name, error.what()));
+    }
+  }
+}
+
+}  // namespace
+
+StepReport Trainer::step(const Batch& batch) {
+  const std::span<const std::byte> inputs[] = {batch.images, bytes_of(batch.labels)};
+  return step(inputs);
+}
+
+StepReport Trainer::step(std::span<const std::span<const std::byte>> inputs) {
+  feed(*impl_->plan, inputs);
+  return impl_->run();
+}
+
+EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
+  const auto began = std::chrono::steady_clock::now();
+  const std::int64_t first = impl_->consumed % loader.batches();
+  EpochReport report;
+  report.epoch = impl_->consumed / loader.batches() + 1;
+  std::int64_t finite = 0, images = 0;
+  Epoch batches = loader.epoch(report.epoch - 1, first);
+  while (const Batch* batch = batches.next()) {
+    const StepReport step = this->step(*batch);
+    if (std::isfinite(step.loss)) report.loss += step.loss, ++finite;
+    images += batch->size;
+    report.skipped_steps += step.skipped;
+    if ((observer && !observer(step)) || step.stop) {
+      report.stopped = true;
+      break;
+    }
+  }
+  report.loss = finite > 0 ? report.loss / static_cast<double>(finite) : std::nan("");
+  report.loss_scale = impl_->parameters.read_state().scale.scale;
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  report.images_per_second = static_cast<double>(images) / std::max(report.seconds, 1e-9);
+  return report;
+}
+
+double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
+  const Parameters& parameters = impl_->parameters;
+  if (average && parameters.bytes(Store::average) == 0) fail("evaluate: this trainer keeps no averaged weights (average_decay)");
+  std::vector<std::byte> weights(average ? parameters.bytes(Store::weights) : 0);
+  Backend& backend = impl_->options.device.backend();
+  if (average) {
+    backend.download(weights.data(), parameters.data(Store::weights), weights.size());
+    for (const auto& slot : parameters.slots) parameters.weight(slot).write(parameters.element(Store::average, slot).read());
+  }
+  double sum = 0;
+  std::int64_t images = 0;
+  Epoch batches = loader.epoch(0);
+  while (const Batch* batch = batches.next()) {
+    Plan& plan = impl_->evaluation(metric, batch->size);
+    const std::span<const std::byte> inputs[] = {batch->images, bytes_of(batch->labels)};
+    feed(plan, inputs);
+    plan.run();
+    sum += plan.view(metric.id).read()[0] * static_cast<double>(batch->size);
+    images += batch->size;
+  }
+  if (average) backend.upload(parameters.data(Store::weights), weights.data(), weights.size());
+  return sum / static_cast<double>(std::max<std::int64_t>(images, 1));
+}
+
+void Trainer::save(const std::filesystem::path& directory, const std::map<std::string, std::string>& metadata) const {
+  save_checkpoint(directory, impl_->parameters, metadata);
+}
+
+void Trainer::load(const std::filesystem::path& directory) {
+  load_checkpoint(directory, impl_->parameters);
+  StepState state = impl_->parameters.read_state();
+  impl_->attempts = state.attempts;
+  impl_->consumed = state.attempts * impl_->options.accumulate + state.micro_batch;
+}
+
+MemoryReport Trainer::memory() const {
+  const Parameters& p = impl_->parameters;
+  return {p.bytes(Store::weights),
+          p.bytes(Store::masters),
+          p.bytes(Store::gradients) + p.bytes(Store::accumulated),
+          p.bytes(Store::slot0) + p.bytes(Store::slot1) + p.bytes(Store::average),
+          impl_->plan->arena_bytes(),
+          impl_->plan->workspace_bytes(),
+          impl_->options.device.peak()};
+}
+
+NumericsReport Trainer::numerics() const {
+  const StepState state = impl_->parameters.read_state();
+  const auto steps = static_cast<double>(std::max<std::int64_t>(state.steps, 1));
+  return {state.zero_gradient_shares / steps, state.unchanged_weight_shares / steps, state.attempts - state.steps, impl_->nonfinite};
+}
+
+const Plan& Trainer::plan() const { return *impl_->plan; }
+const Parameters& Trainer::parameters() const { return impl_->parameters; }
+const TrainerOptions& Trainer::options() const { return impl_->options; }
+std::int64_t Trainer::attempts() const { return impl_->attempts; }
+std::int64_t Trainer::batches() const { return impl_->consumed; }
+
+std::ostream& operator<<(std::ostream& out, const EpochReport& r) {
+  return out << fmt::format("epoch {:3}  loss {:.4f}  {:.0f} images/s  {:.1f} s", r.epoch, r.loss, r.images_per_second, r.seconds)
+             << (r.skipped_steps > 0 ? fmt::format("  {} skipped", r.skipped_steps) : "");
+}
+
+}  // namespace halftone

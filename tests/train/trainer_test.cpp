@@ -1,0 +1,327 @@
+#include "halftone/train/trainer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <unistd.h>
+
+#include <limits>
+
+#include "halftone/halftone.hpp"
+
+namespace halftone {
+namespace {
+
+constexpr std::int64_t batch = 8;
+
+/// Random images of four classes, on which nothing can be learned but everything can be trained.
+Dataset noise(std::int64_t count = 32) {
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(count) * 8 * 8 * 3);
+  std::vector<std::int32_t> labels(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(bits(5, 0, 0, i));
+  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(bits(6, 0, 0, i) % 4);
+  return in_memory("noise", {1, 8, 8, 3}, std::move(pixels), std::move(labels), 4);
+}
+
+struct Net {
+  Graph graph;
+  Value logits, loss, labels;
+};
+
+/// Everything that keeps state from step to step: batch norm, dropout, weights.
+std::unique_ptr<Net> small_net(const Dataset& data) {
+  auto net = std::make_unique<Net>();
+  const Inputs in = inputs(net->graph, data, batch);
+  Value x = relu(batch_norm(conv2d(in.images, 8, 3)));
+  net->labels = in.labels;
+  net->logits = dense(dropout(global_avg_pool(x), 0.2f), 4);
+  net->loss = cross_entropy(net->logits, in.labels);
+  return net;
+}
+
+Batch batch_of(const Dataset& data, std::int64_t first = 0) {
+  Batch b;
+  b.size = batch;
+  b.images.assign(data.at(first), data.at(first) + static_cast<std::size_t>(batch) * data.image_bytes());
+  b.labels.assign(data.labels.begin() + first, data.labels.begin() + first + batch);
+  return b;
+}
+
+/// All that must outlive a step, but for the scale and the counters.
+std::vector<std::byte> lasting_bytes(const Trainer& trainer) {
+  std::vector<std::byte> all;
+  for (Store store : {Store::weights, Store::masters, Store::slot0, Store::slot1, Store::average, Store::statistics}) {
+    const std::byte* data = trainer.parameters().data(store);
+    all.insert(all.end(), data, data + trainer.parameters().bytes(store));
+  }
+  const StepState state = trainer.parameters().read_state();
+  for (std::int64_t number : {state.steps, static_cast<std::int64_t>(state.seed)}) {
+    const auto* bytes = reinterpret_cast<const std::byte*>(&number);
+    all.insert(all.end(), bytes, bytes + sizeof number);
+  }
+  return all;
+}
+
+TrainerOptions options_for(Precision precision, UpdateRule rule = Sgd{.momentum = 0.9f}) {
+  TrainerOptions options;
+  options.device = cpu_device({.threads = 2});
+  options.precision = std::move(precision);
+  options.optimizer = rule;
+  return options;
+}
+
+class SkippedStep : public testing::TestWithParam<UpdateRule> {};
+
+TEST_P(SkippedStep, ChangesNothingThatLastsButScaleAndCounters) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  Precision precision = Precision::f16();
+  TrainerOptions options = options_for(precision, GetParam());
+  options.average_decay = 0.9f;
+  options.clip_norm = 1;
+  Trainer trainer(net->loss, options);
+  EXPECT_FALSE(trainer.step(batch_of(data)).skipped);
+  const auto before = lasting_bytes(trainer);
+
+  StepState state = trainer.parameters().read_state();
+  state.scale.scale = 0x1p40f;
+  trainer.parameters().write_state(state);
+  const StepReport report = trainer.step(batch_of(data, 8));
+  EXPECT_TRUE(report.skipped);
+  EXPECT_NE(report.reason.find("non-finite weight gradients"), std::string::npos) << report.reason;
+  EXPECT_TRUE(std::isfinite(report.loss));
+  EXPECT_EQ(lasting_bytes(trainer), before);
+  EXPECT_EQ(trainer.parameters().read_state().scale.scale, 0x1p39f);
+  EXPECT_EQ(trainer.numerics().skipped_steps, 1);
+
+  state = trainer.parameters().read_state();
+  state.scale.scale = 1024;
+  trainer.parameters().write_state(state);
+  EXPECT_FALSE(trainer.step(batch_of(data, 8)).skipped);
+  EXPECT_NE(lasting_bytes(trainer), before);  // the control: a step that is not skipped changes it
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, SkippedStep, testing::Values(UpdateRule(Sgd{.momentum = 0.9f}), UpdateRule(adamw())));
+
+TEST(Trainer, ASkippedStepIsAsIfItHadNotBeen) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  Trainer disturbed(net->loss, options_for(Precision::f16())), calm(net->loss, options_for(Precision::f16()));
+  for (int step = 0; step < 3; ++step) {
+    if (step == 1) {
+      StepState state = disturbed.parameters().read_state();
+      state.scale.scale = 0x1p40f;
+      disturbed.parameters().write_state(state);
+      EXPECT_TRUE(disturbed.step(batch_of(data, 16)).skipped);
+      state = disturbed.parameters().read_state();
+      state.scale.scale = calm.parameters().read_state().scale.scale;
+      disturbed.parameters().write_state(state);
+    }
+    disturbed.step(batch_of(data, 8 * step)), calm.step(batch_of(data, 8 * step));
+  }
+  EXPECT_EQ(lasting_bytes(disturbed), lasting_bytes(calm));
+}
+
+TEST(Trainer, TheLossScaleChangesNoBitInF32) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions plain = options_for(Precision::f32()), scaled = plain, stressed = plain;
+  scaled.precision.loss_scale = LossScale::fixed(1024);
+  stressed.stress = 0x1p-16f;
+  Trainer a(net->loss, plain), b(net->loss, scaled), c(net->loss, stressed);
+  for (int step = 0; step < 3; ++step) {
+    const float norm = a.step(batch_of(data)).gradient_norm;
+    EXPECT_EQ(b.step(batch_of(data)).gradient_norm, norm);
+    EXPECT_EQ(c.step(batch_of(data)).gradient_norm, norm);
+  }
+  EXPECT_EQ(lasting_bytes(a), lasting_bytes(b));
+  EXPECT_EQ(lasting_bytes(a), lasting_bytes(c));
+}
+
+TEST(Trainer, ClippingSeesTrueGradients) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions options = options_for(Precision::f32(), Sgd{});
+  options.precision.loss_scale = LossScale::fixed(4096);
+  options.schedule = Schedule::constant(1);
+  Trainer free(net->loss, options);
+  const float norm = free.step(batch_of(data)).gradient_norm;
+  options.clip_norm = norm / 8;
+  Trainer clipped(net->loss, options);
+  std::vector<std::vector<float>> before;
+  for (const auto& slot : clipped.parameters().slots) before.push_back(clipped.parameters().master(slot).read());
+  EXPECT_EQ(clipped.step(batch_of(data)).gradient_norm, norm);
+  double moved = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const auto after = clipped.parameters().master(clipped.parameters().slots[i]).read();
+    for (std::size_t j = 0; j < after.size(); ++j) moved += std::pow(static_cast<double>(after[j]) - before[i][j], 2);
+  }
+  EXPECT_NEAR(std::sqrt(moved), norm / 8, 1e-3 * norm / 8);
+}
+
+/// A net whose gradients are the same for a batch and for two halves of it: no batch norm, no dropout.
+std::unique_ptr<Net> plain_net(const Dataset& data, std::int64_t images) {
+  auto net = std::make_unique<Net>();
+  const Inputs in = inputs(net->graph, data, images);
+  net->logits = dense(relu(conv2d(in.images, 8, 3, {.padding = 0})), 4);
+  net->loss = cross_entropy(net->logits, in.labels);
+  return net;
+}
+
+Batch part(const Dataset& data, std::int64_t first, std::int64_t size) {
+  Batch b;
+  b.size = size;
+  b.images.assign(data.at(first), data.at(first) + static_cast<std::size_t>(size) * data.image_bytes());
+  b.labels.assign(data.labels.begin() + first, data.labels.begin() + first + size);
+  return b;
+}
+
+TEST(Accumulation, TwoHalvesMakeOneBatch) {
+  const Dataset data = noise();
+  auto whole = plain_net(data, 16), half = plain_net(data, 8);
+  TrainerOptions options = options_for(Precision::f32());
+  Trainer one(whole->loss, options);
+  options.accumulate = 2;
+  Trainer two(half->loss, options);
+  for (int step = 0; step < 3; ++step) {
+    one.step(part(data, 0, 16));
+    EXPECT_FALSE(two.step(part(data, 0, 8)).complete);
+    EXPECT_TRUE(two.step(part(data, 8, 8)).complete);
+  }
+  for (const auto& slot : one.parameters().slots) {
+    const auto a = one.parameters().master(slot).read(), b = two.parameters().master(slot).read();
+    for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5f) << slot.name;
+  }
+}
+
+TEST(Accumulation, DropsOnlyTheBadMicroBatch) {
+  Dataset data = noise();
+  data.dtype = DType::f32;
+  std::vector<float> pixels(static_cast<std::size_t>(data.image.elements() * data.size()));
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<float>(i % 17) / 17;
+  Dataset floats = in_memory("floats", data.image, pixels, data.labels, 4);
+  auto net = plain_net(floats, 8);
+  TrainerOptions options = options_for(Precision::f32());
+  options.accumulate = 2;
+  Trainer disturbed(net->loss, options);
+  options.accumulate = 1;
+  Trainer alone(net->loss, options);
+
+  Batch bad = part(floats, 8, 8);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(bad.images.data(), &nan, sizeof nan);
+  disturbed.step(bad);
+  const StepReport report = disturbed.step(part(floats, 0, 8));
+  EXPECT_TRUE(report.complete);
+  EXPECT_FALSE(report.skipped);
+  alone.step(part(floats, 0, 8));
+  EXPECT_EQ(lasting_bytes(disturbed), lasting_bytes(alone));
+
+  disturbed.step(bad);
+  EXPECT_TRUE(disturbed.step(bad).skipped);
+  EXPECT_EQ(lasting_bytes(disturbed), lasting_bytes(alone));
+}
+
+TEST(Trainer, SameBitsForAnyThreadCount) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  std::vector<std::vector<std::byte>> results;
+  for (int threads : {1, 2, 3}) {
+    TrainerOptions options = options_for(Precision::bf16());
+    options.device = cpu_device({.threads = threads});
+    Trainer trainer(net->loss, options);
+    for (int step = 0; step < 4; ++step) trainer.step(batch_of(data, 8 * step));
+    results.push_back(lasting_bytes(trainer));
+  }
+  EXPECT_EQ(results[0], results[1]);
+  EXPECT_EQ(results[0], results[2]);
+}
+
+class Folder {
+ public:
+  Folder() : path_(std::filesystem::temp_directory_path() / ("halftone-trainer-" + std::to_string(::getpid()))) {}
+  ~Folder() { std::filesystem::remove_all(path_); }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(Trainer, ResumesWithTheSameBitsInTheMiddleOfAnEpoch) {
+  const Loader loader(std::make_shared<Dataset>(noise()), {.batch = batch, .shuffle = true, .flip = true});
+  auto net = small_net(loader.dataset());
+  TrainerOptions options = options_for(Precision::f16(), adamw());
+  options.average_decay = 0.99f;
+  options.schedule = Schedule::one_cycle(0.01f, 12);
+  Trainer whole(net->loss, options), first(net->loss, options), second(net->loss, options);
+  for (int epoch = 0; epoch < 3; ++epoch) whole.epoch(loader);
+
+  first.epoch(loader);
+  EXPECT_TRUE(first.epoch(loader, [](const StepReport& step) { return step.attempt < 6; }).stopped);
+  const Folder folder;
+  first.save(folder.path(), {{"net", "small"}});
+  second.load(folder.path());
+  EXPECT_EQ(second.epoch(loader).epoch, 2);
+  EXPECT_EQ(second.epoch(loader).epoch, 3);
+  EXPECT_EQ(lasting_bytes(second), lasting_bytes(whole));
+}
+
+TEST(Trainer, ARefusedCheckpointChangesNothing) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  const Folder folder;
+  Trainer adam(net->loss, options_for(Precision::f16(), adamw())), sgd(net->loss, options_for(Precision::f16()));
+  adam.step(batch_of(data));
+  adam.save(folder.path());
+  const auto before = lasting_bytes(sgd);
+  EXPECT_THROW(sgd.load(folder.path()), FileError);
+  EXPECT_EQ(lasting_bytes(sgd), before);
+}
+
+TEST(Trainer, GroupsFollowTheirOwnRule) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions options = options_for(Precision::f32());
+  options.groups = {{.scope = "", .ending = ".bias", .rule = Sgd{}, .learning_rate = 0}};
+  Trainer trainer(net->loss, options);
+  const auto& slots = trainer.parameters().slots;
+  std::vector<std::vector<float>> before;
+  for (const auto& slot : slots) before.push_back(trainer.parameters().master(slot).read());
+  trainer.step(batch_of(data));
+  for (std::size_t i = 0; i < slots.size(); ++i)
+    EXPECT_EQ(trainer.parameters().master(slots[i]).read() == before[i], slots[i].name.ends_with(".bias")) << slots[i].name;
+  options.groups[0].ending = ".nobody";
+  EXPECT_THROW(Trainer(net->loss, options), Error);
+}
+
+TEST(Trainer, EvaluatesAnyBatchSizeWithRunningStatistics) {
+  const Dataset data = noise(30);
+  auto net = small_net(data);
+  Trainer trainer(net->loss, options_for(Precision::f32()));
+  for (int step = 0; step < 2; ++step) trainer.step(batch_of(data, 8 * step));
+  const Value metric = accuracy(net->logits, net->labels);
+  const auto shared = std::make_shared<Dataset>(data);
+  const auto accuracy_with = [&](std::int64_t size) {
+    return trainer.evaluate(Loader(shared, {.batch = size, .shuffle = false, .drop_last = false}), metric);
+  };
+  EXPECT_NEAR(accuracy_with(7), accuracy_with(30), 1e-6);  // f32 means of different batches
+}
+
+TEST(Schedule, Shapes) {
+  const Schedule cycle = Schedule::one_cycle(1, 100);
+  EXPECT_FLOAT_EQ(cycle.at(0), 0.04f);
+  EXPECT_FLOAT_EQ(cycle.at(25), 1);
+  EXPECT_FLOAT_EQ(cycle.at(100), 0);
+  EXPECT_FLOAT_EQ(Schedule::cosine(1, 100).at(50), 0.5f);
+  EXPECT_FLOAT_EQ(Schedule::linear(1, 100).at(75), 0.25f);
+  EXPECT_FLOAT_EQ(Schedule::exponential(1, 0.01f, 100).at(50), 0.1f);
+  EXPECT_FLOAT_EQ(Schedule::constant(1, 4).at(0), 0.2f);
+  const Schedule steps = Schedule::step(1, {10, 20}, 2, 0.1f);
+  EXPECT_FLOAT_EQ(steps.at(9), 1);
+  EXPECT_FLOAT_EQ(steps.at(10), 0.1f);
+  EXPECT_FLOAT_EQ(steps.at(20), 0.01f);
+}
+
+}  // namespace
+}  // namespace halftone

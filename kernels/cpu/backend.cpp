@@ -1,0 +1,65 @@
+#include "kernels/cpu/backend.hpp"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+
+namespace halftone::cpu {
+namespace {
+
+constexpr std::size_t alignment = 64;
+
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "processor";
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(int threads, Isa isa) : machine{threads, isa} {}
+
+  std::string name() const override { return "cpu"; }
+  std::string description() const override {
+    return fmt::format("{}, {}, {} thread{}", processor_name(), name_of(machine.isa), machine.threads, machine.threads == 1 ? "" : "s");
+  }
+  void* allocate(std::size_t bytes) override {
+    const std::size_t whole = (bytes + alignment - 1) / alignment * alignment;
+    void* memory = whole < bytes ? nullptr : std::aligned_alloc(alignment, whole);
+    if (!memory) fail(fmt::format("there is no memory for {} bytes", bytes));
+    std::memset(memory, 0, whole);
+    return memory;
+  }
+  void free(void* memory, std::size_t) noexcept override { std::free(memory); }
+  void upload(void* device, const void* host, std::size_t bytes) override { copy(device, host, bytes); }
+  void download(void* host, const void* device, std::size_t bytes) override { copy(host, device, bytes); }
+  void synchronize() override {}
+  std::function<void()> capture(std::function<void()> enqueue) override { return enqueue; }
+  void* stream() override { return nullptr; }
+  const KernelTable& kernels() const override { return kernel_table(); }
+
+  const Machine machine;
+
+ private:
+  static void copy(void* to, const void* from, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<Backend> make_backend(const CpuOptions& options) {
+  if (options.threads < 0 || options.threads > 1024) fail(fmt::format("--threads {}: a count between 1 and 1024, or 0 for all", options.threads));
+  const auto isa = parse_isa(options.isa);
+  if (!isa) fail(fmt::format("--isa {}: known instruction sets are auto, baseline, avx2 and avx512", options.isa));
+  if (!supported(*isa)) fail(fmt::format("--isa {}: this processor has no such instructions", options.isa));
+  return std::make_shared<CpuBackend>(options.threads > 0 ? options.threads : omp_get_num_procs(), *isa);
+}
+
+Machine machine_of(const Request& request) { return static_cast<const CpuBackend&>(request.device.backend()).machine; }
+
+}  // namespace halftone::cpu

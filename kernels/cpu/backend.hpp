@@ -1,0 +1,24 @@
+#pragma once
+#include "halftone/graph/kernel.hpp"
+#include "halftone/tensor/device.hpp"
+#include "kernels/cpu/convert.hpp"
+#include "kernels/cpu/isa.hpp"
+
+namespace halftone::cpu {
+
+/// Throws Error for an instruction set that is unknown or absent and for a negative thread count.
+std::shared_ptr<Backend> make_backend(const CpuOptions& options);
+
+/// The lists of all CPU kernels (table.cpp).
+const KernelTable& kernel_table();
+
+/// What CPU factories ask of the device that a request names.
+struct Machine {
+  int threads;
+  Isa isa;
+  Decode decode(const ValueSpec& value) const { return decoder(isa, value.dtype); }
+  Encode encode(const ValueSpec& value) const { return encoder(isa, value.dtype); }
+};
+Machine machine_of(const Request& request);
+
+}  // namespace halftone::cpu

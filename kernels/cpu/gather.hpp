@@ -1,0 +1,87 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace halftone::cpu {
+
+/// A convolution of x [n, h, w, c] with weight [k, r, s, c / groups] to y [n, p, q, k].
+struct ConvProblem {
+  std::int64_t n = 1, h = 1, w = 1, c = 1, k = 1, r = 1, s = 1, p = 1, q = 1;
+  int stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1;
+};
+
+// What the engine multiplies: each output pixel gathers, tap by tap, the channels of some input pixels, and the
+// gathered numbers of a block of pixels are a matrix [pixels, taps x channels]. Forward pass and weight gradient gather
+// from x; the data gradient gathers from d_output, once for every residue of the position modulo the stride.
+
+/// One spatial axis: output position i reads input position i * step + offset[t]; the offsets ascend.
+struct GatherAxis {
+  std::int64_t in = 1, out = 1, step = 1;
+  std::vector<std::int64_t> offset, tap;  ///< tap[t] is the place in the weight
+
+  std::int64_t taps() const { return std::ssize(tap); }
+  bool contains(std::int64_t i, std::int64_t t) const { return 0 <= i * step + offset[t] && i * step + offset[t] < in; }
+  bool leaves_input() const;  ///< whether a tap of some output position falls into padding
+};
+
+/// A rectangle of output pixels.
+struct Block {
+  std::int64_t image0, image1, row0, row1, col0, col1;
+  std::int64_t images() const { return image1 - image0; }
+  std::int64_t rows() const { return row1 - row0; }
+  std::int64_t cols() const { return col1 - col0; }
+  std::int64_t pixels() const { return images() * rows() * cols(); }
+};
+
+/// How the output pixels are cut into blocks.
+struct Blocks {
+  std::int64_t images = 1, rows = 1, cols = 1, image_parts = 1, row_parts = 1, col_parts = 1;
+
+  std::int64_t count() const { return image_parts * row_parts * col_parts; }
+  Block operator[](std::int64_t index) const;
+  Block largest() const;
+};
+
+/// Blocks of about `pixels`: parts of a row, rows, or whole images, never more than `max_images` of them.
+Blocks cut_blocks(std::int64_t images, std::int64_t rows, std::int64_t cols, std::int64_t pixels,
+                  std::int64_t max_images);
+
+/// Numbers that lie side by side in a slab and in a gathered row.
+struct Run {
+  std::int64_t offset, length;
+};
+
+/// A part of the reduction: some channels of a group under some taps. The input that a block needs of it is laid out
+/// with its zero halo as a slab [images, rows, cols, channels] in f32.
+struct Slice {
+  std::int64_t channel, channels, tap_row0, tap_row1, tap_col0, tap_col1;
+  std::int64_t depth;        ///< numbers gathered for a pixel, in the order [tap row, tap column, channel]
+  std::int64_t base;         ///< depth of the slices before
+  std::int64_t pitch;        ///< floats from one slab row to the next
+  std::int64_t slab_floats;  ///< for the largest block
+  std::vector<Run> runs;     ///< from a pixel's place in the slab
+  std::int64_t longest_run;
+};
+
+struct Gather {
+  std::int64_t images = 1, channels = 1, groups = 1;  ///< of the tensor that is read
+  GatherAxis rows, cols;
+  Blocks blocks;
+  std::vector<Slice> slices;  ///< of one group; none where there are no taps
+
+  std::int64_t group_channels() const { return channels / groups; }
+  std::int64_t depth() const { return rows.taps() * cols.taps() * group_channels(); }
+  bool leaves_input() const { return rows.leaves_input() || cols.leaves_input(); }
+  std::int64_t slab_floats() const;
+
+  /// Cuts the reduction into slices of at most `max_depth`, for the blocks as they are: by channels where all taps of a
+  /// channel fit, else by taps. With `whole_channels` by taps alone, if all channels of a tap fit.
+  void cut_slices(std::int64_t max_depth, bool whole_channels = false);
+};
+
+Gather forward_gather(const ConvProblem& problem);
+
+/// For the data gradient at input positions row0 + i * stride_h, col0 + j * stride_w.
+Gather gradient_gather(const ConvProblem& problem, std::int64_t row0, std::int64_t col0);
+
+}  // namespace halftone::cpu

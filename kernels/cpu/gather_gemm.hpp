@@ -1,0 +1,66 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "halftone/numeric/formats.hpp"
+#include "halftone/numeric/pointwise.hpp"
+#include "kernels/cpu/gather.hpp"
+#include "kernels/cpu/isa.hpp"
+
+namespace halftone::cpu {
+
+/// Where the result of a gather goes: pixel (i, j) to (row0 + i * row_step, col0 + j * col_step) of an image.
+struct Scatter {
+  std::int64_t height, width, row0 = 0, col0 = 0, row_step = 1, col_step = 1;
+};
+
+/// A weight in memory: [groups, filters, taps_h, taps_w, channels]. The forward pass has a result for each filter and
+/// sums over channels; the data gradient the other way round.
+struct WeightOrder {
+  std::int64_t filters, taps_h, taps_w, channels;
+  bool result_is_filter;
+
+  std::int64_t results() const { return result_is_filter ? filters : channels; }
+  std::int64_t index(std::int64_t group, std::int64_t result, std::int64_t tap_row, std::int64_t tap_col,
+                     std::int64_t term) const {
+    const std::int64_t filter = result_is_filter ? result : term, channel = result_is_filter ? term : result;
+    return (((group * filters + filter) * taps_h + tap_row) * taps_w + tap_col) * channels + channel;
+  }
+};
+
+/// output = activation(gathered input x weight + bias), made ready to run. The work is cut into blocks of pixels; each
+/// is computed by one thread, slice after slice of the reduction.
+struct GatherGemm {
+  struct Formats {
+    DType input, weight, bias, output;
+  };
+  GatherGemm(Gather what, Scatter where, WeightOrder order, Formats formats, std::optional<Activation> activation,
+             bool has_bias, Isa isa, int threads);
+  std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
+  void run(const void* input, const void* weight, const void* bias, void* output, void* workspace) const;
+
+  Gather gather;
+  Scatter scatter;
+  WeightOrder order;
+  Formats formats;
+  std::optional<Activation> activation;
+  bool has_bias;
+  Isa isa;
+  int threads;
+  std::int64_t results, padded_results;  ///< of a group; rounded up to whole vectors
+
+  /// With few results the pixels lie in the vector lanes and the slab is [channels, rows, cols]: a tap is an offset.
+  struct Planar {
+    bool used = false;
+    Blocks blocks;
+    std::int64_t pitch = 0, plane = 0, length = 0;  ///< floats of a slab row, a channel, a result's row of pixels
+    std::vector<std::int64_t> offsets;              ///< from a pixel's place, for each term of the reduction
+  } planar;
+
+  // Workspace, in floats: weight, bias, then for each thread a slab, packed rows and results.
+  std::int64_t bias_at, shared, packed_at, result_at, per_thread;
+};
+
+}  // namespace halftone::cpu

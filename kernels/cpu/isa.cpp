@@ -1,0 +1,41 @@
+#include "kernels/cpu/isa.hpp"
+
+#include <hwy/targets.h>
+
+namespace halftone::cpu {
+
+bool supported(Isa isa) {
+  const auto usable = hwy::SupportedTargets() & HWY_TARGETS;
+  switch (isa) {
+    case Isa::avx512:
+      return (usable & HWY_AVX3) != 0;
+    case Isa::avx2:
+      return (usable & HWY_AVX2) != 0;
+    case Isa::baseline:
+      break;
+  }
+  return true;
+}
+
+Isa best_isa() { return supported(Isa::avx512) ? Isa::avx512 : supported(Isa::avx2) ? Isa::avx2 : Isa::baseline; }
+
+const char* name_of(Isa isa) {
+  switch (isa) {
+    case Isa::avx512:
+      return "avx512";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::baseline:
+      break;
+  }
+  return "baseline";
+}
+
+std::optional<Isa> parse_isa(std::string_view name) {
+  if (name == "auto") return best_isa();
+  for (Isa isa : all_isas)
+    if (name == name_of(isa)) return isa;
+  return std::nullopt;
+}
+
+}  // namespace halftone::cpu

@@ -1,0 +1,224 @@
+#include "halftone/ops/loss.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/columns.hpp"
+#include "kernels/cpu/kernels.hpp"
+#include "kernels/cpu/rows.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/loss.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace halftone::cpu::HWY_NAMESPACE {
+namespace {
+
+/// e[i] = exp(x[i] - largest); returns the sum of all e. e may be x.
+double exponentials(const float* x, float largest, std::int64_t n, float* e) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) e[i] = math::exp(x[i] - largest);
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += e[i];
+  return sum;
+}
+
+/// d[i] = (e[i] * inverse_sum - background) * factor.
+void softmax_slope(const float* e, float inverse_sum, float background, float factor, std::int64_t n, float* d) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) d[i] = (e[i] * inverse_sum - background) * factor;
+}
+
+double squared_distance(const float* x, const float* y, std::int64_t n) {
+  constexpr int strands = 16;
+  double sums[strands] = {};
+  std::int64_t i = 0;
+  const auto add = [&](std::int64_t k, int strand) HWY_ATTR {
+    const float difference = x[k] - y[k];
+    sums[strand] += difference * difference;
+  };
+  for (; i + strands <= n; i += strands)
+    for (int j = 0; j < strands; ++j) add(i + j, j);
+  for (int j = 0; i + j < n; ++j) add(i + j, j);
+  double total = 0;
+  for (double sum : sums) total += sum;
+  return total;
+}
+
+void scaled_difference(const float* x, const float* y, float factor, std::int64_t n, float* d) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) d[i] = (x[i] - y[i]) * factor;
+}
+
+}  // namespace
+}  // namespace halftone::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace halftone::cpu {
+namespace {
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+/// The first largest of n numbers.
+std::int64_t largest_of(const float* x, std::int64_t n) {
+  std::int64_t best = 0;
+  for (std::int64_t i = 1; i < n; ++i)
+    if (x[i] > x[best]) best = i;
+  return best;
+}
+
+/// Rows of logits, each with its label, a number of rows to a task.
+struct LogitRows {
+  LogitRows(const Request& request, std::size_t logits, std::size_t& bytes)
+      : threads(machine_of(request).threads),
+        rows(request.inputs[logits].shape.n),
+        classes(request.inputs[logits].shape.c),
+        reader(machine_of(request), request.inputs[logits]),
+        logits(logits),
+        buffers(classes, threads, bytes) {}
+  int threads;
+  std::int64_t rows, classes;
+  Reader reader;
+  std::size_t logits;  ///< which input they are; the labels follow
+  Arrays<float> buffers;
+
+  bool has(std::int32_t label) const { return label >= 0 && label < classes; }
+
+  /// Calls f(row, x, label, scratch) for every row; x may be scratch.
+  template <class F>
+  void for_each(const Arguments& a, F&& f) const {
+    constexpr std::int64_t numbers_per_task = 4096;
+    const std::int64_t per_task = std::max<std::int64_t>(numbers_per_task / classes, 1);
+    parallel_for(threads, (rows + per_task - 1) / per_task, [&](std::int64_t task, int thread) {
+      float* scratch = buffers(a.workspace, thread);
+      for (std::int64_t row = task * per_task; row < std::min(rows, (task + 1) * per_task); ++row)
+        f(row, reader(a.inputs[logits], row * classes, classes, scratch), a.in<std::int32_t>(logits + 1)[row], scratch);
+    });
+  }
+};
+
+}  // namespace
+
+Offer softmax_cross_entropy(const Request& request) {
+  std::size_t bytes = 0;
+  const LogitRows rows(request, 0, bytes);
+  const Arrays<double> losses(rows.rows, 1, bytes);
+  const Writer y(machine_of(request), request.outputs[0]);
+  const auto exponentials = HALFTONE_PER_ISA(machine_of(request).isa, exponentials);
+  const auto run = [=, smoothing = request.attributes<SoftmaxCrossEntropy>().smoothing](const Arguments& a) {
+    rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float* scratch) {
+      if (!rows.has(label)) {
+        losses(a.workspace)[row] = nan;
+        return;
+      }
+      const float largest = x[largest_of(x, rows.classes)];
+      double of_label = x[label] - largest, of_all = 0;
+      if (smoothing > 0)
+        for (std::int64_t i = 0; i < rows.classes; ++i) of_all += x[i] - largest;
+      const double log_sum = std::log(exponentials(x, largest, rows.classes, scratch));
+      const double target = smoothing > 0
+                                ? (1.0 - smoothing) * of_label + smoothing * of_all / static_cast<double>(rows.classes)
+                                : of_label;
+      losses(a.workspace)[row] = log_sum - target;
+    });
+    double sum = 0;
+    for (std::int64_t row = 0; row < rows.rows; ++row) sum += losses(a.workspace)[row];
+    const auto mean = static_cast<float>(sum / static_cast<double>(rows.rows));
+    y(a.outputs[0], 0, 1, &mean);
+  };
+  return Launch{run, bytes};
+}
+
+Offer softmax_cross_entropy_gradient(const Request& request) {
+  const Machine machine = machine_of(request);
+  std::size_t bytes = 0;
+  const LogitRows rows(request, 1, bytes);
+  const Reader d_loss(machine, request.inputs[0]);
+  const Writer d_logits(machine, request.outputs[0]);
+  const auto exponentials = HALFTONE_PER_ISA(machine.isa, exponentials);
+  const auto slope = HALFTONE_PER_ISA(machine.isa, softmax_slope);
+  const float smoothing = request.attributes<SoftmaxCrossEntropyGradient>().smoothing;
+  const float background = smoothing / static_cast<float>(rows.classes);
+  const auto run = [=](const Arguments& a) {
+    float seed;
+    const float factor = *d_loss(a.inputs[0], 0, 1, &seed) / static_cast<float>(rows.rows);
+    rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float* scratch) {
+      const std::int64_t first = row * rows.classes;
+      float* d = d_logits.place(a.outputs[0], first, scratch);
+      const double sum = exponentials(x, x[largest_of(x, rows.classes)], rows.classes, scratch);
+      if (rows.has(label)) {
+        const float at_label = static_cast<float>(scratch[label] / sum - (1.0 - smoothing)) - background;
+        slope(scratch, static_cast<float>(1 / sum), background, factor, rows.classes, d);
+        d[label] = at_label * factor;
+      } else {
+        std::fill_n(d, rows.classes, static_cast<float>(nan));
+      }
+      d_logits(a.outputs[0], first, rows.classes, d);
+    });
+  };
+  return Launch{run, bytes};
+}
+
+Offer accuracy(const Request& request) {
+  std::size_t bytes = 0;
+  const LogitRows rows(request, 0, bytes);
+  const Arrays<std::int32_t> hits(rows.rows, 1, bytes);
+  const Writer y(machine_of(request), request.outputs[0]);
+  const auto run = [=](const Arguments& a) {
+    rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float*) {
+      hits(a.workspace)[row] = largest_of(x, rows.classes) == label;
+    });
+    std::int64_t count = 0;
+    for (std::int64_t row = 0; row < rows.rows; ++row) count += hits(a.workspace)[row];
+    const auto share = static_cast<float>(static_cast<double>(count) / static_cast<double>(rows.rows));
+    y(a.outputs[0], 0, 1, &share);
+  };
+  return Launch{run, bytes};
+}
+
+Offer mean_squared_error(const Request& request) {
+  const Machine machine = machine_of(request);
+  const std::int64_t count = request.inputs[0].shape.elements();
+  std::size_t bytes = 0;
+  const Arrays<double> partials((count + chunk - 1) / chunk, 1, bytes);
+  const Reader x(machine, request.inputs[0]), target(machine, request.inputs[1]);
+  const Writer y(machine, request.outputs[0]);
+  const auto distance = HALFTONE_PER_ISA(machine.isa, squared_distance);
+  const auto run = [=, threads = machine.threads](const Arguments& a) {
+    for_chunks(threads, count, [&](std::int64_t first, std::int64_t n) {
+      float buffers[2][chunk];
+      partials(a.workspace)[first / chunk] =
+          distance(x(a.inputs[0], first, n, buffers[0]), target(a.inputs[1], first, n, buffers[1]), n);
+    });
+    double sum = 0;
+    for (std::int64_t i = 0; i < (count + chunk - 1) / chunk; ++i) sum += partials(a.workspace)[i];
+    const auto mean = static_cast<float>(sum / static_cast<double>(count));
+    y(a.outputs[0], 0, 1, &mean);
+  };
+  return Launch{run, bytes};
+}
+
+Offer mean_squared_error_gradient(const Request& request) {
+  const Machine machine = machine_of(request);
+  const std::int64_t count = request.inputs[1].shape.elements();
+  const Reader d_loss(machine, request.inputs[0]), x(machine, request.inputs[1]), target(machine, request.inputs[2]);
+  const Writer d_x(machine, request.outputs[0]);
+  const auto difference = HALFTONE_PER_ISA(machine.isa, scaled_difference);
+  const auto run = [=, threads = machine.threads](const Arguments& a) {
+    float seed;
+    const auto factor = static_cast<float>(2.0 * *d_loss(a.inputs[0], 0, 1, &seed) / static_cast<double>(count));
+    for_chunks(threads, count, [&](std::int64_t first, std::int64_t n) {
+      float buffers[2][chunk];
+      float* to = d_x.place(a.outputs[0], first, buffers[0]);
+      difference(x(a.inputs[1], first, n, buffers[0]), target(a.inputs[2], first, n, buffers[1]), factor, n, to);
+      d_x(a.outputs[0], first, n, to);
+    });
+  };
+  return Launch{run};
+}
+
+}  // namespace halftone::cpu
+#endif

@@ -1,0 +1,142 @@
+// Included once per instruction set, inside HWY_NAMESPACE files only; hence no #pragma once.
+#if defined(HALFTONE_MICROKERNEL_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef HALFTONE_MICROKERNEL_INL
+#undef HALFTONE_MICROKERNEL_INL
+#else
+#define HALFTONE_MICROKERNEL_INL
+#endif
+
+#include <hwy/highway.h>
+
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "kernels/cpu/tile_shape.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace halftone::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Vectors = hn::ScalableTag<float>;
+constexpr std::int64_t lanes = hn::MaxLanes(Vectors());
+
+// A tile keeps `height` x 2 vectors of sums in registers: 24 of 32 with AVX-512, 12 of 16 elsewhere. Each step of the
+// reduction costs 2 vector loads and `height` broadcasts for 2 * `height` multiply-adds.
+constexpr int tile_height = HWY_TARGET == HWY_AVX3 ? 12 : 6;
+constexpr int tile_vectors = 2;
+constexpr std::int64_t tile_width = tile_vectors * lanes;
+
+/// Floats from one packed row of gathered numbers to the next: an odd number of cache lines, room for a vector that
+/// overshoots `max_depth`.
+constexpr std::int64_t packed_stride = 304;
+constexpr std::int64_t max_depth = 288;
+
+/// c [height, vectors] (+)= sum over d of a[i * row_stride + d * a_step] * b[d * b_step + j].
+template <std::int64_t row_stride, int height, int vectors>
+void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, const float* HWY_RESTRICT b,
+          std::int64_t b_step, float* HWY_RESTRICT c, std::int64_t c_stride, bool accumulate) {
+  const Vectors v;
+  hn::Vec<Vectors> sum[height][vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < height; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; ++j) {
+      sum[i][j] = accumulate ? hn::LoadU(v, c + i * c_stride + j * lanes) : hn::Zero(v);
+    }
+  }
+  for (std::int64_t d = 0; d < depth; ++d, a += a_step, b += b_step) {
+    hn::Vec<Vectors> right[vectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; ++j) right[j] = hn::LoadU(v, b + j * lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < height; ++i) {
+      const auto left = hn::Set(v, a[i * row_stride]);
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j) sum[i][j] = hn::MulAdd(left, right[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < height; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; ++j) hn::StoreU(sum[i][j], v, c + i * c_stride + j * lanes);
+  }
+}
+
+using Tile = decltype(&tile<1, 1, 1>);
+
+template <std::int64_t row_stride, int vectors, int... heights>
+constexpr std::array<Tile, sizeof...(heights)> tiles_of(std::integer_sequence<int, heights...>) {
+  return {&tile<row_stride, heights + 1, vectors>...};
+}
+template <std::int64_t row_stride, int vectors>
+inline constexpr auto tiles = tiles_of<row_stride, vectors>(std::make_integer_sequence<int, tile_height>());
+
+/// c [rows, width] (+)= a b for one panel of at most `tile_width` columns, in tiles of about equal height.
+template <std::int64_t row_stride>
+void multiply(std::int64_t rows, std::int64_t width, std::int64_t depth, const float* a, std::int64_t a_step,
+              const float* b, std::int64_t b_step, float* c, std::int64_t c_stride, bool accumulate) {
+  const auto& table = width > lanes ? tiles<row_stride, tile_vectors> : tiles<row_stride, 1>;
+  const std::int64_t parts = (rows + tile_height - 1) / tile_height;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const std::int64_t first = rows * part / parts, end = rows * (part + 1) / parts;
+    table[end - first - 1](depth, a + first * row_stride, a_step, b, b_step, c + first * c_stride, c_stride,
+                           accumulate);
+  }
+}
+
+// The other way round: few results (rows), many pixels in the vector lanes, whose input lies at an offset for each
+// step.
+constexpr int planar_height = 8;
+constexpr int planar_vectors(int height) {
+  const int sums = HWY_TARGET == HWY_AVX3 ? 16 : 12;
+  return sums / height < 1 ? 1 : sums / height > 4 ? 4 : sums / height;
+}
+
+inline std::int64_t planar_width(int height) { return planar_vectors(height) * lanes; }
+
+/// c [height, vectors] = sum over d of a[d * a_step + i] * b[offsets[d] + j].
+template <int height>
+void planar_tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, const float* HWY_RESTRICT b,
+                 const std::int64_t* HWY_RESTRICT offsets, float* HWY_RESTRICT c, std::int64_t c_stride) {
+  constexpr int vectors = planar_vectors(height);
+  const Vectors v;
+  hn::Vec<Vectors> sum[height][vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < height; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; ++j) sum[i][j] = hn::Zero(v);
+  }
+  for (std::int64_t d = 0; d < depth; ++d, a += a_step) {
+    const float* from = b + offsets[d];
+    hn::Vec<Vectors> right[vectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; ++j) right[j] = hn::LoadU(v, from + j * lanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < height; ++i) {
+      const auto left = hn::Set(v, a[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j) sum[i][j] = hn::MulAdd(left, right[j], sum[i][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < height; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors; ++j) hn::StoreU(sum[i][j], v, c + i * c_stride + j * lanes);
+  }
+}
+
+template <int... heights>
+constexpr std::array<decltype(&planar_tile<1>), sizeof...(heights)> planar_tiles_of(
+    std::integer_sequence<int, heights...>) {
+  return {&planar_tile<heights + 1>...};
+}
+inline constexpr auto planar_tiles = planar_tiles_of(std::make_integer_sequence<int, planar_height>());
+
+inline constexpr TileShape tile_shape = {lanes, tile_width, packed_stride, max_depth, planar_height, &planar_width};
+
+}  // namespace halftone::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

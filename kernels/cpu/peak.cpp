@@ -1,0 +1,58 @@
+#include "kernels/cpu/peak.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/peak.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace halftone::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr int chains = 12;
+
+/// Runs `steps` rounds of `chains` multiply-adds and returns how many operations that were; `value` keeps them alive.
+double multiply_adds(std::int64_t steps, float* value) {
+  const hn::ScalableTag<float> v;
+  hn::Vec<decltype(v)> sum[chains];
+  const auto factor = hn::Set(v, *value);
+#pragma GCC unroll 16
+  for (int i = 0; i < chains; ++i) sum[i] = hn::Set(v, static_cast<float>(i));
+  for (std::int64_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 16
+    for (int i = 0; i < chains; ++i) sum[i] = hn::MulAdd(sum[i], factor, factor);
+  }
+  auto all = sum[0];
+  for (int i = 1; i < chains; ++i) all = hn::Add(all, sum[i]);
+  *value = hn::GetLane(all);
+  return 2.0 * chains * static_cast<double>(steps) * static_cast<double>(hn::Lanes(v));
+}
+
+}  // namespace halftone::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace halftone::cpu {
+
+double multiply_add_peak(Isa isa) {
+  const auto work = HALFTONE_PER_ISA(isa, multiply_adds);
+  double best = 0;
+  for (int i = 0; i < 20; ++i) {
+    volatile float half = 0.5f;
+    float value = half;
+    const auto start = std::chrono::steady_clock::now();
+    const double operations = work(200000, &value);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    half = value;
+    best = std::max(best, operations / taken.count() * 1e-9);
+  }
+  return best;
+}
+
+}  // namespace halftone::cpu
+#endif

@@ -1,0 +1,327 @@
+#include "halftone/ops/pool2d.hpp"
+
+#include "kernels/cpu/kernels.hpp"
+#include "kernels/cpu/rows.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/pool2d.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+// Pooling works on rows of pixels in f32. Forward, a task is one output row: its input rows are reduced to one, which
+// is all of the work and vectorises over pixels and channels alike, then the pixels of that row. Backward, a task is
+// one image: its rows pass through a band as high as the window. Vectors run over channels; where there are fewer than
+// lanes the surplus falls on the next pixel, which is written later, or behind the row: rows here end with `spare`
+// floats.
+#ifndef HALFTONE_CPU_POOL2D_ONCE
+#define HALFTONE_CPU_POOL2D_ONCE
+namespace halftone::cpu {
+
+inline constexpr std::int64_t spare = 16;
+
+/// The stretch [first, last) of the image that a window covers in one direction.
+struct Span {
+  std::int64_t first, last;
+  std::int64_t count() const { return last - first; }
+};
+
+/// Windows along one direction.
+struct Windows {
+  std::int64_t size, stride, padding, extent, count;
+  Span operator[](std::int64_t i) const {
+    const std::int64_t first = i * stride - padding;
+    return {std::max<std::int64_t>(first, 0), std::min(first + size, extent)};
+  }
+};
+
+struct Pool {
+  Windows h, w;
+  std::int64_t n, c;
+
+  Pool(const PoolAttributes& a, const Shape& x, const Shape& y)
+      : h{a.global ? x.h : a.window.h, a.global ? x.h : a.stride.h, a.padding.h, x.h, y.h},
+        w{a.global ? x.w : a.window.w, a.global ? x.w : a.stride.w, a.padding.w, x.w, y.w},
+        n(x.n),
+        c(x.c) {}
+
+  std::int64_t row() const { return w.extent * c; }  ///< elements of an input row
+  std::int64_t output_row() const { return w.count * c; }
+  std::int64_t pitch() const { return row() + spare; }
+  std::int64_t output_pitch() const { return output_row() + spare; }
+  /// No pixel is in two windows, and no column before the last window in none.
+  bool tiled() const { return h.stride >= h.size && w.stride == w.size; }
+};
+
+/// Reduces two rows to a third, which may be one of them.
+using CombineLoop = void (*)(const float* a, const float* b, float* to, std::int64_t count);
+/// Reduces the pixels of each window in a row that stands for `rows` rows.
+using ReduceLoop = void (*)(const Pool&, const float* row, float* output, std::int64_t rows);
+/// Adds the gradient of one output row to `rows` rows of the image; x holds the image's own.
+using GradientLoop = void (*)(const Pool&, const float* d_output, const float* x, std::int64_t rows, float* d_input);
+
+struct PoolLoops {
+  CombineLoop combine;
+  ReduceLoop reduce;
+};
+
+}  // namespace halftone::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace halftone::cpu::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Narrow = hn::CappedTag<float, 8>;
+using Wide = hn::CappedTag<float, spare>;
+
+struct Larger {
+  static float of(float a, float b) { return math::select((b > a) | (b != b), b, a); }
+  template <class D, class V>
+  static auto better(D, V a, V b) {
+    return hn::Or(hn::Gt(b, a), hn::IsNaN(b));
+  }
+  template <class D, class V>
+  static V of(D d, V a, V b) {
+    return hn::IfThenElse(better(d, a, b), b, a);
+  }
+  template <class D, class V>
+  static V finish(D, V value, std::int64_t) {
+    return value;
+  }
+};
+
+struct Mean {
+  static float of(float a, float b) { return a + b; }
+  template <class D, class V>
+  static V of(D, V a, V b) {
+    return hn::Add(a, b);
+  }
+  template <class D, class V>
+  static V finish(D d, V sum, std::int64_t pixels) {
+    return hn::Div(sum, hn::Set(d, static_cast<float>(pixels)));
+  }
+};
+
+template <class F>
+void combine(const float* a, const float* b, float* to, std::int64_t count) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) to[i] = F::of(a[i], b[i]);
+}
+
+template <class F, class D>
+void reduce_pixels(const Pool& pool, const float* row, float* output, std::int64_t rows) {
+  const D d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t c = pool.c, last_start = std::max<std::int64_t>(c - lanes, 0);
+  for (std::int64_t q = 0; q < pool.w.count; ++q) {
+    const Span columns = pool.w[q];
+    for (std::int64_t block = 0; block < c; block += lanes) {
+      const std::int64_t k = std::min(block, last_start);
+      auto value = hn::LoadU(d, row + columns.first * c + k);
+      for (std::int64_t i = columns.first + 1; i < columns.last; ++i)
+        value = F::of(d, value, hn::LoadU(d, row + i * c + k));
+      hn::StoreU(F::finish(d, value, rows * columns.count()), d, output + q * c + k);
+    }
+  }
+}
+
+/// Where channel vectors of one pixel stand. Tiled rows are stored in order, so that a surplus is overwritten, and the
+/// last vector of many channels is drawn back; in others `value` must be 0 in the surplus, since it is added.
+template <bool tiled, class D, class V>
+void put(D d, V value, float* to) {
+  hn::StoreU(tiled ? value : hn::Add(hn::LoadU(d, to), value), d, to);
+}
+
+template <bool tiled, class D>
+auto load_gradient(D d, const float* from, std::int64_t channels_left) {
+  const auto value = hn::LoadU(d, from);
+  return tiled ? value : hn::IfThenElseZero(hn::FirstN(d, static_cast<std::size_t>(channels_left)), value);
+}
+
+template <bool tiled, class D>
+void max_gradient(const Pool& pool, const float* d_output, const float* x, std::int64_t rows, float* d_input) {
+  const D d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t c = pool.c, pitch = pool.pitch(), last_start = tiled ? std::max<std::int64_t>(c - lanes, 0) : c;
+  for (std::int64_t q = 0; q < pool.w.count; ++q) {
+    const Span columns = pool.w[q];
+    for (std::int64_t block = 0; block < c; block += lanes) {
+      const std::int64_t k = std::min(block, last_start), first = columns.first * c + k, last = columns.last * c + k;
+      auto best = hn::LoadU(d, x + first);
+      auto winner = hn::Zero(d), tap = winner;
+      const auto one = hn::Set(d, 1.0f);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t i = first; i < last; i += c, tap = hn::Add(tap, one)) {
+          const auto value = hn::LoadU(d, x + r * pitch + i);
+          const auto better = Larger::better(d, best, value);
+          best = hn::IfThenElse(better, value, best);
+          winner = hn::IfThenElse(better, tap, winner);
+        }
+      }
+      const auto gradient = load_gradient<tiled>(d, d_output + q * c + k, c - k);
+      tap = hn::Zero(d);
+      for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t i = first; i < last; i += c, tap = hn::Add(tap, one))
+          put<tiled>(d, hn::IfThenElseZero(hn::Eq(winner, tap), gradient), d_input + r * pitch + i);
+    }
+  }
+  const std::int64_t end = pool.w[pool.w.count - 1].last * c;
+  for (std::int64_t r = 0; tiled && r < rows; ++r)
+    std::fill(d_input + r * pitch + end, d_input + (r + 1) * pitch, 0.0f);
+}
+
+template <bool tiled, class D>
+void mean_gradient(const Pool& pool, const float* d_output, const float*, std::int64_t rows, float* d_input) {
+  const D d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t c = pool.c, pitch = pool.pitch(), last_start = tiled ? std::max<std::int64_t>(c - lanes, 0) : c;
+  for (std::int64_t q = 0; q < pool.w.count; ++q) {
+    const Span columns = pool.w[q];
+    const auto pixels = hn::Set(d, static_cast<float>(rows * columns.count()));
+    for (std::int64_t i = columns.first; i < columns.last; ++i) {
+      for (std::int64_t block = 0; block < c; block += lanes) {
+        const std::int64_t k = std::min(block, last_start);
+        const auto share = hn::Div(load_gradient<tiled>(d, d_output + q * c + k, c - k), pixels);
+        for (std::int64_t r = 0; r < rows; ++r) put<tiled>(d, share, d_input + r * pitch + i * c + k);
+      }
+    }
+  }
+  const std::int64_t end = pool.w[pool.w.count - 1].last * c;
+  for (std::int64_t r = 0; tiled && r < rows; ++r)
+    std::fill(d_input + r * pitch + end, d_input + (r + 1) * pitch, 0.0f);
+}
+
+template <class F>
+PoolLoops loops(const Pool& pool) {
+  return {combine<F>, pool.c < spare ? reduce_pixels<F, Narrow> : reduce_pixels<F, Wide>};
+}
+PoolLoops max_loops(const Pool& pool) { return loops<Larger>(pool); }
+PoolLoops mean_loops(const Pool& pool) { return loops<Mean>(pool); }
+
+GradientLoop max_gradient_loop(const Pool& pool) {
+  if (pool.tiled()) return pool.c < spare ? max_gradient<true, Narrow> : max_gradient<true, Wide>;
+  return pool.c < spare ? max_gradient<false, Narrow> : max_gradient<false, Wide>;
+}
+GradientLoop mean_gradient_loop(const Pool& pool) {
+  if (pool.tiled()) return pool.c < spare ? mean_gradient<true, Narrow> : mean_gradient<true, Wide>;
+  return pool.c < spare ? mean_gradient<false, Narrow> : mean_gradient<false, Wide>;
+}
+
+}  // namespace halftone::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace halftone::cpu {
+namespace {
+
+/// Elements [first, first + count) in `row`, whatever their format.
+void fetch(const Reader& read, const void* data, std::int64_t first, std::int64_t count, float* row) {
+  const float* from = read(data, first, count, row);
+  if (from != row) std::copy_n(from, count, row);
+}
+
+Launch forward(const Request& request, const Pool& pool, const PoolLoops& loops) {
+  const Machine machine = machine_of(request);
+  const Reader read(machine, request.inputs[0]);
+  const Writer write(machine, request.outputs[0]);
+  const std::int64_t scratch = 2 * pool.pitch() + pool.output_pitch();
+  const auto run = [=](const Arguments& arguments) {
+    parallel_for(machine.threads, pool.n * pool.h.count, [&](std::int64_t task, int thread) {
+      float* reduced = static_cast<float*>(arguments.workspace) + thread * scratch;
+      float *buffer = reduced + pool.pitch(), *output = buffer + pool.pitch();
+      const Span rows = pool.h[task % pool.h.count];
+      const std::int64_t count = pool.row(), first = (task / pool.h.count * pool.h.extent + rows.first) * count;
+      const float* so_far = read(arguments.inputs[0], first, count, reduced);
+      for (std::int64_t r = 1; r < rows.count(); ++r, so_far = reduced)
+        loops.combine(so_far, read(arguments.inputs[0], first + r * count, count, buffer), reduced, count);
+      if (so_far != reduced) std::copy_n(so_far, count, reduced);
+      loops.reduce(pool, reduced, output, rows.count());
+      write(arguments.outputs[0], task * pool.output_row(), pool.output_row(), output);
+    });
+  };
+  return {run, static_cast<std::size_t>(machine.threads * scratch) * sizeof(float)};
+}
+
+/// The rows of one image on their way backward: the band holds those of the current windows from row `first` on.
+struct Band {
+  const Pool& pool;
+  const Reader &read_d_output, &read_x;
+  const Writer& write;
+  const Arguments& arguments;
+  float *d_output, *d_input, *x;
+
+  void image(std::int64_t n, GradientLoop loop) {
+    std::int64_t kept = 0;
+    for (std::int64_t p = 0; p < pool.h.count; ++p) {
+      const Span rows = pool.h[p];
+      const std::int64_t next = p + 1 < pool.h.count ? pool.h[p + 1].first : pool.h.extent,
+                         done = std::min(next, rows.last);
+      enter(n, {rows.first + kept, rows.last}, kept);
+      const std::int64_t count = pool.output_row();
+      fetch(read_d_output, arguments.inputs[0], (n * pool.h.count + p) * count, count, d_output);
+      loop(pool, d_output, x, rows.count(), d_input);
+      for (std::int64_t row = rows.first; row < done; ++row) store(n, row, d_input + (row - rows.first) * pool.pitch());
+      if (done < next) std::fill_n(d_input, pool.row(), 0.0f);
+      for (std::int64_t row = done; row < next; ++row) store(n, row, d_input);
+      kept = rows.last - done;
+      for (float* rows_held : {d_input, x})
+        if (rows_held) std::copy_n(rows_held + (done - rows.first) * pool.pitch(), kept * pool.pitch(), rows_held);
+    }
+  }
+
+ private:
+  /// Takes image rows into the band behind the `kept` ones.
+  void enter(std::int64_t n, Span rows, std::int64_t kept) {
+    for (std::int64_t row = rows.first; row < rows.last; ++row, ++kept) {
+      std::fill_n(d_input + kept * pool.pitch(), pool.pitch(), 0.0f);
+      const std::int64_t first = (n * pool.h.extent + row) * pool.row();
+      if (x) fetch(read_x, arguments.inputs[1], first, pool.row(), x + kept * pool.pitch());
+    }
+  }
+
+  void store(std::int64_t n, std::int64_t row, const float* from) {
+    write(arguments.outputs[0], (n * pool.h.extent + row) * pool.row(), pool.row(), from);
+  }
+};
+
+Launch backward(const Request& request, const Pool& pool, GradientLoop loop) {
+  const Machine machine = machine_of(request);
+  const bool needs_x = request.inputs.size() > 1;
+  const Reader read_d_output(machine, request.inputs[0]), read_x(machine, request.inputs.back());
+  const Writer write(machine, request.outputs[0]);
+  const std::int64_t band = pool.h.size * pool.pitch(), scratch = pool.output_pitch() + (needs_x ? 2 : 1) * band;
+  const auto run = [=](const Arguments& arguments) {
+    parallel_for(machine.threads, pool.n, [&](std::int64_t n, int thread) {
+      float* d_output = static_cast<float*>(arguments.workspace) + thread * scratch;
+      float* d_input = d_output + pool.output_pitch();
+      Band{pool, read_d_output, read_x, write, arguments, d_output, d_input, needs_x ? d_input + band : nullptr}.image(
+          n, loop);
+    });
+  };
+  return {run, static_cast<std::size_t>(machine.threads * scratch) * sizeof(float)};
+}
+
+}  // namespace
+
+Offer max_pool2d(const Request& request) {
+  const Pool pool(request.attributes<MaxPool2d>().pool, request.inputs[0].shape, request.outputs[0].shape);
+  return forward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, max_loops(pool)));
+}
+
+Offer avg_pool2d(const Request& request) {
+  const Pool pool(request.attributes<AvgPool2d>().pool, request.inputs[0].shape, request.outputs[0].shape);
+  return forward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, mean_loops(pool)));
+}
+
+Offer max_pool2d_gradient(const Request& request) {
+  const Pool pool(request.attributes<MaxPool2dGradient>().pool, request.outputs[0].shape, request.inputs[0].shape);
+  return backward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, max_gradient_loop(pool)));
+}
+
+Offer avg_pool2d_gradient(const Request& request) {
+  const Pool pool(request.attributes<AvgPool2dGradient>().pool, request.outputs[0].shape, request.inputs[0].shape);
+  return backward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, mean_gradient_loop(pool)));
+}
+
+}  // namespace halftone::cpu
+#endif

@@ -1,0 +1,353 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <random>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/convert.hpp"
+#include "kernels/cpu/convolution.hpp"
+#include "kernels/cpu/reference_convolution.hpp"
+
+namespace halftone::cpu {
+namespace {
+
+std::vector<Isa> usable_isas() {
+  std::vector<Isa> isas;
+  for (Isa isa : all_isas)
+    if (supported(isa)) isas.push_back(isa);
+  return isas;
+}
+
+/// Memory between two guard zones, filled with a pattern that is NaN in every format.
+class Guarded {
+ public:
+  explicit Guarded(std::size_t bytes) : bytes_(bytes), memory_(bytes + 2 * zone, pattern) {}
+  void* data() { return memory_.data() + zone; }
+  std::vector<std::byte> content() const { return {memory_.begin() + zone, memory_.end() - zone}; }
+  void expect_intact() const {
+    for (std::size_t i = 0; i < zone; ++i) {
+      ASSERT_EQ(memory_[i], pattern) << "before";
+      ASSERT_EQ(memory_[zone + bytes_ + i], pattern) << "behind";
+    }
+  }
+
+ private:
+  static constexpr std::size_t zone = 192;
+  static constexpr std::byte pattern{0xff};
+  std::size_t bytes_;
+  std::vector<std::byte> memory_;
+};
+
+std::vector<float> read(DType dtype, const std::vector<std::byte>& stored) {
+  std::vector<float> values(stored.size() / size_of(dtype));
+  decoder(Isa::baseline, dtype)(stored.data(), values.data(), std::ssize(values));
+  return values;
+}
+
+void write(DType dtype, const std::vector<float>& values, Guarded& to) {
+  encoder(Isa::baseline, dtype)(values.data(), to.data(), std::ssize(values));
+}
+
+std::int64_t out_size(std::int64_t in, std::int64_t taps, int stride, int pad, int dilation) {
+  return (in + 2 * pad - dilation * (taps - 1) - 1) / stride + 1;
+}
+
+ConvProblem sized(ConvProblem c) {
+  c.p = out_size(c.h, c.r, c.stride_h, c.pad_h, c.dilation_h);
+  c.q = out_size(c.w, c.s, c.stride_w, c.pad_w, c.dilation_w);
+  return c;
+}
+
+ConvProblem dense(std::int64_t n, std::int64_t c, std::int64_t k) { return {.n = n, .c = c, .k = k}; }
+
+enum class Direction { forward, d_input, d_weight };
+constexpr Direction directions[] = {Direction::forward, Direction::d_input, Direction::d_weight};
+
+/// The operands of a direction and the length of its sums.
+struct Sizes {
+  std::int64_t left, right, result, terms;
+};
+
+Sizes sizes(const ConvProblem& c, Direction direction) {
+  const std::int64_t x = c.n * c.h * c.w * c.c, y = c.n * c.p * c.q * c.k, w = c.k * c.r * c.s * (c.c / c.groups);
+  switch (direction) {
+    case Direction::forward:
+      return {x, w, y, c.r * c.s * c.c / c.groups};
+    case Direction::d_input:
+      return {y, w, x, c.r * c.s * c.k / c.groups};
+    case Direction::d_weight:
+      break;
+  }
+  return {x, y, w, c.n * c.p * c.q};
+}
+
+/// One direction with all operands in one format; forward adds a bias and a relu.
+struct Work {
+  ConvProblem problem;
+  Direction direction;
+  DType dtype;
+  std::vector<float> left, right, bias;
+
+  std::vector<float> reference(bool epilogue = true) const {
+    Guarded a(left.size() * size_of(dtype)), b(right.size() * size_of(dtype)), to(result_count() * sizeof(float));
+    Guarded extra(bias.size() * size_of(dtype));
+    write(dtype, left, a), write(dtype, right, b), write(dtype, bias, extra);
+    if (direction == Direction::forward) {
+      ReferenceForward{problem, dtype, dtype, dtype, DType::f32, epilogue ? activation() : std::nullopt}.run(
+          a.data(), b.data(), epilogue ? extra.data() : nullptr, to.data());
+    } else if (direction == Direction::d_input) {
+      ReferenceDInput{problem, dtype, dtype, DType::f32}.run(a.data(), b.data(), to.data());
+    } else {
+      ReferenceDWeight{problem, dtype, dtype, DType::f32}.run(a.data(), b.data(), to.data());
+    }
+    return read(DType::f32, to.content());
+  }
+
+  std::vector<std::byte> engine(Isa isa, int threads) const {
+    Guarded a(left.size() * size_of(dtype)), b(right.size() * size_of(dtype)), to(result_count() * size_of(dtype));
+    Guarded extra(bias.size() * size_of(dtype));
+    write(dtype, left, a), write(dtype, right, b), write(dtype, bias, extra);
+    const auto run = [&](const auto& conv, auto... operands) {
+      Guarded workspace(conv.workspace());
+      conv.run(operands..., to.data(), workspace.data());
+      workspace.expect_intact();
+    };
+    if (direction == Direction::forward) {
+      run(ConvForward(problem, {dtype, dtype, dtype, dtype}, activation(), true, isa, threads), a.data(), b.data(),
+          extra.data());
+    } else if (direction == Direction::d_input) {
+      run(ConvDInput(problem, {dtype, dtype, dtype}, isa, threads), a.data(), b.data());
+    } else {
+      run(ConvDWeight(problem, {dtype, dtype, dtype}, isa, threads), a.data(), b.data());
+    }
+    for (const Guarded* buffer : {&a, &b, &extra, &to}) buffer->expect_intact();
+    return to.content();
+  }
+
+  static std::optional<Activation> activation() { return Relu{}; }
+  std::size_t result_count() const { return static_cast<std::size_t>(sizes(problem, direction).result); }
+};
+
+Work make_work(const ConvProblem& problem, Direction direction, DType dtype, const std::function<float()>& number) {
+  const Sizes size = sizes(problem, direction);
+  Work work{problem, direction, dtype, {}, {}, {}};
+  for (auto [values, count] : {std::pair{&work.left, size.left}, {&work.right, size.right}, {&work.bias, problem.k}}) {
+    values->resize(static_cast<std::size_t>(count));
+    for (float& x : *values) x = number();
+  }
+  return work;
+}
+
+std::vector<std::byte> stored(DType dtype, const std::vector<float>& values) {
+  Guarded to(values.size() * size_of(dtype));
+  write(dtype, values, to);
+  return to.content();
+}
+
+std::string describe(const Work& work, Isa isa) {
+  std::ostringstream text;
+  const ConvProblem& c = work.problem;
+  text << name_of(isa) << ' ' << name_of(work.dtype) << " direction " << static_cast<int>(work.direction);
+  for (std::int64_t x : {c.n, c.h, c.w, c.c, c.k, c.r, c.s, c.p, c.q}) text << ' ' << x;
+  return text.str();
+}
+
+std::vector<ConvProblem> problems() {
+  std::vector<ConvProblem> all = {
+      {},
+      {.n = 2, .h = 28, .w = 28, .c = 1, .k = 6, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2},
+      {.n = 3, .h = 14, .w = 14, .c = 6, .k = 16, .r = 5, .s = 5},
+      {.n = 2, .h = 9, .w = 7, .c = 3, .k = 17, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 1, .h = 15, .w = 17, .c = 3, .k = 9, .r = 7, .s = 7, .stride_h = 2, .stride_w = 2, .pad_h = 3, .pad_w = 3},
+      {.n = 13, .h = 4, .w = 4, .c = 40, .k = 33, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .h = 6, .w = 5, .c = 64, .k = 48, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .h = 7, .w = 9, .c = 5, .k = 4, .r = 1, .s = 1, .stride_h = 2, .stride_w = 2},
+      {.n = 2, .h = 9, .w = 11, .c = 18, .k = 7, .r = 3, .s = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1},
+      {.n = 1, .h = 11, .w = 13, .c = 4, .k = 5, .r = 4, .s = 3, .stride_h = 3, .stride_w = 3, .pad_h = 2, .pad_w = 1},
+      {.n = 1, .h = 12, .w = 8, .c = 2, .k = 3, .r = 2, .s = 2, .stride_h = 3, .stride_w = 2},
+      {.n = 2,
+       .h = 10,
+       .w = 9,
+       .c = 6,
+       .k = 8,
+       .r = 3,
+       .s = 3,
+       .pad_h = 2,
+       .pad_w = 2,
+       .dilation_h = 2,
+       .dilation_w = 2},
+      {.n = 1,
+       .h = 13,
+       .w = 12,
+       .c = 3,
+       .k = 5,
+       .r = 3,
+       .s = 2,
+       .stride_h = 2,
+       .stride_w = 3,
+       .pad_h = 1,
+       .pad_w = 2,
+       .dilation_h = 3,
+       .dilation_w = 2},
+      {.n = 2, .h = 5, .w = 8, .c = 3, .k = 4, .r = 1, .s = 3, .pad_w = 1},
+      {.n = 1, .h = 4, .w = 5, .c = 2, .k = 3, .r = 3, .s = 3, .pad_h = 5, .pad_w = 4},
+      {.n = 1, .h = 3, .w = 3, .c = 2, .k = 20, .r = 3, .s = 3, .stride_h = 2, .stride_w = 1, .pad_h = 4, .pad_w = 6},
+      {.n = 2, .h = 6, .w = 6, .c = 6, .k = 10, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1, .groups = 2},
+      {.n = 1,
+       .h = 7,
+       .w = 6,
+       .c = 8,
+       .k = 8,
+       .r = 3,
+       .s = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1,
+       .groups = 8},
+      {.n = 1, .h = 6, .w = 5, .c = 3, .k = 6, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1, .groups = 3},
+      {.n = 1, .h = 2, .w = 301, .c = 2, .k = 9, .r = 2, .s = 3, .pad_w = 1},
+      {.n = 1, .h = 2, .w = 250, .c = 9, .k = 2, .r = 2, .s = 2, .pad_h = 1},
+      {.n = 1, .h = 20, .w = 21, .c = 1, .k = 2, .r = 19, .s = 19},
+      {.n = 1, .h = 1, .w = 310, .c = 2, .k = 3, .r = 1, .s = 301, .pad_w = 2},
+  };
+  for (std::int64_t n : {1, 95, 96, 97, 121}) all.push_back(dense(n, 5, 3));
+  for (std::int64_t size : {11, 12, 13, 15, 16, 17, 31, 32, 33}) all.push_back(dense(7, size, size));
+  for (std::int64_t depth : {287, 288, 289}) all.push_back(dense(3, depth, 2));
+  all.push_back(dense(2, 2, 289));
+  for (ConvProblem& problem : all) problem = sized(problem);
+  return all;
+}
+
+TEST(ConvolutionEngine, SmallIntegersEqualTheReference) {
+  std::mt19937 random(1);
+  const auto number = [&] { return static_cast<float>(static_cast<int>(random() % 5)) - 2.0f; };
+  for (const ConvProblem& problem : problems()) {
+    for (Direction direction : directions) {
+      for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+        const Work work = make_work(problem, direction, dtype, number);
+        const auto expected = stored(dtype, work.reference());
+        for (Isa isa : usable_isas()) ASSERT_EQ(work.engine(isa, 1), expected) << describe(work, isa);
+      }
+    }
+  }
+}
+
+/// The error of a sum of R rounded products is below (6 sqrt(R) + 1) u sum |ab| but with probability 2 exp(-18) (Higham
+/// and Mary 2019, u = 2^-24), then it is rounded to the format.
+TEST(ConvolutionEngine, RandomNumbersStayWithinTheBound) {
+  std::mt19937 random(2);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  for (const ConvProblem& problem :
+       {sized({.n = 4, .h = 9, .w = 8, .c = 70, .k = 40, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        sized({.n = 3, .h = 17, .w = 12, .c = 1, .k = 6, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2}),
+        dense(130, 600, 20)}) {
+    for (Direction direction : directions) {
+      for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+        Work work = make_work(problem, direction, dtype, [&] { return uniform(random); });
+        const auto exact = work.reference();
+        Work magnitudes = work;
+        for (auto* values : {&magnitudes.left, &magnitudes.right, &magnitudes.bias})
+          for (float& x : *values) x = std::abs(x);
+        const auto scale = magnitudes.reference();
+        const float roots = 6 * std::sqrt(static_cast<float>(sizes(problem, direction).terms + 1)) + 1;
+        for (Isa isa : usable_isas()) {
+          const auto got = read(dtype, work.engine(isa, 2));
+          for (std::size_t i = 0; i < got.size(); ++i) {
+            const float rounding = dtype == DType::f32 ? 0 : 0.51f * epsilon_of(dtype) * std::abs(exact[i]) + 0x1p-25f;
+            ASSERT_LE(std::abs(got[i] - exact[i]), roots * 0x1p-24f * scale[i] + rounding)
+                << describe(work, isa) << " at " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ConvolutionEngine, BitsDoNotDependOnThreads) {
+  std::mt19937 random(3);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  for (const ConvProblem& problem :
+       {sized({.n = 5,
+       .h = 10,
+       .w = 9,
+       .c = 24,
+       .k = 20,
+       .r = 3,
+       .s = 3,
+       .stride_h = 2,
+       .stride_w = 2,
+       .pad_h = 1,
+       .pad_w = 1}),
+        sized({.n = 9, .h = 28, .w = 28, .c = 1, .k = 6, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2}),
+        sized({.n = 40, .h = 16, .w = 16, .c = 16, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        dense(300, 77, 50)}) {
+    for (Direction direction : directions) {
+      const Work work = make_work(problem, direction, DType::f32, [&] { return uniform(random); });
+      for (Isa isa : usable_isas()) {
+        const auto one = work.engine(isa, 1);
+        for (int threads : {2, 3}) ASSERT_EQ(work.engine(isa, threads), one) << describe(work, isa);
+      }
+    }
+  }
+}
+
+TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
+  std::mt19937 random(4);
+  constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const ConvProblem& problem :
+       {sized({.n = 2, .h = 7, .w = 6, .c = 20, .k = 9, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        sized({.n = 2, .h = 6, .w = 7, .c = 2, .k = 3, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        sized({.n = 1,
+        .h = 9,
+        .w = 8,
+        .c = 3,
+        .k = 4,
+        .r = 3,
+        .s = 3,
+        .stride_h = 2,
+        .stride_w = 2,
+        .pad_h = 2,
+        .pad_w = 2})}) {
+    for (Direction direction : directions) {
+      for (float special : {infinity, -infinity, nan}) {
+        for (int side : {0, 1}) {
+          Work work = make_work(problem, direction, DType::f32, [&] { return static_cast<float>(1 + random() % 3); });
+          auto& values = side == 0 ? work.left : work.right;
+          for (std::size_t place : {std::size_t{0}, values.size() / 2}) values[place] = special;
+          const auto expected = work.reference();
+          for (Isa isa : usable_isas()) {
+            const auto got = read(DType::f32, work.engine(isa, 2));
+            for (std::size_t i = 0; i < got.size(); ++i)
+              ASSERT_TRUE(got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i])))
+                  << describe(work, isa) << " at " << i << ": " << got[i] << " for " << expected[i];
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ConvolutionEngine, FormatsMayDifferByOperand) {
+  const ConvProblem problem = sized({.n = 2, .h = 6, .w = 6, .c = 4, .k = 5, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
+  std::mt19937 random(5);
+  const auto number = [&] { return static_cast<float>(static_cast<int>(random() % 5)) - 2.0f; };
+  const Work work = make_work(problem, Direction::forward, DType::f32, number);
+  const auto x = stored(DType::u8, std::vector<float>(work.left.size(), 3.0f));
+  const auto w = stored(DType::e4m3, work.right), b = stored(DType::f32, work.bias);
+  std::vector<std::byte> y(work.result_count() * size_of(DType::bf16)), expected = y;
+  const ConvForward conv(problem, {DType::u8, DType::e4m3, DType::f32, DType::bf16}, std::nullopt, true, best_isa(), 1);
+  std::vector<std::byte> workspace(conv.workspace());
+  conv.run(x.data(), w.data(), b.data(), y.data(), workspace.data());
+  ReferenceForward{problem, DType::u8, DType::e4m3, DType::f32, DType::bf16, std::nullopt}.run(
+      x.data(), w.data(), b.data(), expected.data());
+  EXPECT_EQ(y, expected);
+}
+
+}  // namespace
+}  // namespace halftone::cpu

@@ -1,0 +1,168 @@
+#include <algorithm>
+#include <limits>
+
+#include "halftone/ops/loss.hpp"
+#include "tests/kernels/harness.hpp"
+
+namespace halftone::test {
+namespace {
+
+struct Batch {
+  std::int64_t rows, classes;
+  Shape logits() const { return {rows, 1, 1, classes}; }
+  Shape labels() const { return {rows, 1, 1, 1}; }
+};
+const std::vector<Batch> batches = {{1, 1}, {1, 10}, {7, 3}, {130, 10}, {5, 17}, {3, 1000}, {700, 16}};
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+std::vector<float> random_labels(Batch batch) {
+  return random_integers(batch.rows, 9, 0, static_cast<int>(batch.classes) - 1);
+}
+
+/// The softmax of one row and the logarithm of its denominator, both relative to `largest`.
+struct Softmax {
+  double largest, log_sum = 0;
+  Doubles shares;
+  explicit Softmax(const double* x, std::int64_t n) : largest(*std::max_element(x, x + n)) {
+    for (std::int64_t i = 0; i < n; ++i) shares.push_back(std::exp(x[i] - largest));
+    double sum = 0;
+    for (double e : shares) sum += e;
+    for (double& e : shares) e /= sum;
+    log_sum = std::log(sum);
+  }
+};
+
+Doubles cross_entropy_of(const Doubles& logits, const Doubles& labels, Batch batch, double smoothing) {
+  double total = 0;
+  for (std::int64_t row = 0; row < batch.rows; ++row) {
+    const double* x = logits.data() + row * batch.classes;
+    const Softmax softmax(x, batch.classes);
+    const auto label = static_cast<std::int64_t>(labels[static_cast<std::size_t>(row)]);
+    if (label < 0 || label >= batch.classes) return {nan};
+    for (std::int64_t i = 0; i < batch.classes; ++i) {
+      const double target = smoothing / static_cast<double>(batch.classes) + (i == label ? 1 - smoothing : 0);
+      if (target > 0) total -= target * (x[i] - softmax.largest - softmax.log_sum);
+    }
+  }
+  return {total / static_cast<double>(batch.rows)};
+}
+
+TEST(CrossEntropyKernels, GiveTheMeanLoss) {
+  for (const Batch& batch : batches)
+    for (float smoothing : {0.0f, 0.125f})
+      for (float middle : {0.0f, 3000.0f})  // far beyond what exp takes
+        for (DType stored : {DType::f32, DType::f16, DType::bf16})
+          check_kernels({SoftmaxCrossEntropy(smoothing),
+                         {batch.logits(), batch.labels()},
+                         {stored, DType::i32, DType::f32},
+                         {random_values(batch.logits().elements(), 1, middle - 8, middle + 8), random_labels(batch)},
+                         [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                           return {cross_entropy_of(in[0], in[1], batch, static_cast<double>(smoothing))};
+                         },
+                         {{0, 3, 16}}});  // roundings: exp, a difference of logits up to 16, the result
+}
+
+TEST(CrossEntropyKernels, GiveTheGradient) {
+  constexpr double seed = 1024;
+  for (const Batch& batch : batches)
+    for (float smoothing : {0.0f, 0.125f})
+      for (DType stored : {DType::f32, DType::f16, DType::bf16})
+        check_kernels(
+            {SoftmaxCrossEntropyGradient(smoothing),
+             {Shape{}, batch.logits(), batch.labels()},
+             {DType::f32, stored, DType::i32, stored},
+             {{static_cast<float>(seed)}, random_values(batch.logits().elements(), 1, -8, 8), random_labels(batch)},
+             [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+               Doubles d;
+               for (std::int64_t row = 0; row < batch.rows; ++row) {
+                 const Softmax softmax(in[1].data() + row * batch.classes, batch.classes);
+                 for (std::int64_t i = 0; i < batch.classes; ++i) {
+                   const bool hit = i == static_cast<std::int64_t>(in[2][static_cast<std::size_t>(row)]);
+                   const double target = static_cast<double>(smoothing) / static_cast<double>(batch.classes) +
+                                         (hit ? 1 - static_cast<double>(smoothing) : 0);
+                   d.push_back((softmax.shares[static_cast<std::size_t>(i)] - target) * in[0][0] /
+                               static_cast<double>(batch.rows));
+                 }
+               }
+               return {d};
+             },
+             {{0.5, 4, seed / static_cast<double>(batch.rows)}}});
+}
+
+TEST(CrossEntropyKernels, TurnAWrongLabelIntoNaN) {
+  const Batch batch{3, 4};
+  for (float wrong : {-1.0f, 4.0f}) {
+    const std::vector<float> logits = random_values(12, 1), labels = {0, wrong, 3};
+    check_kernels({SoftmaxCrossEntropy(0),
+                   {batch.logits(), batch.labels()},
+                   {DType::f32, DType::i32, DType::f32},
+                   {logits, labels},
+                   [](const auto&) { return std::vector<Doubles>{{nan}}; }});
+    check_kernels({SoftmaxCrossEntropyGradient(0),
+                   {Shape{}, batch.logits(), batch.labels()},
+                   {DType::f32, DType::f32, DType::i32, DType::f16},
+                   {{1}, std::vector<float>(12, 0), labels},
+                   [](const auto&) {
+                     Doubles d(12, 1.0 / 12);
+                     d[0] = d[11] = -0.25;
+                     std::fill(d.begin() + 4, d.begin() + 8, nan);
+                     return std::vector<Doubles>{d};
+                   },
+                   {{0.5, 4, 1}}});
+  }
+}
+
+TEST(AccuracyKernels, CountTheFirstLargest) {
+  check_kernels({Accuracy(),
+                 {{4, 1, 1, 3}, {4, 1, 1, 1}},
+                 {DType::f16, DType::i32, DType::f32},
+                 {{1, 3, 3, /**/ 5, 5, 5, /**/ -2, -1, -3, /**/ 0, 0, 1}, {1, 1, 1, 2}},
+                 [](const auto&) { return std::vector<Doubles>{{0.75}}; }});
+  for (const Batch& batch : batches)
+    check_kernels({Accuracy(),
+                   {batch.logits(), batch.labels()},
+                   {DType::f32, DType::i32, DType::f32},
+                   {random_integers(batch.logits().elements(), 1), random_labels(batch)},
+                   [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                     double hits = 0;
+                     for (std::int64_t row = 0; row < batch.rows; ++row) {
+                       const double* x = in[0].data() + row * batch.classes;
+                       hits += static_cast<double>(std::max_element(x, x + batch.classes) - x) ==
+                               in[1][static_cast<std::size_t>(row)];
+                     }
+                     return {{hits / static_cast<double>(batch.rows)}};
+                   }});
+}
+
+TEST(MeanSquaredErrorKernels, GiveLossAndGradient) {
+  for (const Shape& shape : {Shape{}, Shape{3, 1, 1, 5}, Shape{2, 5, 7, 3}, Shape{9, 31, 33, 2}})
+    for (const auto& dtypes : dtype_choices) {
+      const auto count = static_cast<double>(shape.elements());
+      const auto format = [&](std::size_t i) { return dtypes[std::min(i, dtypes.size() - 1)]; };
+      const auto x = random_values(shape.elements(), 1), target = random_values(shape.elements(), 2);
+      check_kernels({MeanSquaredError(),
+                     {shape, shape},
+                     {format(0), format(1), DType::f32},
+                     {x, target},
+                     [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                       double sum = 0;
+                       for (std::size_t i = 0; i < in[0].size(); ++i)
+                         sum += (in[0][i] - in[1][i]) * (in[0][i] - in[1][i]);
+                       return {{sum / count}};
+                     },
+                     {{0, 2, 0}}});
+      check_kernels({MeanSquaredErrorGradient(),
+                     {Shape{}, shape, shape},
+                     {DType::f32, format(0), format(1), format(2)},
+                     {{512}, x, target},
+                     [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                       Doubles d(in[1].size());
+                       for (std::size_t i = 0; i < d.size(); ++i) d[i] = 2 * (in[1][i] - in[2][i]) * in[0][0] / count;
+                       return {d};
+                     },
+                     {{0.5, 2, 0}}});
+    }
+}
+
+}  // namespace
+}  // namespace halftone::test

@@ -1,0 +1,41 @@
+#pragma once
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+#include "halftone/graph/graph.hpp"
+
+namespace halftone {
+
+struct GradientCheckOptions {
+  std::vector<Value> also = {};  ///< f32 inputs of the graph whose gradients are checked like the parameters'
+  int directions = 4;       ///< tried per tensor: signs drawn at random, every other time leaning towards the gradient
+  double tolerance = 1e-2;  ///< greatest relative error that passes
+  Device device = cpu_device();
+  std::uint64_t seed = 1;  ///< of the parameters' values, of dropout and of the directions
+};
+
+struct GradientReport {
+  /// Two derivatives of the loss along one direction: of those tried, the one where they differ most.
+  struct Tensor {
+    std::string name;
+    double analytic = 0, numeric = 0;
+    double noise = 0;  ///< what the loss's own rounding may add to their difference; it is not counted as an error
+    double relative_error =
+        0;  ///< to the larger one, or to what a random direction is expected to give if that is more
+  };
+  std::vector<Tensor> tensors;
+  double tolerance = 0;
+  bool passed() const;
+};
+
+/// One line a tensor.
+std::ostream& operator<<(std::ostream& out, const GradientReport& report);
+
+/// Compares the gradient of `loss`, as training computes it in f32, with central differences extrapolated to a step of
+/// zero (Ridders 1982), for every trainable parameter and all of `options.also`. `inputs` holds the numbers of each
+/// graph input in the order they were made. Throws Error where their counts do not fit.
+GradientReport check_gradient(Value loss, const std::vector<std::vector<float>>& inputs,
+                              const GradientCheckOptions& options = {});
+
+}  // namespace halftone

@@ -1,0 +1,129 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "cli/bench_model.hpp"
+#include "cli/commands.hpp"
+#include "cli/options.hpp"
+#include "cli/report.hpp"
+
+namespace halftone::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct BenchSettings {
+  DeviceOptions device;
+  std::string net, precision = "f32", json, profile;
+  std::int64_t batch = 128;
+  double seconds = 10;
+};
+
+double seconds_since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
+
+std::vector<double> step_times(BenchModel& model, double seconds) {
+  constexpr std::size_t fewest = 5;
+  Backend& backend = model.trainer.options().device.backend();
+  const auto step = [&] {
+    const auto began = Clock::now();
+    model.trainer.step(model.batch);
+    backend.synchronize();
+    return seconds_since(began);
+  };
+  for (int i = 0; i < 3; ++i) step();
+  std::vector<double> times;
+  for (const auto began = Clock::now(); seconds_since(began) < seconds || times.size() < fewest;)
+    times.push_back(step());
+  return times;
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+struct Share {
+  std::string name;
+  double seconds = 0;
+  int nodes = 0;
+};
+
+/// Seconds by kernel or by node, the largest first; the fastest of a few runs counts.
+std::vector<Share> profile(const Plan& plan, bool by_node) {
+  std::vector<double> best = plan.profile();
+  for (int i = 0; i < 4; ++i) {
+    const std::vector<double> again = plan.profile();
+    for (std::size_t n = 0; n < best.size(); ++n) best[n] = std::min(best[n], again[n]);
+  }
+  std::map<std::string, Share> shares;
+  for (std::size_t n = 0; n < best.size(); ++n) {
+    const Plan::Report& report = plan.kernels()[n];
+    const std::string name = by_node ? fmt::format("{}  {}", report.kernel, report.node) : report.kernel;
+    Share& share = shares[name];
+    share.name = name;
+    share.seconds += best[n];
+    ++share.nodes;
+  }
+  std::vector<Share> sorted;
+  for (auto& [name, share] : shares) sorted.push_back(share);
+  std::stable_sort(sorted.begin(), sorted.end(), [](const Share& a, const Share& b) { return a.seconds > b.seconds; });
+  return sorted;
+}
+
+Json show_profile(const Plan& plan, bool by_node) {
+  const std::vector<Share> shares = profile(plan, by_node);
+  double total = 0;
+  for (const Share& share : shares) total += share.seconds;
+  Json json = Json::array();
+  for (const Share& share : shares) {
+    fmt::print("{:9.3f} ms {:5.1f} %  {}{}\n", 1e3 * share.seconds, 100 * share.seconds / total, share.name,
+               share.nodes > 1 ? fmt::format("  ({} nodes)", share.nodes) : "");
+    json.push_back({{"name", share.name}, {"nodes", share.nodes}, {"seconds", share.seconds}});
+  }
+  return json;
+}
+
+int bench(const BenchSettings& s) {
+  if (!s.json.empty()) check_output_file("--json", s.json);
+  const Device device = s.device.open();
+  BenchModel model(s.net, s.precision, s.batch, device);
+  const std::vector<double> times = step_times(model, s.seconds);
+  const double step = median(times), rate = static_cast<double>(s.batch) / step;
+  fmt::print("{} in {}, batch {}, {}: {:.0f} images/s, {:.3f} ms a step (median of {})\n", s.net, s.precision, s.batch,
+             device.backend().description(), rate, 1e3 * step, times.size());
+  Json json = {{"net", s.net},
+               {"data", "random"},
+               {"device", device.backend().name()},
+               {"hardware", device.backend().description()},
+               {"precision", s.precision},
+               {"batch", s.batch},
+               {"parameters", parameter_count(model.graph)},
+               {"steps", times.size()},
+               {"seconds_per_step", step},
+               {"images_per_second", rate},
+               {"memory", to_json(model.trainer.memory())}};
+  if (!s.profile.empty()) json["profile"] = show_profile(model.trainer.plan(), s.profile == "nodes");
+  write_json(s.json, json);
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Command& command) {
+  CLI::App* sub = app.add_subcommand("bench", "measures training images per second on a fixed random batch");
+  auto s = std::make_shared<BenchSettings>();
+  sub->add_option("--net", s->net, "the net to train; `halftone info` lists them")->required();
+  sub->add_option("--precision", s->precision, "the number system")->capture_default_str();
+  sub->add_option("--batch", s->batch, "images a step")->check(within(1, 1e9))->capture_default_str();
+  sub->add_option("--seconds", s->seconds, "how long to measure")->check(within(0, 1e6))->capture_default_str();
+  sub->add_option("--profile", s->profile, "shows where the time goes, by `kernels` or `nodes`")
+      ->check(CLI::IsMember({"kernels", "nodes"}));
+  sub->add_option("--json", s->json, "JSON file with the results");
+  s->device.add_to(*sub);
+  sub->callback([s, &command] { command = [s] { return bench(*s); }; });
+}
+
+}  // namespace halftone::cli

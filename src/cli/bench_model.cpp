@@ -1,0 +1,45 @@
+#include "cli/bench_model.hpp"
+
+#include "halftone/numeric/philox.hpp"
+#include "halftone/ops/loss.hpp"
+#include "halftone/train/inputs.hpp"
+
+namespace halftone::cli {
+namespace {
+
+Batch random_batch(const Net& net, std::int64_t size) {
+  Batch batch;
+  batch.size = size;
+  batch.images.resize(static_cast<std::size_t>(size * net.image.elements()));
+  for (std::size_t i = 0; i < batch.images.size(); ++i) batch.images[i] = static_cast<std::byte>(bits(1, 0, 0, i));
+  for (std::int64_t i = 0; i < size; ++i)
+    batch.labels.push_back(static_cast<std::int32_t>(bits(1, 0, 1, static_cast<std::uint64_t>(i)) %
+                                                     static_cast<std::uint32_t>(net.classes)));
+  return batch;
+}
+
+/// What `inputs` wants to know of random bytes: they are spread evenly.
+Dataset description(const Net& net) {
+  const auto channels = static_cast<std::size_t>(net.image.c);
+  return {.name = "random",
+          .image = net.image,
+          .mean = std::vector<float>(channels, 0.5f),
+          .stddev = std::vector<float>(channels, 0.2887f)};
+}
+
+}  // namespace
+
+BenchModel::BenchModel(const std::string& net, const std::string& precision, std::int64_t batch_size,
+                       const Device& device)
+    : batch(random_batch(net_by_name(net), batch_size)),
+      trainer(build(net_by_name(net)), {.device = device,
+                                        .precision = precision_by_name(precision),
+                                        .optimizer = Sgd{.momentum = 0.9f, .weight_decay = 5e-4f},
+                                        .schedule = Schedule::constant(0.01f)}) {}
+
+Value BenchModel::build(const Net& net) {
+  const Inputs in = inputs(graph, description(net), batch.size);
+  return cross_entropy(net.build(in.images, net.classes), in.labels);
+}
+
+}  // namespace halftone::cli

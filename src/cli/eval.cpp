@@ -1,0 +1,77 @@
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "cli/checkpoint_identity.hpp"
+#include "cli/commands.hpp"
+#include "cli/report.hpp"
+#include "halftone/nn/models.hpp"
+#include "halftone/ops/loss.hpp"
+#include "halftone/train/inputs.hpp"
+
+namespace halftone::cli {
+namespace {
+
+struct EvalSettings {
+  DeviceOptions device;
+  std::string checkpoint, data, data_dir, precision, json;
+  std::int64_t batch = 128;
+};
+
+int classes_of(const std::string& checkpoint, const std::map<std::string, std::string>& identity) {
+  const auto text = identity.find("classes");
+  int classes = 0;
+  if (text != identity.end()) std::from_chars(text->second.data(), text->second.data() + text->second.size(), classes);
+  if (classes < 1) throw FileError(fmt::format("{}: it does not say how many classes it tells apart", checkpoint));
+  return classes;
+}
+
+int evaluate(const EvalSettings& s) {
+  if (!s.json.empty()) check_output_file("--json", s.json);
+  const auto identity = read_identity(s.checkpoint);
+  const auto told = [&](const std::string& given, const char* key) {
+    const auto found = identity.find(key);
+    return given.empty() && found != identity.end() ? found->second : given;
+  };
+  const std::string name = told("", "net"), precision = told(s.precision, "precision");
+  const auto data = std::make_shared<const Dataset>(load_dataset(told(s.data, "data"), Split::test, s.data_dir));
+  const Loader loader(data, {.batch = std::min(s.batch, data->size())});
+
+  Graph graph;
+  const Inputs in = inputs(graph, loader);
+  const Value logits = net_by_name(name).build(in.images, classes_of(s.checkpoint, identity));
+  const Value loss = cross_entropy(logits, in.labels), hits = accuracy(logits, in.labels);
+  Trainer trainer(loss, {.device = s.device.open(), .precision = precision_by_name(precision)});
+  load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters());
+  const double share = trainer.evaluate(loader, hits), mean_loss = trainer.evaluate(loader, loss);
+
+  fmt::print("{} on {} in {}: test error {:.2f} %, loss {:.4f}, {} images\n", name, name_for_people(*data), precision,
+             100 * (1 - share), mean_loss, data->size());
+  write_json(s.json, {{"net", name},
+                      {"data", data->name},
+                      {"synthetic", data->synthetic},
+                      {"device", trainer.options().device.backend().name()},
+                      {"precision", precision},
+                      {"images", data->size()},
+                      {"test_loss", mean_loss},
+                      {"test_accuracy", share},
+                      {"test_error", 1 - share}});
+  return 0;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Command& command) {
+  CLI::App* sub = app.add_subcommand("eval", "evaluates a checkpoint on a test set");
+  auto s = std::make_shared<EvalSettings>();
+  sub->add_option("--checkpoint", s->checkpoint, "folder that `halftone train --out` wrote")->required();
+  sub->add_option("--data", s->data, "mnist, fashion-mnist, cifar10 or digits [as trained]");
+  sub->add_option("--data-dir", s->data_dir, "the only folder searched for the data");
+  sub->add_option("--precision", s->precision, "the number system [as trained]");
+  sub->add_option("--batch", s->batch, "images at a time")->check(within(1, 1e9))->capture_default_str();
+  sub->add_option("--json", s->json, "JSON file with the results");
+  s->device.add_to(*sub);
+  sub->callback([s, &command] { command = [s] { return evaluate(*s); }; });
+}
+
+}  // namespace halftone::cli

@@ -1,0 +1,90 @@
+#include <fmt/format.h>
+
+#include <halftone/version.hpp>
+
+#include "cli/bench_model.hpp"
+#include "cli/commands.hpp"
+#include "cli/options.hpp"
+#include "halftone/train/recipe.hpp"
+
+namespace halftone::cli {
+namespace {
+
+struct InfoSettings {
+  DeviceOptions device;
+  std::string net, precision = "f32";
+  std::int64_t batch = 128;
+};
+
+void show_device(const Device& device) {
+  fmt::print("halftone {}\n\ndevice {}: {}\n", version, device.backend().name(), device.backend().description());
+  fmt::print("instruction sets:");
+  for (const char* isa : {"baseline", "avx2", "avx512"}) {
+    try {
+      cpu_device({.isa = isa});
+      fmt::print(" {}", isa);
+    } catch (const Error&) {
+      fmt::print(" ({} absent)", isa);
+    }
+  }
+  fmt::print("\n");
+}
+
+template <class Format>
+void show_format() {
+  if constexpr (Format::epsilon != 1)
+    fmt::print("  {:5} {:2} bits  epsilon {:<12.4g} largest {:<12.6g} smallest {:.4g}\n", Format::name,
+               8 * sizeof(typename Format::Storage), Format::epsilon, Format::largest, Format::smallest);
+}
+
+template <class... Format>
+void show_formats(TypeList<Format...>) {
+  fmt::print("\nformats:\n");
+  (show_format<Format>(), ...);
+}
+
+void show_nets() {
+  fmt::print("\nnets:\n");
+  for (const Net& net : nets())
+    fmt::print("  {:10} {:>10} parameters, {} classes, images {}x{}x{}\n", net.name, parameter_count(net), net.classes,
+               net.image.h, net.image.w, net.image.c);
+  fmt::print("\nrecipes:\n");
+  for (const Recipe& r : recipes())
+    fmt::print("  {:10} {} on {}, {} epochs of batches of {}, {} {} {}\n", r.name, r.net, r.data, r.epochs, r.batch,
+               r.optimizer, r.schedule, learning_rate_of(r));
+}
+
+void show_kernels(const InfoSettings& s, const Device& device) {
+  const BenchModel model(s.net, s.precision, s.batch, device);
+  fmt::print("{} in {}, batch {}, on {}\n", s.net, s.precision, s.batch, device.backend().description());
+  for (const Plan::Report& report : model.trainer.plan().kernels()) {
+    fmt::print("{:44} {}\n", report.node, report.kernel);
+    for (const std::string& declined : report.declined) fmt::print("{:44}   not {}\n", "", declined);
+  }
+}
+
+int info(const InfoSettings& s) {
+  const Device device = s.device.open();
+  if (!s.net.empty()) {
+    show_kernels(s, device);
+    return 0;
+  }
+  show_device(device);
+  show_formats(Formats{});
+  show_nets();
+  return 0;
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Command& command) {
+  CLI::App* sub = app.add_subcommand("info", "shows devices, formats and nets; with --net the kernel of each node");
+  auto s = std::make_shared<InfoSettings>();
+  sub->add_option("--net", s->net, "the net whose kernels to show");
+  sub->add_option("--precision", s->precision, "the number system")->capture_default_str();
+  sub->add_option("--batch", s->batch, "images a step")->check(within(1, 1e9))->capture_default_str();
+  s->device.add_to(*sub);
+  sub->callback([s, &command] { command = [s] { return info(*s); }; });
+}
+
+}  // namespace halftone::cli

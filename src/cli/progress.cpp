@@ -1,0 +1,65 @@
+#include "cli/progress.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+
+namespace halftone::cli {
+namespace {
+
+constexpr const char* clear_line = "\r\033[K";
+
+std::string clock_text(double seconds) {
+  const auto whole = static_cast<long long>(seconds + 0.5);
+  if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::steady_clock::time_point b) {
+  return std::chrono::duration<double>(b - a).count();
+}
+
+std::string accuracy_text(std::optional<double> accuracy) {
+  return accuracy ? fmt::format("  test accuracy {:.2f} %", 100 * *accuracy) : "";
+}
+
+}  // namespace
+
+Progress::Progress(std::int64_t epochs, std::int64_t batches, std::int64_t batch_size)
+    : epochs_(epochs), batches_(batches), batch_size_(batch_size), terminal_(::isatty(STDOUT_FILENO) != 0) {}
+
+void Progress::begin(std::int64_t batches_done) {
+  first_ = seen_ = batches_done;
+  began_ = Clock::now();
+}
+
+void Progress::step(const StepReport& step) {
+  ++seen_;
+  if (std::isfinite(step.loss)) loss_ = seen_ == first_ + 1 ? step.loss : 0.98 * loss_ + 0.02 * step.loss;
+  const auto now = Clock::now();
+  if (terminal_ && seconds_between(shown_, now) > 0.1) show(step, now);
+}
+
+void Progress::show(const StepReport& step, Clock::time_point now) {
+  shown_ = now;
+  const double rate = static_cast<double>(seen_ - first_) / std::max(seconds_between(began_, now), 1e-9);
+  const double left = static_cast<double>(epochs_ * batches_ - seen_) / rate;
+  fmt::print("{}epoch {}/{}  batch {}/{}  loss {:.4f}{}  {:.0f} images/s  scale {:g}  ETA {}", clear_line,
+             (seen_ - 1) / batches_ + 1, epochs_, (seen_ - 1) % batches_ + 1, batches_, loss_, accuracy_text(accuracy_),
+             rate * static_cast<double>(batch_size_), step.scale, clock_text(left));
+  std::fflush(stdout);
+}
+
+void Progress::end(const EpochResult& epoch) {
+  const EpochReport& e = epoch.training;
+  if (epoch.test_accuracy) accuracy_ = epoch.test_accuracy;
+  fmt::print("{}epoch {}/{}  loss {:.4f}{}  {:.0f} images/s  {:.1f} s  scale {:g}  {} skipped{}\n",
+             terminal_ ? clear_line : "", e.epoch, epochs_, e.loss, accuracy_text(epoch.test_accuracy),
+             e.images_per_second, e.seconds, e.loss_scale, e.skipped_steps,
+             epoch.test_accuracy ? "" : "  (interrupted)");
+  std::fflush(stdout);
+}
+
+}  // namespace halftone::cli

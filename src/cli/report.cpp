@@ -1,0 +1,57 @@
+#include "cli/report.hpp"
+
+#include <algorithm>
+
+#include "halftone/io/atomic_file.hpp"
+
+namespace halftone::cli {
+
+Json to_json(const MemoryReport& m) {
+  return {{"weights", m.weights},
+          {"masters", m.masters},
+          {"gradients", m.gradients},
+          {"optimizer", m.optimizer},
+          {"activations", m.activations},
+          {"workspace", m.workspace},
+          {"peak", m.peak}};
+}
+
+Json to_json(const NumericsReport& n) {
+  return {{"zero_weight_gradients", n.zero_weight_gradients},
+          {"unchanged_weights", n.unchanged_weights},
+          {"skipped_steps", n.skipped_steps},
+          {"nonfinite", n.nonfinite}};
+}
+
+Json to_json(const EpochResult& epoch) {
+  const EpochReport& e = epoch.training;
+  Json json = {{"epoch", e.epoch}, {"train_loss", e.loss}, {"test_accuracy", nullptr}};
+  if (epoch.test_accuracy) json["test_accuracy"] = *epoch.test_accuracy;
+  json["seconds"] = e.seconds;
+  json["images_per_second"] = e.images_per_second;
+  json["skipped_steps"] = e.skipped_steps;
+  json["loss_scale"] = e.loss_scale;
+  return json;
+}
+
+Json final_results(const std::vector<EpochResult>& epochs) {
+  Json json = {{"train_loss", nullptr}, {"test_error", nullptr}, {"best_test_error", nullptr}};
+  double best = 1;
+  for (const EpochResult& epoch : epochs) {
+    json["train_loss"] = epoch.training.loss;
+    if (!epoch.test_accuracy) continue;
+    const double error = 1 - *epoch.test_accuracy;
+    best = std::min(best, error);
+    json["test_error"] = error;
+    json["best_test_error"] = best;
+  }
+  return json;
+}
+
+std::string name_for_people(const Dataset& data) { return data.name + (data.synthetic ? " (synthetic)" : ""); }
+
+void write_json(const std::string& file, const Json& json) {
+  if (!file.empty()) write_file(file, json.dump(2) + "\n");
+}
+
+}  // namespace halftone::cli

@@ -1,0 +1,26 @@
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/progress.hpp"
+#include "halftone/train/trainer.hpp"
+
+namespace halftone::cli {
+
+using Json = nlohmann::ordered_json;  // members stay in the order in which they are set
+
+Json to_json(const MemoryReport& memory);
+Json to_json(const NumericsReport& numerics);
+Json to_json(const EpochResult& epoch);
+
+/// Training loss and test errors at the end of a run; null where nothing was measured.
+Json final_results(const std::vector<EpochResult>& epochs);
+
+/// "mnist", "digits (synthetic)".
+std::string name_for_people(const Dataset& data);
+
+/// Writes `json` to `file` where that is not empty.
+void write_json(const std::string& file, const Json& json);
+
+}  // namespace halftone::cli

@@ -1,0 +1,34 @@
+#include "cli/trace.hpp"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "halftone/io/atomic_file.hpp"
+
+namespace halftone::cli {
+namespace {
+
+std::string quoted(const std::string& text) {
+  if (text.find_first_of(",\"\n") == std::string::npos) return text;
+  std::string result = "\"";
+  for (const char c : text) result += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return result + "\"";
+}
+
+}  // namespace
+
+Trace::Trace(std::filesystem::path file)
+    : file_(std::move(file)), text_("step,loss,scale,skipped,reason,gradient_norm,learning_rate\n") {}
+
+void Trace::add(const StepReport& step) {
+  if (file_.empty() || !step.complete) return;
+  fmt::format_to(std::back_inserter(text_), "{},{},{},{},{},{},{}\n", step.attempt, step.loss, step.scale,
+                 step.skipped ? 1 : 0, quoted(step.reason), step.gradient_norm, step.learning_rate);
+}
+
+void Trace::write() const {
+  if (!file_.empty()) write_file(file_, text_);
+}
+
+}  // namespace halftone::cli

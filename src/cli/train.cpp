@@ -1,0 +1,180 @@
+#include "cli/train.hpp"
+
+#include <fmt/format.h>
+
+#include "cli/checkpoint_identity.hpp"
+#include "cli/interrupt.hpp"
+#include "cli/report.hpp"
+#include "cli/trace.hpp"
+#include "halftone/nn/models.hpp"
+#include "halftone/ops/loss.hpp"
+#include "halftone/train/inputs.hpp"
+
+namespace halftone::cli {
+namespace {
+
+constexpr int interrupted_status = 130;
+
+void check(const TrainSettings& s) {
+  if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
+  if (s.recipe.data.empty()) fail("--data is missing: mnist, fashion-mnist, cifar10 or digits");
+  net_by_name(s.recipe.net);
+  if (!s.json.empty()) check_output_file("--json", s.json);
+  if (!s.trace.empty()) check_output_file("--trace", s.trace);
+  if (!s.json.empty() && s.json == s.trace) fail("--json and --trace name the same file");
+  if (!s.out.empty()) check_output_folder("--out", s.out);
+}
+
+Precision precision_of(const TrainSettings& s) {
+  Precision precision = precision_by_name(s.recipe.precision);
+  if (!s.loss_scale.empty()) precision.loss_scale = parse_loss_scale(s.loss_scale);
+  return precision;
+}
+
+Loader training_loader(const TrainSettings& s) {
+  const Recipe& r = s.recipe;
+  auto data = std::make_shared<const Dataset>(load_dataset(r.data, Split::train, s.data_dir, s.limit));
+  return Loader(
+      std::move(data),
+      {.batch = r.batch, .crop = r.crop, .flip = r.flip, .cutout = r.cutout, .workers = s.workers, .seed = s.seed});
+}
+
+Loader test_loader(const TrainSettings& s) {
+  auto data = std::make_shared<const Dataset>(load_dataset(s.recipe.data, Split::test, s.data_dir));
+  const std::int64_t batch = std::min(s.recipe.batch, data->size());
+  return Loader(std::move(data), {.batch = batch, .workers = s.workers});
+}
+
+TrainerOptions trainer_options(const TrainSettings& s, const Precision& precision, const Loader& loader) {
+  return {.device = s.device.open(),
+          .precision = precision,
+          .optimizer = update_rule_of(s.recipe),
+          .schedule = schedule_of(s.recipe, static_cast<double>(loader.batches()) / s.accumulate),
+          .clip_norm = s.clip_norm,
+          .accumulate = s.accumulate,
+          .average_decay = s.recipe.average_decay,
+          .stress = s.stress,
+          .seed = s.seed};
+}
+
+/// One training run, from the first epoch or a checkpoint to its end or an interrupt.
+class Run {
+ public:
+  explicit Run(const TrainSettings& settings)
+      : settings_(settings),
+        precision_(precision_of(settings)),
+        train_(training_loader(settings)),
+        test_(test_loader(settings)),
+        logits_(build()),
+        trainer_(cross_entropy(logits_, labels_, settings.recipe.label_smoothing),
+                 trainer_options(settings, precision_, train_)),
+        accuracy_(accuracy(logits_, labels_)),
+        trace_(settings.trace) {}
+
+  int operator()() {
+    resume();
+    announce();
+    const bool finished = epochs();
+    report(finished);
+    if (finished) return 0;
+    fmt::print(stderr, "halftone: interrupted after step {}{}\n", trainer_.attempts(),
+               settings_.out.empty() ? "" : fmt::format("; --resume {} continues", settings_.out));
+    return interrupted_status;
+  }
+
+ private:
+  Value build() {
+    const Inputs in = inputs(graph_, train_);
+    labels_ = in.labels;
+    return net_by_name(settings_.recipe.net).build(in.images, train_.dataset().classes);
+  }
+
+  std::map<std::string, std::string> identity() const { return checkpoint_identity(settings_, precision_, train_); }
+
+  void resume() {
+    if (settings_.resume.empty()) return;
+    check_identity(settings_.resume, identity());
+    trainer_.load(settings_.resume);
+    if (trainer_.batches() >= settings_.recipe.epochs * train_.batches())
+      fail(fmt::format("--epochs {}: the checkpoint in {} has seen them all", settings_.recipe.epochs,
+                       settings_.resume));
+  }
+
+  void announce() const {
+    fmt::print("{} ({} parameters) on {} in {}, {}\n", settings_.recipe.net, parameter_count(graph_),
+               name_for_people(train_.dataset()), settings_.recipe.precision,
+               trainer_.options().device.backend().description());
+    if (!settings_.resume.empty()) fmt::print("continues after step {}\n", trainer_.attempts());
+  }
+
+  /// False where it was interrupted.
+  bool epochs() {
+    const Interrupt interrupt;
+    Progress progress(settings_.recipe.epochs, train_.batches(), train_.batch());
+    const auto observe = [&](const StepReport& step) {
+      trace_.add(step);
+      progress.step(step);
+      return !interrupt.raised();
+    };
+    for (std::int64_t epoch = 0; epoch < settings_.recipe.epochs;) {
+      progress.begin(trainer_.batches());
+      EpochResult result{trainer_.epoch(train_, observe), {}};
+      const bool stopped = result.training.stopped;
+      if (!stopped) result.test_accuracy = trainer_.evaluate(test_, accuracy_, settings_.recipe.average_decay > 0);
+      progress.end(result);
+      results_.push_back(result);
+      keep();
+      epoch = result.training.epoch;
+      if (stopped && !interrupt.raised())
+        throw FileError(fmt::format("the loss scale's policy stopped training after step {}", trainer_.attempts()));
+      if (stopped || (interrupt.raised() && epoch < settings_.recipe.epochs)) return false;
+    }
+    return true;
+  }
+
+  void keep() const {
+    trace_.write();
+    if (!settings_.out.empty()) trainer_.save(settings_.out, identity());
+  }
+
+  void report(bool finished) const {
+    const Json results = final_results(results_);
+    if (finished)
+      fmt::print("test error {:.2f} %, best {:.2f} % on {}\n", 100 * results["test_error"].get<double>(),
+                 100 * results["best_test_error"].get<double>(), name_for_people(test_.dataset()));
+    Json json = {{"net", settings_.recipe.net},
+                 {"data", settings_.recipe.data},
+                 {"synthetic", train_.dataset().synthetic},
+                 {"device", trainer_.options().device.backend().name()},
+                 {"hardware", trainer_.options().device.backend().description()},
+                 {"precision", settings_.recipe.precision},
+                 {"seed", settings_.seed},
+                 {"parameters", parameter_count(graph_)},
+                 {"interrupted", !finished},
+                 {"epochs", Json::array()}};
+    for (const EpochResult& epoch : results_) json["epochs"].push_back(to_json(epoch));
+    json["final"] = results;
+    json["memory"] = to_json(trainer_.memory());
+    json["numerics"] = to_json(trainer_.numerics());
+    write_json(settings_.json, json);
+  }
+
+  const TrainSettings& settings_;
+  Precision precision_;
+  Loader train_, test_;
+  Graph graph_;
+  Value labels_, logits_;
+  Trainer trainer_;
+  Value accuracy_;
+  Trace trace_;
+  std::vector<EpochResult> results_;
+};
+
+}  // namespace
+
+int train(const TrainSettings& settings) {
+  check(settings);
+  return Run(settings)();
+}
+
+}  // namespace halftone::cli

@@ -1,0 +1,81 @@
+#include "cli/commands.hpp"
+#include "cli/train.hpp"
+#include "halftone/tensor/error.hpp"
+
+namespace halftone::cli {
+namespace {
+
+void add_run(CLI::App& app, Recipe& r) {
+  app.add_option("--net", r.net, "the net to train; `halftone info` lists them");
+  app.add_option("--data", r.data, "mnist, fashion-mnist, cifar10 or digits (synthetic, needs no files)");
+  app.add_option("--precision", r.precision, "the number system")->capture_default_str();
+  app.add_option("--epochs", r.epochs, "counted from the start of training, also after --resume")
+      ->check(within(1, 1e6))
+      ->capture_default_str();
+  app.add_option("--batch", r.batch, "images a step")->check(within(1, 1e9))->capture_default_str();
+}
+
+void add_optimizer(CLI::App& app, Recipe& r) {
+  app.add_option("--optimizer", r.optimizer, "sgd, adam or adamw")->capture_default_str();
+  app.add_option("--lr", r.learning_rate, "peak learning rate [sgd 0.05, adam and adamw 0.001]")->check(positive());
+  app.add_option("--momentum", r.momentum, "of sgd [0.9]")->check(within(0, 1));
+  app.add_flag("--nesterov,!--no-nesterov", r.nesterov, "Nesterov's momentum");
+  app.add_option("--weight-decay", r.weight_decay, "[sgd 5e-4, adam 0, adamw 0.01]")->check(within(0, 1e6));
+  app.add_option("--schedule", r.schedule,
+                 "constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, linear or exponential:END")
+      ->capture_default_str();
+  app.add_option("--warmup", r.warmup, "epochs of linear rise that come first")->check(within(0, 1e6));
+  app.add_option("--label-smoothing", r.label_smoothing, "share of the target spread over all classes")
+      ->check(within(0, 1));
+  app.add_option("--ema", r.average_decay, "evaluates averaged weights; the average's decay")
+      ->check(within(0, 0.999999));
+}
+
+void add_augmentation(CLI::App& app, Recipe& r) {
+  app.add_option("--crop", r.crop, "pads by so many pixels, then crops at random")->check(within(0, 1e4));
+  app.add_flag("--flip,!--no-flip", r.flip, "mirrors half of the images");
+  app.add_option("--cutout", r.cutout, "blanks a square of this side")->check(within(0, 1e4));
+}
+
+void add_numerics(CLI::App& app, TrainSettings& s) {
+  app.add_option("--loss-scale", s.loss_scale, "none, a number, dynamic or dynamic:INITIAL [the precision's own]");
+  app.add_option("--stress", s.stress, "multiplies the gradient at the loss and divides it out again")
+      ->check(positive());
+  app.add_option("--accumulate", s.accumulate, "batches a step")->check(within(1, 1e6))->capture_default_str();
+  app.add_option("--clip-norm", s.clip_norm, "greatest norm of the gradients; 0: no clipping")->check(within(0, 1e30));
+  app.add_option("--seed", s.seed, "of weights, order and augmentation")->capture_default_str();
+}
+
+void add_places(CLI::App& app, TrainSettings& s) {
+  app.add_option("--data-dir", s.data_dir, "the only folder searched for the data");
+  app.add_option("--limit", s.limit, "only the first so many training images; 0: all")->check(within(0, 1e12));
+  app.add_option("--workers", s.workers, "threads that make batches")->check(within(0, 256))->capture_default_str();
+  app.add_option("--out", s.out, "folder for the checkpoint, written after every epoch");
+  app.add_option("--resume", s.resume, "folder of a checkpoint to continue from");
+  app.add_option("--trace", s.trace, "CSV file with one row a step");
+  app.add_option("--json", s.json, "JSON file with the results");
+}
+
+}  // namespace
+
+void TrainSettings::add_to(CLI::App& app) {
+  // The first option that is defined acts first, wherever it stands: options given beside a recipe win.
+  app.add_option_function<std::string>(
+      "--recipe", [this](const std::string& name) { recipe = recipe_by_name(name); },
+      "a named set of defaults for all that follows");
+  add_run(app, recipe);
+  add_optimizer(app, recipe);
+  add_augmentation(app, recipe);
+  add_numerics(app, *this);
+  device.add_to(app);
+  add_places(app, *this);
+}
+
+void add_train(CLI::App& app, Command& command) {
+  CLI::App* sub = app.add_subcommand("train", "trains a net and evaluates it after every epoch");
+  auto settings = std::make_shared<TrainSettings>();
+  settings->add_to(*sub);
+  sub->callback([settings, &command] { command = [settings] { return train(*settings); }; });
+}
+
+}  // namespace halftone::cli

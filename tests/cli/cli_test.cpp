@@ -1,0 +1,172 @@
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "tests/cli/program.hpp"
+
+namespace halftone {
+namespace {
+
+using Words = std::vector<std::string>;
+using Json = nlohmann::json;
+
+Words train(Words words) {
+  Words run{"train", "--net", "lenet5", "--data", "digits", "--limit", "256", "--batch", "32", "--lr", "0.02"};
+  run.insert(run.end(), words.begin(), words.end());
+  return run;
+}
+
+void expect_success(const Words& words) {
+  Program program(words);
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  EXPECT_EQ(program.err(), "");
+}
+
+std::string checkpoint_of(const std::string& folder) {
+  return text_of(folder + "/model.safetensors") + text_of(folder + "/state.safetensors");
+}
+
+std::int64_t lines_of(const std::string& file) {
+  const std::string text = text_of(file);
+  return std::count(text.begin(), text.end(), '\n');
+}
+
+std::vector<std::string> keys_of(const Json& object) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : object.items()) keys.push_back(key);
+  return keys;
+}
+
+TEST(Cli, ReportsWhatItDid) {
+  const Folder folder;
+  Program program(train({"--epochs", "2", "--precision", "f16", "--json", folder / "r.json", "--seed", "7"}));
+  ASSERT_EQ(program.wait(), 0) << program.err();
+  EXPECT_NE(program.out().find("digits (synthetic)"), std::string::npos);
+  const Json j = json_of(folder / "r.json");
+  EXPECT_EQ(j["net"], "lenet5");
+  EXPECT_EQ(j["data"], "digits");
+  EXPECT_EQ(j["synthetic"], true);
+  EXPECT_EQ(j["device"], "cpu");
+  EXPECT_EQ(j["precision"], "f16");
+  EXPECT_EQ(j["seed"], 7);
+  EXPECT_EQ(j["parameters"], 61706);
+  ASSERT_EQ(j["epochs"].size(), 2u);
+  EXPECT_EQ(keys_of(j["epochs"][0]), (std::vector<std::string>{"epoch", "images_per_second", "loss_scale", "seconds",
+                                                               "skipped_steps", "test_accuracy", "train_loss"}));
+  EXPECT_EQ(j["epochs"][1]["epoch"], 2);
+  EXPECT_EQ(keys_of(j["final"]), (std::vector<std::string>{"best_test_error", "test_error", "train_loss"}));
+  EXPECT_DOUBLE_EQ(j["final"]["test_error"], 1 - j["epochs"][1]["test_accuracy"].get<double>());
+  EXPECT_EQ(keys_of(j["memory"]), (std::vector<std::string>{"activations", "gradients", "masters", "optimizer", "peak",
+                                                            "weights", "workspace"}));
+  EXPECT_GE(j["memory"]["masters"], 61706 * 4);
+  EXPECT_EQ(keys_of(j["numerics"]),
+            (std::vector<std::string>{"nonfinite", "skipped_steps", "unchanged_weights", "zero_weight_gradients"}));
+}
+
+TEST(Cli, TracesEveryStep) {
+  const Folder folder;
+  expect_success(train(
+      {"--epochs", "2", "--precision", "f16", "--loss-scale", "dynamic:1073741824", "--trace", folder / "t.csv"}));
+  std::ifstream in(folder / "t.csv");
+  std::string line;
+  std::getline(in, line);
+  EXPECT_EQ(line, "step,loss,scale,skipped,reason,gradient_norm,learning_rate");
+  std::getline(in, line);
+  EXPECT_TRUE(line.starts_with("1,")) << line;
+  EXPECT_NE(line.find(",1073741824,1,"), std::string::npos) << line;  // skipped, at the scale it used
+  std::getline(in, line);
+  EXPECT_NE(line.find(",536870912,"), std::string::npos) << line;
+  EXPECT_EQ(lines_of(folder / "t.csv"), 1 + 16);
+}
+
+TEST(Cli, OptionsBesideARecipeWinWhereverTheyStand) {
+  const Folder folder;
+  for (const Words& order :
+       {Words{"--lr", "0.125", "--recipe", "lenet5"}, Words{"--recipe", "lenet5", "--lr", "0.125"}}) {
+    Words words{"train", "--data",     "digits",   "--limit", "256",           "--epochs",
+                "1",     "--schedule", "constant", "--trace", folder / "t.csv"};
+    words.insert(words.end(), order.begin(), order.end());
+    expect_success(words);
+    EXPECT_NE(text_of(folder / "t.csv").find(",0.125\n"), std::string::npos);
+  }
+}
+
+TEST(Cli, ResumesBitForBit) {
+  const Folder folder;
+  const auto run = [](const char* epochs, Words more) {
+    Words words = train({"--precision", "f16", "--crop", "2", "--epochs", epochs});
+    words.insert(words.end(), more.begin(), more.end());
+    expect_success(words);
+  };
+  run("2", {"--out", folder / "whole", "--threads", "2"});
+  run("1", {"--out", folder / "half"});
+  run("2", {"--resume", folder / "half", "--out", folder / "resumed", "--trace", folder / "t.csv", "--threads", "1"});
+  EXPECT_EQ(checkpoint_of(folder / "whole"), checkpoint_of(folder / "resumed"));
+  EXPECT_NE(checkpoint_of(folder / "whole"), checkpoint_of(folder / "half"));
+  EXPECT_EQ(lines_of(folder / "t.csv"), 1 + 8);
+}
+
+TEST(Cli, AnInterruptKeepsTheStepsSoFar) {
+  const Folder folder;
+  const Words base{"train",   "--net", "gupta", "--data", "digits",   "--limit", "4000",
+                   "--batch", "20",    "--lr",  "0.02",   "--epochs", "4"};
+  const auto with = [&](Words more) {
+    more.insert(more.begin(), base.begin(), base.end());
+    return more;
+  };
+  Program program(with({"--out", folder / "part", "--trace", folder / "t.csv", "--json", folder / "r.json"}));
+  while (program.out().find("epoch 1/4") == std::string::npos)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  ::kill(program.id(), SIGINT);
+  EXPECT_EQ(program.wait(), 130);
+  const std::string err = program.err();
+  EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 1) << err;
+
+  const Json j = json_of(folder / "r.json");
+  EXPECT_EQ(j["interrupted"], true);
+  const std::int64_t steps = lines_of(folder / "t.csv") - 1;
+  EXPECT_NE(err.find("after step " + std::to_string(steps)), std::string::npos) << err << steps;
+  ASSERT_GE(steps, 200);
+  ASSERT_LT(steps, 800);
+
+  expect_success(with({"--resume", folder / "part", "--out", folder / "part", "--trace", folder / "t.csv"}));
+  EXPECT_EQ(lines_of(folder / "t.csv") - 1, 800 - steps);
+  expect_success(with({"--out", folder / "whole"}));
+  EXPECT_EQ(checkpoint_of(folder / "part"), checkpoint_of(folder / "whole"));
+}
+
+TEST(Cli, EvaluatesWhatItTrained) {
+  const Folder folder;
+  expect_success(train({"--epochs", "1", "--out", folder / "out", "--json", folder / "train.json"}));
+  expect_success({"eval", "--checkpoint", folder / "out", "--json", folder / "eval.json"});
+  const Json trained = json_of(folder / "train.json"), evaluated = json_of(folder / "eval.json");
+  EXPECT_NEAR(trained["final"]["test_error"].get<double>(), evaluated["test_error"].get<double>(), 1e-9);
+  EXPECT_EQ(evaluated["synthetic"], true);
+  expect_success({"eval", "--checkpoint", folder / "out", "--precision", "bf16"});
+}
+
+TEST(Cli, BenchmarksAndInforms) {
+  const Folder folder;
+  expect_success({"bench", "--net", "lenet5", "--precision", "bf16", "--batch", "8", "--seconds", "0.1", "--profile",
+                  "kernels", "--json", folder / "b.json"});
+  const Json j = json_of(folder / "b.json");
+  EXPECT_GT(j["images_per_second"], 0);
+  EXPECT_GT(j["memory"]["peak"], 0);
+  EXPECT_FALSE(j["profile"].empty());
+  Program info({"info"});
+  EXPECT_EQ(info.wait(), 0);
+  for (const char* part : {"cpu", "bf16", "resnet18", "11173962"})
+    EXPECT_NE(info.out().find(part), std::string::npos) << part;
+  Program kernels({"info", "--net", "resnet20", "--precision", "f16", "--batch", "2"});
+  EXPECT_EQ(kernels.wait(), 0);
+  EXPECT_NE(kernels.out().find("conv2d/"), std::string::npos);
+  Program help({"train", "--help"});
+  EXPECT_EQ(help.wait(), 0);
+  EXPECT_NE(help.out().find("--loss-scale"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace halftone

@@ -1,0 +1,80 @@
+#include "halftone/train/recipe.hpp"
+
+#include <gtest/gtest.h>
+
+#include "halftone/tensor/error.hpp"
+
+namespace halftone {
+namespace {
+
+Recipe with_schedule(const std::string& schedule) {
+  return {.schedule = schedule, .learning_rate = 0.5f, .epochs = 10};
+}
+
+std::string message_of(const Recipe& recipe) {
+  try {
+    schedule_of(recipe, 100);
+    update_rule_of(recipe);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+TEST(Recipe, RatesAndDecaysFollowTheOptimizer) {
+  EXPECT_EQ(learning_rate_of({}), 0.05f);
+  EXPECT_EQ(learning_rate_of({.optimizer = "adam"}), 0.001f);
+  EXPECT_EQ(learning_rate_of({.optimizer = "adamw", .learning_rate = 0.2f}), 0.2f);
+  const Sgd sgd = std::get<Sgd>(update_rule_of({}));
+  EXPECT_EQ(sgd.momentum, 0.9f);
+  EXPECT_EQ(sgd.weight_decay, 5e-4f);
+  EXPECT_FALSE(sgd.nesterov);
+  EXPECT_EQ(std::get<Adam>(update_rule_of({.optimizer = "adam"})).weight_decay, 0);
+  EXPECT_FALSE(std::get<Adam>(update_rule_of({.optimizer = "adam"})).decoupled);
+  EXPECT_EQ(std::get<Adam>(update_rule_of({.optimizer = "adamw"})).weight_decay, 0.01f);
+  EXPECT_TRUE(std::get<Adam>(update_rule_of({.optimizer = "adamw"})).decoupled);
+}
+
+TEST(Recipe, SchedulesCountInEpochs) {
+  const Schedule step = schedule_of(with_schedule("step:2,5.5:0.25"), 100);
+  EXPECT_EQ(step.at(199), 0.5f);
+  EXPECT_EQ(step.at(200), 0.125f);
+  EXPECT_EQ(step.at(549), 0.125f);
+  EXPECT_EQ(step.at(550), 0.03125f);
+  EXPECT_EQ(schedule_of(with_schedule("constant"), 100).at(12345), 0.5f);
+  EXPECT_EQ(schedule_of(with_schedule("linear"), 100).at(500), 0.25f);
+  EXPECT_NEAR(schedule_of(with_schedule("cosine"), 100).at(500), 0.25f, 1e-6);
+  EXPECT_NEAR(schedule_of(with_schedule("exponential:0.005"), 100).at(500), 0.05f, 1e-6);
+  EXPECT_EQ(schedule_of(with_schedule("one_cycle"), 100).at(250), 0.5f);
+  EXPECT_EQ(schedule_of(with_schedule("one_cycle"), 100).at(1000), 0.0f);
+}
+
+TEST(Recipe, WarmsUpInEpochs) {
+  Recipe recipe = with_schedule("constant");
+  recipe.warmup = 1;
+  EXPECT_NEAR(schedule_of(recipe, 100).at(0), 0.5f / 101, 1e-7);
+  EXPECT_EQ(schedule_of(recipe, 100).at(100), 0.5f);
+  recipe.warmup = 10;
+  EXPECT_NE(message_of(recipe).find("--warmup"), std::string::npos);
+}
+
+TEST(Recipe, WrongWordsAreErrorsThatNameTheOption) {
+  for (const char* schedule : {"", "sometimes", "step", "step:", "step:1", "step:1:", "step:x:0.1", "step:1:0",
+                               "step:-1:0.1", "step:1,2,3,4,5,6,7,8,9:0.1", "exponential", "exponential:0",
+                               "exponential:-1", "exponential:nan", "constant:1", "cosine:", "one_cycle:2"})
+    EXPECT_NE(message_of(with_schedule(schedule)).find("--schedule"), std::string::npos) << schedule;
+  EXPECT_NE(message_of({.optimizer = "lion"}).find("--optimizer lion"), std::string::npos);
+  EXPECT_NE(message_of({.optimizer = "adam", .momentum = 0.5f}).find("--momentum"), std::string::npos);
+  EXPECT_THROW(recipe_by_name("nothing"), Error);
+}
+
+TEST(Recipe, EveryOneInTheLibraryIsComplete) {
+  for (const Recipe& recipe : recipes()) {
+    EXPECT_EQ(message_of(recipe), "") << recipe.name;
+    EXPECT_EQ(&recipe_by_name(recipe.name), &recipe);
+    EXPECT_FALSE(recipe.net.empty() || recipe.data.empty()) << recipe.name;
+  }
+}
+
+}  // namespace
+}  // namespace halftone

@@ -1,7 +1,7 @@
 #include "kernels/cpu/backend.hpp"
 
 #include <fmt/format.h>
-#include <omp.h>
+#include <sched.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -17,6 +17,12 @@ std::string processor_name() {
   for (std::string line; std::getline(file, line);)
     if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
   return "processor";
+}
+
+/// Those that this process may use.
+int processors() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 class CpuBackend final : public Backend {
@@ -57,7 +63,7 @@ std::shared_ptr<Backend> make_backend(const CpuOptions& options) {
   const auto isa = parse_isa(options.isa);
   if (!isa) fail(fmt::format("--isa {}: known instruction sets are auto, baseline, avx2 and avx512", options.isa));
   if (!supported(*isa)) fail(fmt::format("--isa {}: this processor has no such instructions", options.isa));
-  return std::make_shared<CpuBackend>(options.threads > 0 ? options.threads : omp_get_num_procs(), *isa);
+  return std::make_shared<CpuBackend>(options.threads > 0 ? options.threads : processors(), *isa);
 }
 
 Machine machine_of(const Request& request) { return static_cast<const CpuBackend&>(request.device.backend()).machine; }

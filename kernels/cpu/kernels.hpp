@@ -25,16 +25,17 @@ Offer multiply(const Request&);
 Offer scale(const Request&);
 Offer cast(const Request&);
 Offer normalize(const Request&);
-Offer dropout(const Request&);
-Offer quantize(const Request&);
 Offer concat(const Request&);
 Offer slice(const Request&);
+// random.cpp
+Offer dropout(const Request&);
+Offer quantize(const Request&);
 // pool2d.cpp
 Offer max_pool2d(const Request&);
 Offer max_pool2d_gradient(const Request&);
 Offer avg_pool2d(const Request&);
 Offer avg_pool2d_gradient(const Request&);
-// norm.cpp
+// sum_rows.cpp, batch_norm.cpp, group_norm.cpp
 Offer sum_rows(const Request&);
 Offer batch_norm(const Request&);
 Offer batch_norm_gradient(const Request&);

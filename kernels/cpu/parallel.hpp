@@ -1,27 +1,27 @@
 #pragma once
-#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
 namespace halftone::cpu {
 
-/// Calls f(task) or f(task, thread) once for every task in [0, tasks), thread t taking the t-th contiguous share. What
-/// a task computes must not depend on the number of threads: cut the work by shapes alone.
+/// Calls task(context, i, thread) once for every i in [0, tasks), on the calling thread (number 0) and on up to threads - 1
+/// others, which take tasks as they come. Returns when all are done; it waits for no thread that has no task. Where the
+/// helpers are busy for somebody else, the caller does all.
+void run_tasks(int threads, std::int64_t tasks, void (*task)(void* context, std::int64_t i, int thread), void* context);
+
+/// Calls f(task) or f(task, thread) once for every task in [0, tasks). What a task computes must depend neither on the number
+/// of threads nor on which one runs it: cut the work by shapes alone.
 template <class F>
 void parallel_for(int threads, std::int64_t tasks, F&& f) {
-  const int team = static_cast<int>(std::clamp<std::int64_t>(tasks, 1, std::max(threads, 1)));
-  const auto share = [&](int thread) {
-    for (std::int64_t task = tasks * thread / team; task < tasks * (thread + 1) / team; ++task) {
-      if constexpr (std::is_invocable_v<F&, std::int64_t, int>) {
-        f(task, thread);
-      } else {
-        f(task);
-      }
+  const auto call = [](void* context, std::int64_t i, int thread) {
+    auto& body = *static_cast<std::remove_reference_t<F>*>(context);
+    if constexpr (std::is_invocable_v<F&, std::int64_t, int>) {
+      body(i, thread);
+    } else {
+      body(i);
     }
   };
-  if (team == 1) return share(0);
-#pragma omp parallel for num_threads(team) schedule(static, 1)
-  for (int thread = 0; thread < team; ++thread) share(thread);
+  run_tasks(threads, tasks, call, const_cast<void*>(static_cast<const void*>(&f)));
 }
 
 }  // namespace halftone::cpu

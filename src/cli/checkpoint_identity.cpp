@@ -22,8 +22,7 @@ std::string text_of(const LossScale& scale) {
 
 }  // namespace
 
-std::map<std::string, std::string> checkpoint_identity(const TrainSettings& s, const Precision& precision,
-                                                       const Loader& loader) {
+Identity checkpoint_identity(const TrainSettings& s, const Precision& precision, const Loader& loader) {
   return {{"net", s.recipe.net},
           {"data", s.recipe.data},
           {"classes", std::to_string(loader.dataset().classes)},
@@ -44,7 +43,7 @@ std::map<std::string, std::string> read_identity(const std::filesystem::path& fo
   return model.metadata;
 }
 
-void check_identity(const std::filesystem::path& folder, const std::map<std::string, std::string>& wanted) {
+void check_identity(const std::filesystem::path& folder, const Identity& wanted) {
   const auto found = read_identity(folder);
   for (const auto& [key, value] : wanted) {
     const auto other = found.find(key);

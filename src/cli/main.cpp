@@ -31,13 +31,14 @@ int run(int argc, char** argv) {
   add_info(app, command);
   add_fetch(app, command);
   add_bench(app, command);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     return complain(usage, error.what());
   }
+  if (!command) halftone::fail("a command is missing: train, eval, info, fetch or bench; --help shows more");
   return command();
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <iterator>
 
 #include "halftone/io/atomic_file.hpp"
@@ -16,6 +17,9 @@ std::string quoted(const std::string& text) {
   return result + "\"";
 }
 
+/// Shortest digits that give the number back; NaN without the sign that it may have.
+std::string number(float x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); }
+
 }  // namespace
 
 Trace::Trace(std::filesystem::path file)
@@ -23,8 +27,9 @@ Trace::Trace(std::filesystem::path file)
 
 void Trace::add(const StepReport& step) {
   if (file_.empty() || !step.complete) return;
-  fmt::format_to(std::back_inserter(text_), "{},{},{},{},{},{},{}\n", step.attempt, step.loss, step.scale,
-                 step.skipped ? 1 : 0, quoted(step.reason), step.gradient_norm, step.learning_rate);
+  fmt::format_to(std::back_inserter(text_), "{},{},{},{},{},{},{}\n", step.attempt, number(step.loss),
+                 double{step.scale}, step.skipped ? 1 : 0, quoted(step.reason), number(step.gradient_norm),
+                 number(step.learning_rate));
 }
 
 void Trace::write() const {

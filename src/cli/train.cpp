@@ -89,7 +89,7 @@ class Run {
     return net_by_name(settings_.recipe.net).build(in.images, train_.dataset().classes);
   }
 
-  std::map<std::string, std::string> identity() const { return checkpoint_identity(settings_, precision_, train_); }
+  Identity identity() const { return checkpoint_identity(settings_, precision_, train_); }
 
   void resume() {
     if (settings_.resume.empty()) return;
@@ -134,7 +134,9 @@ class Run {
 
   void keep() const {
     trace_.write();
-    if (!settings_.out.empty()) trainer_.save(settings_.out, identity());
+    if (settings_.out.empty()) return;
+    const Identity known = identity();
+    trainer_.save(settings_.out, {known.begin(), known.end()});
   }
 
   void report(bool finished) const {

@@ -43,7 +43,9 @@ void add_numerics(CLI::App& app, TrainSettings& s) {
       ->check(positive());
   app.add_option("--accumulate", s.accumulate, "batches a step")->check(within(1, 1e6))->capture_default_str();
   app.add_option("--clip-norm", s.clip_norm, "greatest norm of the gradients; 0: no clipping")->check(within(0, 1e30));
-  app.add_option("--seed", s.seed, "of weights, order and augmentation")->capture_default_str();
+  app.add_option("--seed", s.seed, "of weights, order and augmentation")
+      ->check(within(0, 0x1p63))
+      ->capture_default_str();
 }
 
 void add_places(CLI::App& app, TrainSettings& s) {

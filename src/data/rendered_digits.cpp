@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <thread>
 
 #include "halftone/numeric/philox.hpp"
 #include "src/data/glyphs.hpp"
@@ -170,10 +171,15 @@ Dataset rendered_digits(Split split, std::int64_t count, std::uint64_t seed) {
   data.stddev = {0.2490f};
   data.pixels.resize(static_cast<std::size_t>(count) * data.image_bytes());
   data.labels.resize(static_cast<std::size_t>(count));
-#pragma omp parallel for schedule(static)
-  for (std::int64_t i = 0; i < count; ++i)
-    data.labels[static_cast<std::size_t>(i)] =
-        draw_digit(Draw(seed, split, i), data.pixels.data() + static_cast<std::size_t>(i) * data.image_bytes());
+  const std::int64_t shares = std::clamp<std::int64_t>(std::thread::hardware_concurrency(), 1, count);
+  std::vector<std::jthread> threads;
+  for (std::int64_t share = 0; share < shares; ++share)
+    threads.emplace_back([&, share] {
+      for (std::int64_t i = count * share / shares; i < count * (share + 1) / shares; ++i)
+        data.labels[static_cast<std::size_t>(i)] =
+            draw_digit(Draw(seed, split, i), data.pixels.data() + static_cast<std::size_t>(i) * data.image_bytes());
+    });
+  threads.clear();
   return data;
 }
 

@@ -12,8 +12,9 @@ namespace {
 using Words = std::vector<std::string>;
 using Json = nlohmann::json;
 
-Words train(Words words) {
-  Words run{"train", "--net", "lenet5", "--data", "digits", "--limit", "256", "--batch", "32", "--lr", "0.02"};
+Words train(Words words, const char* threads = "1") {
+  Words run{"train",   "--net", "lenet5", "--data", "digits",    "--limit", "256",
+            "--batch", "32",    "--lr",   "0.02",   "--threads", threads};
   run.insert(run.end(), words.begin(), words.end());
   return run;
 }
@@ -85,8 +86,8 @@ TEST(Cli, OptionsBesideARecipeWinWhereverTheyStand) {
   const Folder folder;
   for (const Words& order :
        {Words{"--lr", "0.125", "--recipe", "lenet5"}, Words{"--recipe", "lenet5", "--lr", "0.125"}}) {
-    Words words{"train", "--data",     "digits",   "--limit", "256",           "--epochs",
-                "1",     "--schedule", "constant", "--trace", folder / "t.csv"};
+    Words words{"train",      "--data",   "digits",    "--limit", "256",     "--epochs",      "1",
+                "--schedule", "constant", "--threads", "1",       "--trace", folder / "t.csv"};
     words.insert(words.end(), order.begin(), order.end());
     expect_success(words);
     EXPECT_NE(text_of(folder / "t.csv").find(",0.125\n"), std::string::npos);
@@ -95,14 +96,13 @@ TEST(Cli, OptionsBesideARecipeWinWhereverTheyStand) {
 
 TEST(Cli, ResumesBitForBit) {
   const Folder folder;
-  const auto run = [](const char* epochs, Words more) {
-    Words words = train({"--precision", "f16", "--crop", "2", "--epochs", epochs});
-    words.insert(words.end(), more.begin(), more.end());
-    expect_success(words);
+  const auto run = [](const char* epochs, const char* threads, Words more) {
+    more.insert(more.end(), {"--precision", "f16", "--crop", "2", "--epochs", epochs});
+    expect_success(train(more, threads));
   };
-  run("2", {"--out", folder / "whole", "--threads", "2"});
-  run("1", {"--out", folder / "half"});
-  run("2", {"--resume", folder / "half", "--out", folder / "resumed", "--trace", folder / "t.csv", "--threads", "1"});
+  run("2", "2", {"--out", folder / "whole"});
+  run("1", "1", {"--out", folder / "half"});
+  run("2", "1", {"--resume", folder / "half", "--out", folder / "resumed", "--trace", folder / "t.csv"});
   EXPECT_EQ(checkpoint_of(folder / "whole"), checkpoint_of(folder / "resumed"));
   EXPECT_NE(checkpoint_of(folder / "whole"), checkpoint_of(folder / "half"));
   EXPECT_EQ(lines_of(folder / "t.csv"), 1 + 8);
@@ -110,8 +110,8 @@ TEST(Cli, ResumesBitForBit) {
 
 TEST(Cli, AnInterruptKeepsTheStepsSoFar) {
   const Folder folder;
-  const Words base{"train",   "--net", "gupta", "--data", "digits",   "--limit", "4000",
-                   "--batch", "20",    "--lr",  "0.02",   "--epochs", "4"};
+  const Words base{"train", "--net", "gupta", "--data",   "digits", "--limit",   "4000", "--batch",
+                   "20",    "--lr",  "0.02",  "--epochs", "4",      "--threads", "1"};
   const auto with = [&](Words more) {
     more.insert(more.begin(), base.begin(), base.end());
     return more;
@@ -141,17 +141,17 @@ TEST(Cli, AnInterruptKeepsTheStepsSoFar) {
 TEST(Cli, EvaluatesWhatItTrained) {
   const Folder folder;
   expect_success(train({"--epochs", "1", "--out", folder / "out", "--json", folder / "train.json"}));
-  expect_success({"eval", "--checkpoint", folder / "out", "--json", folder / "eval.json"});
+  expect_success({"eval", "--threads", "1", "--checkpoint", folder / "out", "--json", folder / "eval.json"});
   const Json trained = json_of(folder / "train.json"), evaluated = json_of(folder / "eval.json");
   EXPECT_NEAR(trained["final"]["test_error"].get<double>(), evaluated["test_error"].get<double>(), 1e-9);
   EXPECT_EQ(evaluated["synthetic"], true);
-  expect_success({"eval", "--checkpoint", folder / "out", "--precision", "bf16"});
+  expect_success({"eval", "--checkpoint", folder / "out", "--precision", "bf16", "--threads", "1"});
 }
 
 TEST(Cli, BenchmarksAndInforms) {
   const Folder folder;
-  expect_success({"bench", "--net", "lenet5", "--precision", "bf16", "--batch", "8", "--seconds", "0.1", "--profile",
-                  "kernels", "--json", folder / "b.json"});
+  expect_success({"bench", "--threads", "1", "--net", "lenet5", "--precision", "bf16", "--batch", "8", "--seconds",
+                  "0.1", "--profile", "kernels", "--json", folder / "b.json"});
   const Json j = json_of(folder / "b.json");
   EXPECT_GT(j["images_per_second"], 0);
   EXPECT_GT(j["memory"]["peak"], 0);

@@ -14,7 +14,7 @@ struct Case {
 
 /// A short run that is in order but for `words`.
 Words but(Words words) {
-  Words run{"train", "--net", "lenet5", "--data", "digits", "--limit", "256", "--epochs", "1"};
+  Words run{"train", "--net", "lenet5", "--data", "digits", "--limit", "256", "--epochs", "1", "--threads", "1"};
   run.insert(run.end(), words.begin(), words.end());
   return run;
 }
@@ -30,7 +30,7 @@ void expect_one_line(const Case& c, int status) {
 
 TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
   const Case cases[] = {
-      {{}, "subcommand"},
+      {{}, "command"},
       {{"trian"}, "trian"},
       {{"train"}, "--net"},
       {{"train", "--net", "lenet5"}, "--data"},
@@ -61,7 +61,7 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {but({"--device", "tpu"}), "--device"},
       {but({"--isa", "amx"}), "--isa amx"},
       {but({"--isa", "mmx"}), "--isa mmx"},
-      {but({"--threads", "-1"}), "--threads"},
+      {{"info", "--threads", "-1"}, "--threads"},
       {but({"--seed", "-1"}), "--seed"},
       {but({"--crop", "28"}), "crop"},
       {{"train", "--net", "lenet5", "--data", "digits", "--epochs", "many"}, "--epochs"},

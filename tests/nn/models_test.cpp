@@ -42,7 +42,7 @@ TEST(Models, NameParametersByStageAndBlock) {
   resnet20(graph.input("images", {1, 32, 32, 3}));
   std::set<std::string> names;
   for (const auto& p : graph.parameters) names.insert(p.name);
-  for (const char* name : {"conv1.weight", "norm1.gamma", "stage1.block0.conv1.weight", "stage3.block2.norm2.beta",
+  for (const char* name : {"conv1.weight", "norm1.weight", "stage1.block0.conv1.weight", "stage3.block2.norm2.bias",
                            "stage2.block0.shortcut.conv1.weight", "dense1.bias"})
     EXPECT_TRUE(names.contains(name)) << name;
   EXPECT_FALSE(names.contains("stage1.block0.shortcut.conv1.weight"));

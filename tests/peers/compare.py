@@ -1,11 +1,17 @@
 #!/usr/bin/env python3
 """Trains small nets in Halftone and, from the same weights on the same batch, in PyTorch, and compares what both got.
 
-usage: compare.py [--program build/bin/tests/halftone_peer_export] [lenet5] [resnet20] [everything]
+usage: compare.py [--program build/bin/tests/halftone_peer_export] [--seed N] [lenet5] [resnet20] [everything]
 
 For each kind of tensor the table shows the worst max|a - b| / max|b| over its tensors, and which one it was. PyTorch in
-f64 stands beside both, so that one sees whose error it is. Exit status 1 where Halftone and PyTorch, both in f32, differ
-by more than 1e-4, and 77 where PyTorch is missing.
+f64 stands beside both, so that one sees whose error it is. Rows "their change" are what training added to the parameters,
+about a hundredth of them, in which the rounding of each stored weight weighs more. Exit status 1 where Halftone and PyTorch,
+both in f32, differ by more than 1e-4, or 1e-3 in such a row, and 77 where PyTorch is missing.
+
+A relu or a maximum that lies within rounding of its kink makes any two f32 runs part by percents. The last column shows
+whether a seed has one: how far PyTorch's f64 run moves when all images and parameters move by 1e-6, which is more than
+f32 rounding does. The seeds were chosen by that column alone. AdamW has an epsilon of 1e-3 here, since with 1e-8 the sign
+of a gradient that is nothing but rounding noise decides a whole step.
 """
 import argparse
 import pathlib
@@ -22,6 +28,8 @@ except ImportError as error:
     sys.exit(77)
 
 TOLERANCE = 1e-4
+CHANGE_TOLERANCE = 1e-3
+MOVE = 1e-6
 STEPS = 5
 
 
@@ -111,9 +119,10 @@ def everything(m, x, labels):
 
 
 NETS = {"lenet5": lenet5, "resnet20": resnet20, "everything": everything}
+SEEDS = {"lenet5": 2, "resnet20": 13, "everything": 2}
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.001, weight_decay=0.01),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.001, weight_decay=0.01, eps=1e-3),
 }
 
 
@@ -176,35 +185,44 @@ def worst(ours, theirs):
     return max(errors)
 
 
-def compare(name, program):
+def moved(file):
+    random = torch.Generator().manual_seed(1)
+    return {name: t if name == "labels" else t * (1 + MOVE * (2 * torch.rand(t.shape, generator=random) - 1).double())
+            for name, t in file.items()}
+
+
+def compare(name, program, seed):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "halftone.safetensors")
-        subprocess.run([program, name, path], check=True)
+        subprocess.run([program, name, str(seed), path], check=True)
         file = load_file(path)
-    ours = of_halftone(file)
-    f32, f64 = (run_torch(NETS[name], file, dtype) for dtype in (torch.float32, torch.float64))
-    print(f"{name:24} {'Halftone - PyTorch':>18} {'Halftone - f64':>15} {'PyTorch - f64':>15}  worst tensor")
+    ours, f32 = of_halftone(file), run_torch(NETS[name], file, torch.float32)
+    f64, near = (run_torch(NETS[name], f, torch.float64) for f in (file, moved(file)))
+    print(f"{name:22} Halftone-PyTorch  Halftone-f64  PyTorch-f64  f64 moved  worst tensor")
     good = True
     for kind, theirs in f32.items():
         if not theirs:
             continue
         error, tensor = worst(ours[kind], theirs)
-        good = good and error <= TOLERANCE
-        print(f"  {kind:22} {error:18.1e} {worst(ours[kind], f64[kind])[0]:15.1e} {worst(theirs, f64[kind])[0]:15.1e}"
-              f"  {tensor}{'' if error <= TOLERANCE else '  TOO FAR'}")
+        tolerance = CHANGE_TOLERANCE if kind.endswith("change") else TOLERANCE
+        others = [worst(a[kind], f64[kind])[0] for a in (ours, f32, near)]
+        good = good and error <= tolerance
+        print("  {:20} {:16.1e} {:13.1e} {:12.1e} {:10.1e}  {}{}".format(
+            kind, error, *others, tensor, "" if error <= tolerance else ": TOO FAR"), flush=True)
     return good
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default="build/bin/tests/halftone_peer_export")
+    parser.add_argument("--seed", type=int, help="of inputs and parameters")
     parser.add_argument("nets", nargs="*", default=list(NETS), metavar="net")
     options = parser.parse_args()
     for name in options.nets:
         if name not in NETS:
             parser.error(f"unknown net {name}: known are {', '.join(NETS)}")
-    print(f"PyTorch {torch.__version__}, largest difference allowed: {TOLERANCE:.0e}")
-    good = [compare(name, options.program) for name in options.nets]
+    print(f"PyTorch {torch.__version__}, difference allowed: {TOLERANCE:.0e}, {CHANGE_TOLERANCE:.0e} in a change")
+    good = [compare(name, options.program, options.seed or SEEDS[name]) for name in options.nets]
     sys.exit(0 if all(good) else 1)
 
 

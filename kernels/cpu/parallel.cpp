@@ -1,0 +1,121 @@
+#include "kernels/cpu/parallel.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace halftone::cpu {
+namespace {
+
+using Task = void (*)(void*, std::int64_t, int);
+
+// Why not OpenMP: its barrier waits for every thread of a team, also one that the operating system has not run yet. On a
+// machine that others use too, that made a LeNet step twenty times slower than with tasks that whoever is awake takes.
+
+/// Threads that sleep until there are tasks. A task is claimed by counting up `ticket`, which holds the job's number in
+/// its upper half; a claim succeeds only while that job is open, so a thread that wakes late touches nothing.
+class Pool {
+ public:
+  ~Pool() {
+    stop_ = true;
+    announced_ = ~std::uint64_t{0};
+    announced_.notify_all();
+    for (std::thread& helper : helpers_) helper.join();
+  }
+
+  void run(int threads, std::int64_t tasks, Task task, void* context) {
+    const std::unique_lock only(mutex_, std::try_to_lock);
+    if (!only) {
+      for (std::int64_t i = 0; i < tasks; ++i) task(context, i, 0);
+      return;
+    }
+    while (static_cast<int>(helpers_.size()) < threads - 1)
+      helpers_.emplace_back([this, thread = static_cast<int>(helpers_.size()) + 1, seen = job()] { help(thread, seen); });
+    task_ = task, context_ = context, threads_ = threads, tasks_ = tasks;
+    open_ = tasks;
+    publish(job() + 1);
+    work(job(), 0);
+    for (int i = 0; open_ != 0; ++i) pause(i, open_, open_.load());
+    ticket_ = ticket_ | 0xffffffffu;  // closed: nobody may claim while the next job is being written
+  }
+
+ private:
+  static constexpr int spins = 2000;  // some 20 microseconds, about what waking a sleeper takes
+
+  static void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+
+  static constexpr std::uint64_t number_of(std::uint64_t ticket) { return ticket >> 32; }
+  std::uint64_t job() const { return number_of(ticket_.load()); }
+
+  void publish(std::uint64_t number) {
+    ticket_ = number << 32;
+    announced_ = number;
+    announced_.notify_all();
+  }
+
+  template <class T>
+  static void pause(int i, const std::atomic<T>& value, T old) {
+    if (i < spins)
+      relax();
+    else if (value.load() == old && old != T{})
+      value.wait(old);
+  }
+
+  /// Takes tasks of job `number` until none is left.
+  void work(std::uint64_t number, int thread) {
+    std::uint64_t ticket = ticket_.load();
+    while (number_of(ticket) == number) {
+      const Task task = task_;
+      void* context = context_;
+      const auto i = static_cast<std::int64_t>(ticket & 0xffffffffu);
+      if (i >= tasks_ || thread >= threads_) return;
+      if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
+      task(context, i, thread);
+      if (--open_ == 0) open_.notify_one();
+      ticket = ticket_.load();
+    }
+  }
+
+  void help(int thread, std::uint64_t seen) {
+    while (true) {
+      for (int i = 0; announced_ == seen; ++i) {
+        if (i < spins)
+          relax();
+        else
+          announced_.wait(seen);
+      }
+      if (stop_) return;
+      seen = announced_;
+      work(seen, thread);
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<std::thread> helpers_;
+  std::atomic<bool> stop_ = false;
+  std::atomic<std::uint64_t> ticket_ = 0, announced_ = 0;
+  std::atomic<std::int64_t> open_ = 0, tasks_ = 0;
+  std::atomic<int> threads_ = 1;
+  std::atomic<Task> task_ = nullptr;
+  std::atomic<void*> context_ = nullptr;
+};
+
+}  // namespace
+
+void run_tasks(int threads, std::int64_t tasks, Task task, void* context) {
+  const int team = static_cast<int>(std::clamp<std::int64_t>(tasks, 1, std::max(threads, 1)));
+  if (team == 1) {
+    for (std::int64_t i = 0; i < tasks; ++i) task(context, i, 0);
+    return;
+  }
+  static Pool pool;
+  pool.run(team, tasks, task, context);
+}
+
+}  // namespace halftone::cpu

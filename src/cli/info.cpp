@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <halftone/version.hpp>
 
 #include "cli/bench_model.hpp"
@@ -13,7 +14,7 @@ namespace {
 struct InfoSettings {
   DeviceOptions device;
   std::string net, precision = "f32";
-  std::int64_t batch = 128;
+  std::int64_t batch = 8;
 };
 
 void show_device(const Device& device) {
@@ -57,9 +58,12 @@ void show_nets() {
 void show_kernels(const InfoSettings& s, const Device& device) {
   const BenchModel model(s.net, s.precision, s.batch, device);
   fmt::print("{} in {}, batch {}, on {}\n", s.net, s.precision, s.batch, device.backend().description());
-  for (const Plan::Report& report : model.trainer.plan().kernels()) {
-    fmt::print("{:44} {}\n", report.node, report.kernel);
-    for (const std::string& declined : report.declined) fmt::print("{:44}   not {}\n", "", declined);
+  const auto& reports = model.trainer.plan().kernels();
+  std::size_t width = 0;
+  for (const Plan::Report& report : reports) width = std::max(width, report.node.size());
+  for (const Plan::Report& report : reports) {
+    fmt::print("{:{}}  {}\n", report.node, width, report.kernel);
+    for (const std::string& declined : report.declined) fmt::print("{:{}}    not {}\n", "", width, declined);
   }
 }
 

@@ -5,8 +5,10 @@
 namespace halftone {
 namespace {
 
-/// What a pointwise operation makes of a role: an input becomes an activation, all else stays what it is.
+/// What a pointwise operation makes of a role: gradients stay gradients, a single exact number (a loss) stays exact, all
+/// else becomes an activation.
 Role role_after(const ValueSpec& input) {
+  if (input.role == Role::exact && input.shape.elements() == 1) return Role::exact;
   return input.role == Role::input || input.role == Role::exact || input.role == Role::weight ? Role::activation : input.role;
 }
 

@@ -59,6 +59,18 @@ TEST(Narrow, LogitsAndTheirGradientAreNotKeptWide) {
     }
 }
 
+TEST(Narrow, ALossMadeOfLossesStaysExact) {
+  Graph g;
+  const Value x = relu(g.input("x", {4, 2, 2, 3}));
+  const Value loss = scale(mean_squared_error(x, scale(x, 0.5f)), 2) + mean_squared_error(x, conv2d(x, 3, 1));
+  differentiate(g, loss);
+  narrow(g, Precision::f16());
+  for (const auto& value : g.values)
+    if (value.spec.shape.elements() == 1) {
+      EXPECT_EQ(value.spec.dtype, DType::f32) << value.name;
+    }
+}
+
 TEST(Narrow, ExceptionsGoByScope) {
   Graph g;
   const Value loss = small_net(g);

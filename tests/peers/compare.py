@@ -4,14 +4,14 @@
 usage: compare.py [--program build/bin/tests/halftone_peer_export] [--seed N] [lenet5] [resnet20] [everything]
 
 For each kind of tensor the table shows the worst max|a - b| / max|b| over its tensors, and which one it was. PyTorch in
-f64 stands beside both, so that one sees whose error it is. Rows "their change" are what training added to the parameters,
-about a hundredth of them, in which the rounding of each stored weight weighs more. Exit status 1 where Halftone and PyTorch,
-both in f32, differ by more than 1e-4, or 1e-3 in such a row, and 77 where PyTorch is missing.
+f64 stands beside both, so that one sees whose error it is. Rows "their change" are what training added to the
+parameters, about a hundredth of them, in which the rounding of each stored weight weighs more. Exit status 1 where
+Halftone and PyTorch, both in f32, differ by more than 1e-4, or 1e-3 in such a row, and 77 where PyTorch is missing.
 
 A relu or a maximum that lies within rounding of its kink makes any two f32 runs part by percents. The last column shows
 whether a seed has one: how far PyTorch's f64 run moves when all images and parameters move by 1e-6, which is more than
-f32 rounding does. The seeds were chosen by that column alone. AdamW has an epsilon of 1e-3 here, since with 1e-8 the sign
-of a gradient that is nothing but rounding noise decides a whole step.
+f32 rounding does. The seeds were chosen by that column alone. AdamW has an epsilon of 1e-3 here, since with 1e-8 the
+sign of a gradient that is nothing but rounding noise decides a whole step.
 """
 import argparse
 import pathlib

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""Training images a second of Halftone and of PyTorch on the same machine, taken in turn, and their ratio.
+
+  train.py [--program build/bin/halftone] [--nets lenet5,resnet20] [--precisions f32,bf16,f16] [--batch 128] [--threads 2]
+           [--seconds 5] [--rounds 3] [--json FILE]
+
+Both train on one fixed random batch. PyTorch runs in f32 or under bf16 autocast, in its default layout and in channels_last;
+the faster one counts. f16 is held against PyTorch's f32, since its f16 weight gradients on a CPU are a reference loop.
+Needs PyTorch: pip install torch
+"""
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.short = nn.Sequential()
+        if stride != 1 or inputs != outputs:
+            self.short = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        return F.relu(self.body(x) + self.short(x))
+
+
+def resnet(widths, blocks):
+    layers, channels = [nn.Conv2d(3, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()], widths[0]
+    for stage, width in enumerate(widths):
+        for block in range(blocks):
+            layers.append(Block(channels, width, 2 if stage and not block else 1))
+            channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+
+
+def net_of(name):
+    if name == "lenet5":
+        return nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+                             nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)), (1, 28, 28)
+    if name == "resnet20":
+        return resnet((16, 32, 64), 3), (3, 32, 32)
+    if name == "resnet18":
+        return resnet((64, 128, 256, 512), 2), (3, 32, 32)
+    raise SystemExit(f"{name}: known nets are lenet5, resnet20 and resnet18")
+
+
+class Torch:
+    """One net in one layout, ready to be timed."""
+
+    def __init__(self, name, precision, layout, batch):
+        torch.manual_seed(1)
+        net, image = net_of(name)
+        self.net = net.to(memory_format=layout)
+        self.x = torch.randn(batch, *image).to(memory_format=layout)
+        self.y = torch.randint(0, 10, (batch,))
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        self.bf16, self.batch = precision == "bf16", batch
+
+    def step(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+            loss = F.cross_entropy(self.net(self.x).float(), self.y)
+        loss.backward()
+        self.optimizer.step()
+
+    def rate(self, seconds):
+        for _ in range(3):
+            self.step()
+        times, began = [], time.perf_counter()
+        while time.perf_counter() - began < seconds or len(times) < 3:
+            t = time.perf_counter()
+            self.step()
+            times.append(time.perf_counter() - t)
+        return self.batch / statistics.median(times)
+
+
+def halftone_rate(a, net, precision):
+    with tempfile.NamedTemporaryFile(suffix=".json") as report:
+        subprocess.run([a.program, "bench", "--net", net, "--precision", precision, "--batch", str(a.batch), "--threads", str(a.threads),
+                        "--seconds", str(a.seconds), "--json", report.name], check=True, capture_output=True)
+        return json.load(open(report.name))["images_per_second"]
+
+
+def main():
+    p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    p.add_argument("--program", default="build/bin/halftone")
+    p.add_argument("--nets", default="lenet5,resnet20")
+    p.add_argument("--precisions", default="f32,bf16,f16")
+    p.add_argument("--batch", type=int, default=128)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--seconds", type=float, default=5)
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--json")
+    a = p.parse_args()
+    torch.set_num_threads(a.threads)
+    rows = []
+    for net in a.nets.split(","):
+        for precision in a.precisions.split(","):
+            peers = {name: Torch(net, precision, layout, a.batch)
+                     for name, layout in (("default", torch.contiguous_format), ("channels_last", torch.channels_last))}
+            ours, theirs = [], {name: [] for name in peers}
+            for _ in range(a.rounds):  # in turn, so that a drifting machine slows all alike
+                ours.append(halftone_rate(a, net, precision))
+                for name, peer in peers.items():
+                    theirs[name].append(peer.rate(a.seconds))
+            mode = max(theirs, key=lambda name: statistics.median(theirs[name]))
+            ratios = [x / y for x, y in zip(ours, theirs[mode])]
+            row = dict(net=net, precision=precision, batch=a.batch, threads=a.threads, halftone=statistics.median(ours),
+                       pytorch=statistics.median(theirs[mode]), mode=mode, ratio=statistics.median(ratios), ratios=ratios,
+                       version=torch.__version__)
+            rows.append(row)
+            print(f"{net:10} {precision:5} halftone {row['halftone']:8.0f}  pytorch {'f32' if precision != 'bf16' else 'bf16':4} {row['pytorch']:8.0f} "
+                  f"({mode})  ratio {row['ratio']:.2f}  [{min(ratios):.2f}, {max(ratios):.2f}]", flush=True)
+    if a.json:
+        json.dump(rows, open(a.json, "w"), indent=1)
+
+
+main()

@@ -61,6 +61,27 @@ void encode_block<F16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRI
     hn::StoreU(hn::DemoteTo(narrow, hn::LoadU(wide, from + i)), narrow, reinterpret_cast<hwy::float16_t*>(to + i));
   }
 }
+
+constexpr hn::RebindToUnsigned<decltype(wide)> words;
+constexpr hn::RebindToSigned<decltype(wide)> integers;
+constexpr hn::Rebind<std::uint16_t, decltype(wide)> halves;
+
+template <>
+void decode_block<BF16>(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; i += lanes)
+    hn::StoreU(hn::BitCast(wide, hn::ShiftLeft<16>(hn::PromoteTo(words, hn::LoadU(halves, from + i)))), wide, to + i);
+}
+
+template <>
+void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; i += lanes) {
+    const auto x = hn::LoadU(wide, from + i);
+    const auto bits = hn::BitCast(words, x), kept = hn::ShiftRight<16>(bits);
+    const auto nearest = hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(words, 0x7fff), hn::And(kept, hn::Set(words, 1)))));
+    const auto code = hn::IfThenElse(hn::RebindMask(words, hn::IsNaN(x)), hn::Or(kept, hn::Set(words, 0x40)), nearest);
+    hn::StoreU(hn::DemoteTo(halves, hn::BitCast(integers, code)), halves, to + i);
+  }
+}
 #endif
 
 template <class Format>

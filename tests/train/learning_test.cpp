@@ -1,0 +1,34 @@
+#include <gtest/gtest.h>
+
+#include "halftone/halftone.hpp"
+
+namespace halftone {
+namespace {
+
+/// Error of Gupta's net after one epoch on 3,000 drawn digits.
+double error_after_an_epoch(const Precision& precision) {
+  const auto digits_of = [](Split split, std::int64_t count) { return std::make_shared<Dataset>(rendered_digits(split, count)); };
+  const Loader train(digits_of(Split::train, 3000), {.batch = 50}), test(digits_of(Split::test, 1000), {.batch = 250});
+  Graph graph;
+  const auto [images, labels] = inputs(graph, train);
+  const Value logits = gupta(images);
+  TrainerOptions options;
+  options.precision = precision;
+  options.schedule = Schedule::one_cycle(0.05f, train.batches());
+  Trainer trainer(cross_entropy(logits, labels), options);
+  trainer.epoch(train);
+  return 1 - trainer.evaluate(test, accuracy(logits, labels));
+}
+
+TEST(Learning, AllFormatsLearnTheDrawnDigits) {
+  for (const Precision& precision : {Precision::f32(), Precision::f16(), Precision::bf16()})
+    EXPECT_LT(error_after_an_epoch(precision), 0.3) << precision.name;  // chance is 0.9
+}
+
+TEST(Learning, EightBitsWithoutAScaleDoNot) {
+  Precision e5m2{"e5m2", RoleFormats::all(DType::e5m2), LossScale::none(), {}};
+  EXPECT_GT(error_after_an_epoch(e5m2), 0.3);
+}
+
+}  // namespace
+}  // namespace halftone

@@ -20,8 +20,8 @@ class PartialFile {
   explicit PartialFile(std::filesystem::path target) : target_(std::move(target)) {
     std::error_code ignored;
     const bool exists = std::filesystem::exists(target_, ignored);
-    if (exists) target_ = std::filesystem::canonical(target_, ignored);  // through a link, not over it
     beside_ = !exists || std::filesystem::is_regular_file(target_, ignored);
+    if (exists && beside_) target_ = std::filesystem::canonical(target_);  // through a link, not over it
     name_ = target_.string() + (beside_ ? ".partial-" + std::to_string(::getpid()) : "");
     descriptor_ = ::open(name_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor_ < 0) give_up();

@@ -80,8 +80,17 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   std::map<std::string, std::string> named = metadata;
   named["format"] = "halftone 1";
   named["attempts"] = std::to_string(step.attempts);
-  write_safetensors(directory / "state.safetensors", state, named);
-  write_safetensors(directory / "model.safetensors", model, named);
+  // Both are on the disk before either takes its place, so that the old pair stays whole until the last moment.
+  const std::filesystem::path names[] = {directory / "state.safetensors", directory / "model.safetensors"};
+  const auto next = [](std::filesystem::path name) { return name += ".next"; };
+  try {
+    write_safetensors(next(names[0]), state, named);
+    write_safetensors(next(names[1]), model, named);
+    for (const auto& name : names) std::filesystem::rename(next(name), name);
+  } catch (...) {
+    for (const auto& name : names) std::filesystem::remove(next(name), error);
+    throw;
+  }
 }
 
 void load_checkpoint(const std::filesystem::path& directory, const Parameters& parameters) {

@@ -18,7 +18,8 @@ void check(const TrainerOptions& options) {
   if (options.accumulate < 1) fail(fmt::format("accumulate: {} micro-batches a step", options.accumulate));
   if (!(options.clip_norm >= 0)) fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
   if (!(options.average_decay >= 0 && options.average_decay < 1)) fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
-  if (!(options.stress > 0) || !std::isfinite(options.stress)) fail(fmt::format("stress: {} is not a positive number", options.stress));
+  if (int exponent; !(options.stress > 0) || std::frexp(options.stress, &exponent) != 0.5f)
+    fail(fmt::format("--stress {}: it must be a power of two, so that it divides out exactly", options.stress));
   const LossScale& scale = options.precision.loss_scale;
   if (!(scale.options.initial > 0) || !std::isfinite(scale.options.initial))
     fail(fmt::format("loss scale: {} is not a positive number", scale.options.initial));
@@ -195,6 +196,8 @@ void Trainer::save(const std::filesystem::path& directory, const std::map<std::s
 void Trainer::load(const std::filesystem::path& directory) {
   load_checkpoint(directory, impl_->parameters);
   StepState state = impl_->parameters.read_state();
+  state.stress = impl_->options.stress;
+  impl_->parameters.write_state(state);
   impl_->attempts = state.attempts;
   impl_->consumed = state.attempts * impl_->options.accumulate + state.micro_batch;
 }

@@ -1,6 +1,7 @@
 #include "halftone/io/atomic_file.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <iterator>
@@ -29,6 +30,16 @@ TEST(WriteFile, WritesAndReplaces) {
   write_file(folder / "a", std::string_view("second"));
   EXPECT_EQ(content_of(folder / "a"), "second");
   EXPECT_EQ(files_in(folder / "."), 1);
+}
+
+TEST(WriteFile, WritesIntoAPipe) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  write_file("/proc/self/fd/" + std::to_string(ends[1]), std::string_view("through"));
+  char read[8] = {};
+  EXPECT_EQ(::read(ends[0], read, sizeof read), 7);
+  EXPECT_STREQ(read, "through");
+  ::close(ends[0]), ::close(ends[1]);
 }
 
 TEST(WriteFile, LeavesNothingBehindWhenItFails) {

@@ -3,6 +3,7 @@
 #include "halftone/numeric/philox.hpp"
 #include "halftone/numeric/pointwise.hpp"
 #include "halftone/numeric/rounding.hpp"
+#include "halftone/numeric/schedule.hpp"
 #include "halftone/numeric/update_rules.hpp"
 
 namespace halftone {
@@ -32,9 +33,9 @@ __device__ float everything(TypeList<Format...>, TypeList<Function...>, TypeList
          Grid::binary()(x, 0);
 }
 
-__global__ void all_of_numeric(float* x, float* slots, LossScale loss_scale, ScaleState* state) {
+__global__ void all_of_numeric(float* x, float* slots, LossScale loss_scale, Schedule schedule, ScaleState* state) {
   *state = next(loss_scale, *state, StepOutcome::overflow);
-  *x = everything(Formats{}, Activations{}, UpdateRules{}, *x, slots[0], slots[1]);
+  *x = everything(Formats{}, Activations{}, UpdateRules{}, *x, slots[0], slots[1]) + schedule.at(7);
 }
 
 }  // namespace halftone

@@ -101,7 +101,7 @@ namespace halftone::cpu {
 namespace {
 
 Draw key_of(const StepState& state, std::uint32_t stream) {
-  return {state.seed, static_cast<std::uint64_t>(state.steps), stream};
+  return {state.seed, state.random_step(), stream};
 }
 
 }  // namespace

@@ -28,18 +28,18 @@ HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 
 void inspect(const float* g, std::int64_t count, float factor, Found& found) {
-  float sums[16] = {};
+  double sums[16] = {};  // squares of large f32 numbers fit no f32
   std::int32_t zeros = 0, bad = 0;
   const std::int64_t whole = count / 16 * 16;
   for (std::int64_t i = 0; i < whole; i += 16)
-    for (int j = 0; j < 16; ++j) sums[j] += (g[i + j] * factor) * (g[i + j] * factor);
-  for (std::int64_t i = whole; i < count; ++i) sums[i - whole] += (g[i] * factor) * (g[i] * factor);
+    for (int j = 0; j < 16; ++j) sums[j] += static_cast<double>(g[i + j] * factor) * static_cast<double>(g[i + j] * factor);
+  for (std::int64_t i = whole; i < count; ++i) sums[i - whole] += static_cast<double>(g[i] * factor) * static_cast<double>(g[i] * factor);
   for (std::int64_t i = 0; i < count; ++i) {
     zeros += g[i] == 0;
     bad += (bit_cast<std::uint32_t>(g[i]) & 0x7f800000u) == 0x7f800000u;
   }
   double total = 0;
-  for (float sum : sums) total += sum;
+  for (double sum : sums) total += sum;
   found = {total, zeros, bad, -1};
   for (std::int64_t i = 0; bad > 0 && found.first_bad < 0; ++i)
     if (!std::isfinite(g[i])) found.first_bad = i;
@@ -79,35 +79,36 @@ namespace {
 
 /// A run of at most step_chunk elements of one segment.
 struct Chunk {
-  const Segment* segment;
+  Segment segment;
   std::int64_t first, count;
-  std::size_t weight() const { return segment->weight_offset + static_cast<std::size_t>(first) * size_of(segment->weight_dtype); }
-  std::size_t gradient() const { return segment->gradient_offset + static_cast<std::size_t>(first) * size_of(segment->gradient_dtype); }
-  std::int64_t element() const { return segment->offset + first; }
+  std::size_t weight() const { return segment.weight_offset + static_cast<std::size_t>(first) * size_of(segment.weight_dtype); }
+  std::size_t gradient() const { return segment.gradient_offset + static_cast<std::size_t>(first) * size_of(segment.gradient_dtype); }
+  std::int64_t element() const { return segment.offset + first; }
 };
 
 std::vector<Chunk> chunks_of(const std::vector<Segment>& segments) {
   std::vector<Chunk> chunks;
   for (const Segment& segment : segments)
     for (std::int64_t first = 0; first < segment.count; first += step_chunk)
-      chunks.push_back({&segment, first, std::min(step_chunk, segment.count - first)});
+      chunks.push_back({segment, first, std::min(step_chunk, segment.count - first)});
   return chunks;
 }
 
 /// The chunk's gradients as f32: in place where that is their format, else in `buffer`.
 const float* read_gradient(const Chunk& chunk, const std::byte* gradients, Isa isa, float* buffer) {
-  if (chunk.segment->gradient_dtype == DType::f32) return reinterpret_cast<const float*>(gradients + chunk.gradient());
-  decoder(isa, chunk.segment->gradient_dtype)(gradients + chunk.gradient(), buffer, chunk.count);
+  if (chunk.segment.gradient_dtype == DType::f32) return reinterpret_cast<const float*>(gradients + chunk.gradient());
+  decoder(isa, chunk.segment.gradient_dtype)(gradients + chunk.gradient(), buffer, chunk.count);
   return buffer;
 }
 
 }  // namespace
 
-Offer seed_gradient(const Request&) {
+Offer seed_gradient(const Request& request) {
+  if (request.outputs[0].dtype != DType::f32) return Declined{"the seed is f32"};
   return Launch{[](const Arguments& a) {
     StepState& state = *a.state;
     state.used_scale = state.scale.scale;
-    if (state.micro_batch == 0) state.good_micro_batches = 0, state.unchanged_weights = 0;
+    if (state.micro_batch == 0) state.good_micro_batches = 0, state.unchanged_weights = 0, state.loss_sum = 0;
     *a.out<float>(0) = state.seed_gradient();
   }};
 }
@@ -135,7 +136,7 @@ Offer check_gradients(const Request& request) {
                     state.zero_gradients += found[i].zeros;
                     state.nonfinite += found[i].bad;
                     if (found[i].bad > 0 && state.first_bad_parameter < 0) {
-                      state.first_bad_parameter = chunks[i].segment->parameter;
+                      state.first_bad_parameter = chunks[i].segment.parameter;
                       state.first_bad_element = chunks[i].first + found[i].first_bad;
                     }
                   }
@@ -163,7 +164,8 @@ Offer accumulate_gradients(const Request& request) {
                     look(sum, chunk.count, 1, found[t]);
                   });
                   state.sum_of_squares = 0;
-                  for (std::size_t i = 0; i < chunks.size(); ++i) state.sum_of_squares += found[i].sum_of_squares;
+                  const bool any = state.good || state.good_micro_batches > 0;
+                  for (std::size_t i = 0; any && i < chunks.size(); ++i) state.sum_of_squares += found[i].sum_of_squares;
                 },
                 chunks.size() * sizeof(Found)};
 }
@@ -173,6 +175,7 @@ Offer advance(const Request& request) {
   return Launch{[op](const Arguments& a) {
     StepState& state = *a.state;
     state.good_micro_batches += state.good;
+    if (state.good) state.loss_sum += state.loss;
     const bool last = ++state.micro_batch == op.accumulate;
     state.commit = last && state.good_micro_batches > 0;
     const float divisor = op.accumulate > 1 ? static_cast<float>(std::max(state.good_micro_batches, 1)) : 1.0f;
@@ -181,8 +184,9 @@ Offer advance(const Request& request) {
     state.learning_rate = op.schedule.at(state.steps);
     if (!state.good)
       state.scale = next(op.loss_scale, state.scale, std::isfinite(state.loss) ? StepOutcome::overflow : StepOutcome::nan_in_forward);
-    else if (last)
+    else if (state.good_micro_batches == op.accumulate)
       state.scale = next(op.loss_scale, state.scale, StepOutcome::good);
+    if (state.commit) state.loss = static_cast<float>(state.loss_sum / state.good_micro_batches);
   }};
 }
 
@@ -212,7 +216,7 @@ Offer update(const Request& request) {
             float* slot0 = rule.slots() > 0 ? a.out<float>(2) + chunk.element() : unused;
             float* slot1 = rule.slots() > 1 ? a.out<float>(3) + chunk.element() : unused;
             unchanged[t] = apply(rule, coefficients, g, factor, chunk.count, w, slot0, slot1);
-            if (masters) encoder(isa, chunk.segment->weight_dtype)(w, weights, chunk.count);
+            if (masters) encoder(isa, chunk.segment.weight_dtype)(w, weights, chunk.count);
           });
           for (std::size_t i = 0; i < chunks.size(); ++i) state.unchanged_weights += unchanged[i];
         };

@@ -70,7 +70,8 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
   for (auto& parameter : graph.parameters) {
     Value gradient = gradients[at(parameter.value)];
     if (!parameter.trainable || !gradient) continue;
-    if (shared[at(gradient.id)])
+    // A gradient that others read too (an activation's, the seed) keeps its own role and format.
+    if (shared[at(gradient.id)] || graph.values[at(gradient.id)].spec.role != Role::weight_gradient)
       gradient = graph.add_one(std::make_shared<Cast>(Role::weight_gradient), {gradient});
     else
       shared[at(gradient.id)] = true;

@@ -1,5 +1,7 @@
 #include "halftone/graph/fuse.hpp"
 
+#include <algorithm>
+
 #include "halftone/graph/kernel.hpp"
 
 namespace halftone {
@@ -16,7 +18,7 @@ bool has_kernel(const Graph& graph, const Op& op, const Node& node, const Device
 
 }  // namespace
 
-int fuse(Graph& graph, const Device& device) {
+int fuse(Graph& graph, const Device& device, std::span<const int> keep) {
   const auto readers_of = readers(graph);
   std::vector<int> producer(graph.values.size(), -1);
   for (std::size_t n = 0; n < graph.nodes.size(); ++n)
@@ -29,6 +31,7 @@ int fuse(Graph& graph, const Device& device) {
     if (!activation) continue;
     const int between = graph.nodes[n].inputs[0];
     if (producer[at(between)] < 0 || readers_of[at(between)].size() != 1) continue;
+    if (std::find(keep.begin(), keep.end(), between) != keep.end()) continue;
     Node candidate = graph.nodes[at(producer[at(between)])];
     if (candidate.outputs[0] != between || gone[at(producer[at(between)])]) continue;
     candidate.op = candidate.op->with_epilogue(*activation);

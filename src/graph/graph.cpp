@@ -15,6 +15,10 @@ std::vector<ValueSpec> specs_of(const Graph& graph, std::span<const int> ids) {
   return specs;
 }
 
+void check_extents(const std::string& name, const Shape& s) {
+  if (s.n < 1 || s.h < 1 || s.w < 1 || s.c < 1) fail(fmt::format("{}: every extent of {} must be at least 1", name, to_string(s)));
+}
+
 std::vector<ValueSpec> infer_named(const Op& op, std::span<const ValueSpec> inputs, const std::string& name) {
   try {
     return op.infer(inputs);
@@ -30,12 +34,14 @@ const char* name_of(Role role) {
   return names[static_cast<int>(role)];
 }
 
-const ValueSpec& Value::spec() const {
-  if (!graph) fail("a value that belongs to no graph was used");
-  return graph->values[static_cast<std::size_t>(id)].spec;
+const ValueSpec& Value::spec() const { return graph_of(*this).values[static_cast<std::size_t>(id)].spec; }
+
+Graph& graph_of(const Value& value) {
+  if (!value.graph) fail("a value that belongs to no graph was used");
+  return *value.graph;
 }
 
-std::vector<Value> Op::gradient(const GradientRequest& request) const { return std::vector<Value>(request.inputs.size()); }
+std::vector<Value> Op::gradient(const GradientRequest&) const { fail(name() + " has no gradient, yet the loss depends on it"); }
 void Op::commit(std::span<const Value>, std::span<const Value>) const {}
 std::shared_ptr<const Op> Op::with_epilogue(const Activation&) const { return nullptr; }
 Launch Op::lower(const Request&) const { return {}; }
@@ -46,6 +52,7 @@ Value Graph::new_value(ValueSpec spec, std::string name) {
 }
 
 Value Graph::input(const std::string& name, Shape shape, DType dtype) {
+  check_extents(scoped(name), shape);
   const Value value = new_value({shape, dtype, Role::input}, scoped(name));
   inputs.push_back(value.id);
   return value;
@@ -55,12 +62,16 @@ Value Graph::parameter(const std::string& name, Shape shape, Initializer initial
   const std::string full = scoped(name);
   for (const auto& other : parameters)
     if (other.name == full) fail(fmt::format("parameter {}: the name is taken", full));
+  check_extents(full, shape);
   const Value value = stored(full, {shape, DType::f32, Role::weight}, Store::weights);
   parameters.push_back({full, value.id, std::move(initializer), rank, trainable});
   return value;
 }
 
 Value Graph::statistic(const std::string& name, Shape shape, float initial) {
+  check_extents(scoped(name), shape);
+  for (const auto& other : statistics)
+    if (other.name == scoped(name)) fail(fmt::format("statistic {}: the name is taken", scoped(name)));
   const Value value = stored(scoped(name), {shape, DType::f32, Role::exact}, Store::statistics);
   statistics.push_back({scoped(name), value.id, initial});
   return value;
@@ -108,6 +119,10 @@ std::string Graph::scoped(const std::string& name) const { return scope + name; 
 
 std::string Graph::numbered(const std::string& base) {
   return fmt::format("{}{}", base, ++counters_[scoped(base)]);
+}
+
+bool in_scope(const std::string& name, const std::string& scope) {
+  return name.starts_with(scope) && (scope.empty() || scope.back() == '.' || name.size() == scope.size() || name[scope.size()] == '.');
 }
 
 std::vector<std::vector<int>> readers(const Graph& graph) {

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
+#include <algorithm>
 
 namespace halftone {
 namespace {
@@ -53,7 +53,6 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
     std::vector<float> values(static_cast<std::size_t>(slots[i].count));
     graph.parameters[i].initializer(values, options.seed, static_cast<std::uint32_t>(i));
     assign(slots[i], values);
-    if (options.average) element(Store::average, slots[i]).write(values);
   }
   for (std::size_t i = 0; i < statistics.size(); ++i) {
     const std::vector<float> values(static_cast<std::size_t>(statistics[i].shape.elements()), graph.statistics[i].initial);
@@ -79,7 +78,11 @@ void Parameters::place(Graph& graph) const {
     graph.values[static_cast<std::size_t>(info.value)].spec.dtype = slot.weight_dtype;
     if (info.gradient >= 0) put(info.gradient, Store::gradients, slot.gradient_offset);
   }
-  for (std::size_t i = 0; i < graph.statistics.size(); ++i) put(graph.statistics[i].value, Store::statistics, statistics[i].offset);
+  for (const auto& info : graph.statistics) {
+    const auto slot = std::find_if(statistics.begin(), statistics.end(), [&](const auto& s) { return s.name == info.name; });
+    if (slot == statistics.end()) fail(fmt::format("there is no statistic {}", info.name));
+    put(info.value, Store::statistics, slot->offset);
+  }
 }
 
 TensorView Parameters::view(Store store, std::size_t offset, TensorSpec spec) const {
@@ -115,6 +118,7 @@ const ParameterSlot& Parameters::find(const std::string& name) const {
 void Parameters::assign(const ParameterSlot& slot, std::span<const float> values) const {
   weight(slot).write(values);
   if (has_masters()) master(slot).write(values);
+  if (bytes(Store::average) > 0) element(Store::average, slot).write(values);
 }
 
 StepState Parameters::read_state() const {

@@ -69,6 +69,13 @@ void Plan::place(const std::vector<int>& root, std::span<const int> keep) {
     for (int id : graph_.nodes[at(step_nodes_[at(s)])].outputs) touch(id, s);
   }
   for (int id : keep) touch(id, end), readable_[at(id)] = true;
+  std::vector<bool> written(graph_.values.size(), false);
+  for (int id : graph_.inputs) written[at(id)] = true;
+  for (const Node& node : graph_.nodes)
+    for (int id : node.outputs) written[at(id)] = true;
+  for (std::size_t id = 0; id < written.size(); ++id)
+    if (!written[id] && last[id] >= 0 && graph_.values[id].store == Store::none)
+      fail(fmt::format("{}: it is read, but no node computes it", graph_.values[id].name));
 
   // An output may take the memory of an input that dies with this launch and is no smaller.
   std::vector<int> host(graph_.values.size());

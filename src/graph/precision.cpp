@@ -28,7 +28,7 @@ Precision Precision::except(std::string scope, RoleFormats formats) const {
 
 const RoleFormats& Precision::at(const std::string& name) const {
   for (const auto& exception : exceptions)
-    if (name.starts_with(exception.scope)) return exception.formats;
+    if (in_scope(name, exception.scope)) return exception.formats;
   return formats;
 }
 

@@ -31,7 +31,7 @@ ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
 }  // namespace
 
 Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options) {
-  Graph& g = *x.graph;
+  Graph& g = graph_of(x);
   const std::string name = options.name.empty() ? g.numbered("conv") : options.name;
   if (channels < 1 || kernel.h < 1 || kernel.w < 1) fail(fmt::format("{}: channels and kernel must be at least 1", g.scoped(name)));
   if (options.groups < 1 || x.channels() % options.groups || channels % options.groups)
@@ -48,7 +48,7 @@ Value conv2d(Value x, Value weight, Value bias, const Conv2dOptions& options) {
   const Extent kernel(static_cast<int>(weight.shape().h), static_cast<int>(weight.shape().w));
   std::vector<Value> inputs{x, weight};
   if (bias) inputs.push_back(bias);
-  return x.graph->add_one(std::make_shared<Conv2d>(attributes_of(options, kernel)), inputs, options.name);
+  return graph_of(x).add_one(std::make_shared<Conv2d>(attributes_of(options, kernel)), inputs, options.name);
 }
 
 std::vector<ValueSpec> Conv2d::infer(std::span<const ValueSpec> inputs) const {
@@ -65,7 +65,7 @@ std::vector<ValueSpec> Conv2d::infer(std::span<const ValueSpec> inputs) const {
 
 std::vector<Value> Conv2d::gradient(const GradientRequest& request) const {
   const Value &x = request.inputs[0], &w = request.inputs[1], &d_y = request.d_outputs[0];
-  Graph& g = *x.graph;
+  Graph& g = graph_of(x);
   std::vector<Value> d(request.inputs.size());
   if (request.wanted[1]) d[1] = g.add_one(std::make_shared<Conv2dDWeight>(conv, w.shape()), {x, d_y});
   if (d.size() > 2 && request.wanted[2]) d[2] = g.add_one(std::make_shared<SumRows>(), {d_y});

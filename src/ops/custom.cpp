@@ -36,7 +36,7 @@ Launch host_launch(const Request& request, CustomBody body) {
 
 Value custom(std::vector<Value> inputs, const CustomOptions& options) {
   if (inputs.empty() || !options.forward) fail(options.name + ": a custom operation needs an input and a forward body");
-  Graph& g = *inputs[0].graph;
+  Graph& g = graph_of(inputs[0]);
   return g.add_one(std::make_shared<Custom>(options), std::move(inputs));
 }
 
@@ -52,7 +52,7 @@ Value quantize(Value x, std::function<float(float)> f, const std::string& name) 
 }
 
 Value quantize(Value x, const Grid& grid) {
-  return x.graph->add_one(std::make_shared<Quantize>(grid, static_cast<std::uint32_t>(x.graph->nodes.size())), {x});
+  return graph_of(x).add_one(std::make_shared<Quantize>(grid, static_cast<std::uint32_t>(graph_of(x).nodes.size())), {x});
 }
 
 std::vector<ValueSpec> Custom::infer(std::span<const ValueSpec> inputs) const {

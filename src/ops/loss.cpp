@@ -17,10 +17,10 @@ std::vector<ValueSpec> number() { return {{Shape{}, DType::f32, Role::exact}}; }
 
 Value cross_entropy(Value logits, Value labels, float label_smoothing) {
   if (!(label_smoothing >= 0 && label_smoothing < 1)) fail(fmt::format("cross_entropy: a label smoothing of {} is not in [0, 1)", label_smoothing));
-  return logits.graph->add_one(std::make_shared<SoftmaxCrossEntropy>(label_smoothing), {logits, labels}, logits.graph->numbered("cross_entropy"));
+  return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(label_smoothing), {logits, labels}, graph_of(logits).numbered("cross_entropy"));
 }
-Value mean_squared_error(Value x, Value target) { return x.graph->add_one(std::make_shared<MeanSquaredError>(), {x, target}); }
-Value accuracy(Value logits, Value labels) { return logits.graph->add_one(std::make_shared<Accuracy>(), {logits, labels}); }
+Value mean_squared_error(Value x, Value target) { return graph_of(x).add_one(std::make_shared<MeanSquaredError>(), {x, target}); }
+Value accuracy(Value logits, Value labels) { return graph_of(logits).add_one(std::make_shared<Accuracy>(), {logits, labels}); }
 
 std::vector<ValueSpec> SoftmaxCrossEntropy::infer(std::span<const ValueSpec> inputs) const {
   check_labels(inputs);

@@ -24,9 +24,9 @@ void check_vectors(std::span<const ValueSpec> inputs, std::size_t first) {
 }
 
 Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& options) {
-  const std::string name = name_for(*x.graph, options);
-  const Affine parameters = affine(*x.graph, name, x.shape().c);
-  return x.graph->add_one(std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon), {x, parameters.gamma, parameters.beta}, name);
+  const std::string name = name_for(graph_of(x), options);
+  const Affine parameters = affine(graph_of(x), name, x.shape().c);
+  return graph_of(x).add_one(std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon), {x, parameters.gamma, parameters.beta}, name);
 }
 
 template <class T>
@@ -40,7 +40,7 @@ std::shared_ptr<const Op> fused(const T& op, const Activation& activation) {
 }  // namespace
 
 Value batch_norm(Value x, const NormOptions& options) {
-  Graph& g = *x.graph;
+  Graph& g = graph_of(x);
   const std::string name = name_for(g, options);
   const Shape vector = Shape::vector(x.shape().c);
   const Affine parameters = affine(g, name, vector.c);

@@ -17,27 +17,27 @@ std::vector<ValueSpec> like(const ValueSpec& input) { return {{input.shape, DTyp
 }  // namespace
 
 Value activate(Value x, const Activation& activation) {
-  return x.graph->add_one(std::make_shared<Activate>(activation), {x}, x.graph->numbered(name_of(activation)));
+  return graph_of(x).add_one(std::make_shared<Activate>(activation), {x}, graph_of(x).numbered(name_of(activation)));
 }
-Value add(Value a, Value b) { return a.graph->add_one(std::make_shared<Add>(), {a, b}); }
-Value multiply(Value a, Value b) { return a.graph->add_one(std::make_shared<Multiply>(), {a, b}); }
-Value scale(Value x, float factor) { return x.graph->add_one(std::make_shared<Scale>(factor), {x}); }
-Value cast(Value x, DType dtype) { return x.graph->add_one(std::make_shared<Cast>(dtype), {x}); }
-Value reshape(Value x, Shape shape) { return x.graph->add_one(std::make_shared<Reshape>(shape), {x}); }
+Value add(Value a, Value b) { return graph_of(a).add_one(std::make_shared<Add>(), {a, b}); }
+Value multiply(Value a, Value b) { return graph_of(a).add_one(std::make_shared<Multiply>(), {a, b}); }
+Value scale(Value x, float factor) { return graph_of(x).add_one(std::make_shared<Scale>(factor), {x}); }
+Value cast(Value x, DType dtype) { return graph_of(x).add_one(std::make_shared<Cast>(dtype), {x}); }
+Value reshape(Value x, Shape shape) { return graph_of(x).add_one(std::make_shared<Reshape>(shape), {x}); }
 Value flatten(Value x) { return reshape(x, {-1, 1, 1, x.shape().features()}); }
 
 Value concat(std::span<const Value> parts) {
   if (parts.empty()) fail("concat: there is nothing to join");
-  return parts[0].graph->add_one(std::make_shared<Concat>(), {parts.begin(), parts.end()});
+  return graph_of(parts[0]).add_one(std::make_shared<Concat>(), {parts.begin(), parts.end()});
 }
 
 Value dropout(Value x, float rate) {
   if (!(rate >= 0 && rate < 1)) fail(fmt::format("dropout: a rate of {} is not in [0, 1)", rate));
-  return x.graph->add_one(std::make_shared<Dropout>(rate, static_cast<std::uint32_t>(x.graph->nodes.size())), {x});
+  return graph_of(x).add_one(std::make_shared<Dropout>(rate, static_cast<std::uint32_t>(graph_of(x).nodes.size())), {x});
 }
 
 Value normalize(Value x, std::vector<float> mean, std::vector<float> stddev) {
-  return x.graph->add_one(std::make_shared<Normalize>(std::move(mean), std::move(stddev)), {x});
+  return graph_of(x).add_one(std::make_shared<Normalize>(std::move(mean), std::move(stddev)), {x});
 }
 
 std::vector<ValueSpec> Activate::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }

@@ -26,13 +26,13 @@ PoolAttributes whole_image() { return {1, 1, 0, true}; }
 }  // namespace
 
 Value max_pool2d(Value x, Extent window, const PoolOptions& options) {
-  return x.graph->add_one(std::make_shared<MaxPool2d>(attributes_of(window, options)), {x});
+  return graph_of(x).add_one(std::make_shared<MaxPool2d>(attributes_of(window, options)), {x});
 }
 Value avg_pool2d(Value x, Extent window, const PoolOptions& options) {
-  return x.graph->add_one(std::make_shared<AvgPool2d>(attributes_of(window, options)), {x});
+  return graph_of(x).add_one(std::make_shared<AvgPool2d>(attributes_of(window, options)), {x});
 }
-Value global_avg_pool(Value x) { return x.graph->add_one(std::make_shared<AvgPool2d>(whole_image()), {x}); }
-Value global_max_pool(Value x) { return x.graph->add_one(std::make_shared<MaxPool2d>(whole_image()), {x}); }
+Value global_avg_pool(Value x) { return graph_of(x).add_one(std::make_shared<AvgPool2d>(whole_image()), {x}); }
+Value global_max_pool(Value x) { return graph_of(x).add_one(std::make_shared<MaxPool2d>(whole_image()), {x}); }
 
 std::vector<ValueSpec> MaxPool2d::infer(std::span<const ValueSpec> inputs) const { return pooled(pool, inputs[0]); }
 

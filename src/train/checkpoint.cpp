@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <limits>
 
 #include "halftone/io/safetensors.hpp"
 #include "halftone/train/trainer.hpp"
@@ -11,6 +12,7 @@ namespace halftone {
 namespace {
 
 constexpr const char* state_name = "step_state";
+constexpr const char* format = "halftone 1";
 
 struct FlatStore {
   Store store;
@@ -78,7 +80,7 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   const auto bytes = std::as_bytes(std::span(&step, 1));
   state.push_back({state_name, DType::u8, {static_cast<std::int64_t>(bytes.size())}, {bytes.begin(), bytes.end()}});
   std::map<std::string, std::string> named = metadata;
-  named["format"] = "halftone 1";
+  named["format"] = format;
   named["attempts"] = std::to_string(step.attempts);
   // Both are on the disk before either takes its place, so that the old pair stays whole until the last moment.
   const std::filesystem::path names[] = {directory / "state.safetensors", directory / "model.safetensors"};
@@ -93,10 +95,18 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   }
 }
 
-void load_checkpoint(const std::filesystem::path& directory, const Parameters& parameters) {
+void load_checkpoint(const std::filesystem::path& directory, const Parameters& parameters,
+                     const std::map<std::string, std::string>& expected) {
   const SafeTensors model = read_safetensors(directory / "model.safetensors"), state = read_safetensors(directory / "state.safetensors");
   if (model.metadata != state.metadata)
     throw FileError(fmt::format("{}: model.safetensors and state.safetensors are of different moments or nets", directory.string()));
+  std::map<std::string, std::string> wanted = expected;
+  wanted["format"] = format;
+  for (const auto& [key, value] : wanted) {
+    const auto found = state.metadata.find(key);
+    if (found == state.metadata.end() || found->second != value)
+      throw FileError(fmt::format("{}: its {} is {}, not {}", state.file.string(), key, found == state.metadata.end() ? "unknown" : found->second, value));
+  }
   const ModelNumbers numbers = read_model(model, parameters);
   struct Pending {
     TensorView view;
@@ -112,6 +122,8 @@ void load_checkpoint(const std::filesystem::path& directory, const Parameters& p
   if (stored.data.size() != sizeof step || state.tensors.size() != pending.size() + 1)
     throw FileError(fmt::format("{}: it was written by another version or for another optimizer", state.file.string()));
   std::memcpy(&step, stored.data.data(), sizeof step);
+  if (!(step.scale.scale > 0 && step.scale.scale <= std::numeric_limits<float>::max()) || step.steps < 0 || step.attempts < step.steps || step.micro_batch < 0)
+    throw FileError(fmt::format("{}: tensor {} holds no state of a training", state.file.string(), state_name));
   put_model(numbers, parameters);
   for (const auto& p : pending) p.view.write(p.values);
   parameters.write_state(step);

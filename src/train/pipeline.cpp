@@ -14,7 +14,7 @@ Value whole(Graph& graph, const Parameters& parameters, Store store, const char*
   return graph.stored(name, {Shape::vector(static_cast<std::int64_t>(parameters.bytes(store))), DType::u8, Role::exact}, store);
 }
 
-bool fits(const ParameterGroup& group, const std::string& name) { return name.starts_with(group.scope) && name.ends_with(group.ending); }
+bool fits(const ParameterGroup& group, const std::string& name) { return in_scope(name, group.scope) && name.ends_with(group.ending); }
 
 /// The group of each parameter; the number of groups stands for the trainer's own rule.
 std::vector<std::vector<int>> members(const Parameters& parameters, const std::vector<ParameterGroup>& groups) {
@@ -36,15 +36,17 @@ Graph for_training(const Graph& graph, int loss, const Precision& precision, con
   Graph result = graph;
   differentiate(result, result.value(loss));
   narrow(result, precision);
-  fuse(result, device);
+  const int keep[] = {loss};
+  fuse(result, device, keep);
   return result;
 }
 
 Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision, const Device& device) {
   const int outputs[] = {output};
   Graph result = with_batch(for_inference(graph, outputs), batch);
+  result.values[static_cast<std::size_t>(output)].spec.role = Role::exact;
   narrow(result, precision);
-  fuse(result, device);
+  fuse(result, device, outputs);
   return result;
 }
 

@@ -32,6 +32,20 @@ int slots_of(const TrainerOptions& options) {
   return most;
 }
 
+/// What a checkpoint must have been trained with to be continued.
+std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
+  const std::string rule = std::visit(
+      [](const auto& r) {
+        if constexpr (requires { r.decoupled; }) return std::string(r.name) + (r.decoupled ? ", decoupled" : "");
+        else return std::string(r.name);
+      },
+      options.optimizer);
+  return {{"trainer.precision", options.precision.name},
+          {"trainer.rule", rule},
+          {"trainer.accumulate", std::to_string(options.accumulate)},
+          {"trainer.seed", std::to_string(options.seed)}};
+}
+
 std::string reason_of(const StepState& state, const Parameters& parameters) {
   if (state.commit) return {};
   if (!std::isfinite(state.loss)) return fmt::format("loss is {}", state.loss);
@@ -48,7 +62,7 @@ struct Trainer::Impl {
   Impl(Value loss, const TrainerOptions& given)
       : options(given),
         loss(loss.id),
-        graph(for_training(*loss.graph, loss.id, options.precision, options.device)),
+        graph(for_training(graph_of(loss), loss.id, options.precision, options.device)),
         parameters(graph, options.device,
                    {.slots = slots_of(options), .accumulate = options.accumulate > 1, .average = options.average_decay > 0, .seed = options.seed}) {
     add_step(graph, loss.id, parameters, options);
@@ -81,6 +95,7 @@ struct Trainer::Impl {
   }
 
   struct Evaluation {
+    const Graph* graph;
     int metric;
     std::int64_t batch;
     std::size_t nodes;
@@ -90,10 +105,10 @@ struct Trainer::Impl {
   /// The plan that computes `metric` on batches of `batch`; the last few are kept.
   Plan& evaluation(Value metric, std::int64_t batch) {
     for (const auto& e : evaluations)
-      if (e.metric == metric.id && e.batch == batch && e.nodes == metric.graph->nodes.size()) return *e.plan;
+      if (e.graph == metric.graph && e.metric == metric.id && e.batch == batch && e.nodes == metric.graph->nodes.size()) return *e.plan;
     if (evaluations.size() >= 4) evaluations.pop_front();
     const int keep[] = {metric.id};
-    evaluations.push_back({metric.id, batch, metric.graph->nodes.size(),
+    evaluations.push_back({metric.graph, metric.id, batch, metric.graph->nodes.size(),
                            std::make_unique<Plan>(for_evaluation(*metric.graph, metric.id, batch, options.precision, options.device), parameters, keep)});
     return *evaluations.back().plan;
   }
@@ -165,15 +180,31 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
   return report;
 }
 
-double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
-  const Parameters& parameters = impl_->parameters;
-  if (average && parameters.bytes(Store::average) == 0) fail("evaluate: this trainer keeps no averaged weights (average_decay)");
-  std::vector<std::byte> weights(average ? parameters.bytes(Store::weights) : 0);
-  Backend& backend = impl_->options.device.backend();
-  if (average) {
-    backend.download(weights.data(), parameters.data(Store::weights), weights.size());
-    for (const auto& slot : parameters.slots) parameters.weight(slot).write(parameters.element(Store::average, slot).read());
+namespace {
+
+/// While it lives, the working weights are the averaged ones.
+class AveragedWeights {
+ public:
+  explicit AveragedWeights(const Parameters& parameters) : parameters_(parameters), saved_(parameters.bytes(Store::weights)) {
+    parameters_.device().backend().download(saved_.data(), parameters_.data(Store::weights), saved_.size());
+    for (const auto& slot : parameters_.slots) parameters_.weight(slot).write(parameters_.element(Store::average, slot).read());
   }
+  ~AveragedWeights() { parameters_.device().backend().upload(parameters_.data(Store::weights), saved_.data(), saved_.size()); }
+  AveragedWeights(const AveragedWeights&) = delete;
+  AveragedWeights& operator=(const AveragedWeights&) = delete;
+
+ private:
+  const Parameters& parameters_;
+  std::vector<std::byte> saved_;
+};
+
+}  // namespace
+
+double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
+  if (metric.shape().elements() != 1) fail("evaluate: the metric must be a single number, not " + to_string(metric.shape()));
+  std::optional<AveragedWeights> averaged;
+  if (average && impl_->parameters.bytes(Store::average) == 0) fail("evaluate: this trainer keeps no averaged weights (average_decay)");
+  if (average) averaged.emplace(impl_->parameters);
   double sum = 0;
   std::int64_t images = 0;
   Epoch batches = loader.epoch(0);
@@ -185,18 +216,22 @@ double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
     sum += plan.view(metric.id).read()[0] * static_cast<double>(batch->size);
     images += batch->size;
   }
-  if (average) backend.upload(parameters.data(Store::weights), weights.data(), weights.size());
   return sum / static_cast<double>(std::max<std::int64_t>(images, 1));
 }
 
 void Trainer::save(const std::filesystem::path& directory, const std::map<std::string, std::string>& metadata) const {
-  save_checkpoint(directory, impl_->parameters, metadata);
+  std::map<std::string, std::string> named = metadata;
+  named.merge(identity_of(impl_->options));
+  save_checkpoint(directory, impl_->parameters, named);
 }
 
 void Trainer::load(const std::filesystem::path& directory) {
-  load_checkpoint(directory, impl_->parameters);
+  load_checkpoint(directory, impl_->parameters, identity_of(impl_->options));
   StepState state = impl_->parameters.read_state();
+  const LossScale& loss_scale = impl_->options.precision.loss_scale;
   state.stress = impl_->options.stress;
+  state.scale.stop = 0;
+  if (loss_scale.mode != LossScale::Mode::dynamic) state.scale.scale = loss_scale.options.initial;
   impl_->parameters.write_state(state);
   impl_->attempts = state.attempts;
   impl_->consumed = state.attempts * impl_->options.accumulate + state.micro_batch;

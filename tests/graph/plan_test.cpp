@@ -112,6 +112,13 @@ TEST(Graph, ErrorsNameTheNodeByScope) {
   EXPECT_THROW(x + relu(g.input("y", {2, 8, 8, 4})), Error);
 }
 
+TEST(Graph, RefusesNothingAndEmptyExtents) {
+  Graph g;
+  EXPECT_THROW(relu(Value{}), Error);
+  EXPECT_THROW(g.input("x", {0, 4, 4, 3}), Error);
+  EXPECT_THROW(g.parameter("p", {4, 0, 1, 1}, constant(0), 4), Error);
+}
+
 TEST(Graph, CountsNamesWithinAScope) {
   Graph g;
   const Value x = g.input("x", {1, 8, 8, 3});

@@ -83,6 +83,27 @@ TEST(Narrow, ExceptionsGoByScope) {
   }
 }
 
+TEST(Narrow, AScopeIsAWholeName) {
+  EXPECT_TRUE(in_scope("conv1.weight", "conv1"));
+  EXPECT_TRUE(in_scope("conv1.weight", "conv1."));
+  EXPECT_TRUE(in_scope("conv1", "conv1"));
+  EXPECT_TRUE(in_scope("conv1", ""));
+  EXPECT_FALSE(in_scope("conv10.weight", "conv1"));
+}
+
+TEST(Narrow, AnActivationGradientIsNotMadeAWeightGradient) {
+  Graph g;
+  const Value x = conv2d(g.input("x", {2, 4, 4, 3}), 4, 3);
+  const Value loss = mean_squared_error(x + g.parameter("p", x.shape(), constant(0), 4), scale(x, 0.5f));
+  Precision precision = Precision::f16();
+  precision.formats.weight_gradients = DType::f32;
+  differentiate(g, loss);
+  narrow(g, precision);
+  const auto formats = formats_by_role(g);
+  EXPECT_EQ(formats.at(Role::weight_gradient), std::set{DType::f32});
+  EXPECT_EQ(formats.at(Role::activation_gradient), std::set{DType::f16});
+}
+
 TEST(Parameters, MastersExistOnlyWhereWeightsAreNarrow) {
   Graph g;
   const Value loss = small_net(g);

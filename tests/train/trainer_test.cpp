@@ -279,6 +279,83 @@ TEST(Trainer, ARefusedCheckpointChangesNothing) {
   EXPECT_EQ(lasting_bytes(sgd), before);
 }
 
+TEST(Trainer, AParameterAddedToTheLossTrainsInEveryFormat) {
+  const Dataset data = noise();
+  for (Precision precision : {Precision::f32(), Precision::f16(), Precision::bf16()}) {
+    precision.loss_scale = LossScale::fixed(1024);  // as f16 this gradient is the scale itself: 65536 would be infinite
+    auto net = small_net(data);
+    const Value s = net->graph.parameter("s", Shape{}, constant(1), 1);
+    Trainer trainer(net->loss + s, options_for(precision, Sgd{}));
+    EXPECT_GT(trainer.step(batch_of(data)).gradient_norm, 0.9f) << precision.name;
+    EXPECT_FLOAT_EQ(trainer.parameters().master(trainer.parameters().find("s")).read()[0], 0.95f) << precision.name;
+  }
+}
+
+TEST(Trainer, ALossThatOthersReadIsNotFusedAway) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  const Value loss = net->loss + net->loss;
+  tanh(loss);
+  Trainer a(loss, options_for(Precision::f32())), b(net->loss, options_for(Precision::f32()));
+  EXPECT_FLOAT_EQ(a.step(batch_of(data)).loss, 2 * b.step(batch_of(data)).loss);
+}
+
+TEST(Trainer, AFailedAveragedEvaluationLeavesTheWeights) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions options = options_for(Precision::f32());
+  options.average_decay = 0.5f;
+  Trainer trainer(net->loss, options);
+  trainer.step(batch_of(data));
+  const auto before = lasting_bytes(trainer);
+  const Value metric = accuracy(net->logits, net->labels);
+  EXPECT_THROW(trainer.evaluate(digits(Split::test, {.batch = batch, .limit = 8}), metric, true), Error);
+  EXPECT_EQ(lasting_bytes(trainer), before);
+}
+
+TEST(Accumulation, EachMicroBatchDrawsItsOwnRandomNumbers) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions options = options_for(Precision::f32());
+  options.accumulate = 3;
+  Trainer trainer(net->loss, options);
+  const float first = trainer.step(batch_of(data)).loss, second = trainer.step(batch_of(data)).loss;
+  EXPECT_NE(first, second);  // the same batch, but another dropout
+}
+
+TEST(Accumulation, ReportsTheMeanLossOfTheGoodOnes) {
+  const Dataset data = noise();
+  auto net = plain_net(data, 8);
+  TrainerOptions options = options_for(Precision::f32());
+  options.accumulate = 2;
+  Trainer trainer(net->loss, options);
+  const float first = trainer.step(part(data, 0, 8)).loss;
+  Trainer other(net->loss, options);
+  const float second = other.step(part(data, 8, 8)).loss;
+  EXPECT_FLOAT_EQ(trainer.step(part(data, 8, 8)).loss, (first + second) / 2);
+}
+
+TEST(Trainer, ACheckpointOfAnotherPrecisionIsRefused) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  const Folder folder;
+  Trainer f16(net->loss, options_for(Precision::f16())), bf16(net->loss, options_for(Precision::bf16()));
+  f16.save(folder.path());
+  EXPECT_THROW(bf16.load(folder.path()), FileError);
+}
+
+TEST(Trainer, AssigningAlsoSetsTheAverage) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions options = options_for(Precision::f16());
+  options.average_decay = 0.5f;
+  const Trainer trainer(net->loss, options);
+  const auto& slot = trainer.parameters().slots[0];
+  const std::vector<float> ones(static_cast<std::size_t>(slot.count), 1);
+  trainer.parameters().assign(slot, ones);
+  EXPECT_EQ(trainer.parameters().element(Store::average, slot).read(), ones);
+}
+
 TEST(Trainer, GroupsFollowTheirOwnRule) {
   const Dataset data = noise();
   auto net = small_net(data);

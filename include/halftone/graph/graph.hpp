@@ -97,6 +97,10 @@ class Scope {
   std::string before_;
 };
 
+/// Whether a node or parameter lies in a scope or is it: "stage1.conv1.weight" lies in "stage1", "stage1." and
+/// "stage1.conv1", but not in "stage1.conv". Everything lies in "".
+bool in_scope(const std::string& name, const std::string& scope);
+
 /// Nodes that read each value, as node numbers.
 std::vector<std::vector<int>> readers(const Graph& graph);
 

@@ -29,10 +29,11 @@ class Op {
   /// Outputs' shapes and roles from the inputs'; throws Error for inputs that do not fit.
   virtual std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const = 0;
 
-  /// Adds nodes that compute the inputs' gradients and returns these, one per input, none where there is none.
+  /// Adds nodes that compute the inputs' gradients and returns these, one per input, none where nothing flows. Throws Error
+  /// where the operation cannot be differentiated, which is the default.
   virtual std::vector<Value> gradient(const GradientRequest& request) const;
 
-  /// Adds nodes that write what lasts (running statistics), to run only behind the commit flag.
+  /// Adds nodes that write what lasts (running statistics), to run behind the flags `good` or `commit`.
   virtual void commit(std::span<const Value> inputs, std::span<const Value> outputs) const;
 
   /// The operation to run instead in evaluation; null where it is the same.

@@ -43,7 +43,7 @@ class Parameters {
   TensorView statistic(std::size_t i) const;
   const ParameterSlot& find(const std::string& name) const;  ///< throws Error for an unknown name
 
-  /// Writes f32 numbers into a parameter: its master and, rounded, its working copy.
+  /// Writes f32 numbers into a parameter: its master, its running average and, rounded, its working copy.
   void assign(const ParameterSlot& slot, std::span<const float> values) const;
 
   bool has_masters() const { return bytes(Store::masters) > 0; }

@@ -24,7 +24,7 @@ struct Precision {
   RoleFormats formats = {};
   LossScale loss_scale = LossScale::none();
   struct Exception {
-    std::string scope;  ///< every node and parameter whose name begins so
+    std::string scope;  ///< every node and parameter in it (`in_scope`)
     RoleFormats formats;
   };
   std::vector<Exception> exceptions = {};  ///< the first that fits counts

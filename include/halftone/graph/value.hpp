@@ -29,4 +29,7 @@ struct Value {
   int channels() const { return static_cast<int>(shape().c); }
 };
 
+/// The graph that a value belongs to; throws Error for none.
+Graph& graph_of(const Value& value);
+
 }  // namespace halftone

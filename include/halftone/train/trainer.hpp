@@ -14,7 +14,7 @@
 
 namespace halftone {
 
-/// Parameters whose names begin with `scope` or end with `ending` (both must hold where both are given) get a rule of their own.
+/// Parameters that lie in `scope` (`in_scope`) and whose names end with `ending` get a rule of their own.
 struct ParameterGroup {
   std::string scope, ending;
   UpdateRule rule;
@@ -84,15 +84,15 @@ class Trainer {
   /// Trains to the end of the current epoch, from wherever the step count stands in it, so also after a resume.
   EpochReport epoch(const Loader& loader, const Observer& observer = {});
 
-  /// The mean of `metric` over all images of `loader`, in evaluation. With `average`, by the averaged weights.
+  /// The mean of `metric`, a single number, over the batches of `loader`, in evaluation. With `average`, by the averaged weights.
   double evaluate(const Loader& loader, Value metric, bool average = false);
 
   /// Writes DIR/model.safetensors (parameters and statistics, f32) and DIR/state.safetensors (all else that a bit-exact
   /// resume needs). Each file is replaced whole or not at all.
   void save(const std::filesystem::path& directory, const std::map<std::string, std::string>& metadata = {}) const;
 
-  /// Continues from a checkpoint of the same net, precision and optimizer. Throws FileError naming file and tensor, before
-  /// anything has changed.
+  /// Continues from a checkpoint of the same net, precision, optimizer, seed and micro-batches a step. Throws FileError
+  /// naming file, tensor or difference, before anything has changed.
   void load(const std::filesystem::path& directory);
 
   MemoryReport memory() const;

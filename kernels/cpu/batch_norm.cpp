@@ -1,6 +1,6 @@
 #include "halftone/ops/norm.hpp"
+#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
-#include "kernels/cpu/kernels.hpp"
 #include "kernels/cpu/rows.hpp"
 
 // Two passes over x forward, two over d_y and x backward; all sums in double, so that no mean is too large.

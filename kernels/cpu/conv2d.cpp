@@ -3,7 +3,6 @@
 #include "halftone/ops/dense.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/convolution.hpp"
-#include "kernels/cpu/kernels.hpp"
 #include "kernels/cpu/reference_convolution.hpp"
 
 namespace halftone::cpu {

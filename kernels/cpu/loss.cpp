@@ -3,8 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
-#include "kernels/cpu/kernels.hpp"
 #include "kernels/cpu/rows.hpp"
 
 #undef HWY_TARGET_INCLUDE

@@ -2,8 +2,8 @@
 
 #include <cstring>
 
+#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/elementwise.hpp"
-#include "kernels/cpu/kernels.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/pointwise.cpp"

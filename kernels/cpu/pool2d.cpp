@@ -1,6 +1,6 @@
 #include "halftone/ops/pool2d.hpp"
 
-#include "kernels/cpu/kernels.hpp"
+#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/rows.hpp"
 
 #undef HWY_TARGET_INCLUDE

@@ -1,8 +1,8 @@
 #include "halftone/numeric/philox.hpp"
 #include "halftone/ops/custom.hpp"
 #include "halftone/ops/pointwise.hpp"
+#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/elementwise.hpp"
-#include "kernels/cpu/kernels.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/random.cpp"

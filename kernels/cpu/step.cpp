@@ -3,7 +3,6 @@
 
 #include "halftone/ops/step.hpp"
 #include "kernels/cpu/backend.hpp"
-#include "kernels/cpu/kernels.hpp"
 #include "kernels/cpu/parallel.hpp"
 
 #undef HWY_TARGET_INCLUDE

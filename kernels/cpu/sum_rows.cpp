@@ -1,5 +1,5 @@
+#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
-#include "kernels/cpu/kernels.hpp"
 #include "kernels/cpu/rows.hpp"
 
 namespace halftone::cpu {

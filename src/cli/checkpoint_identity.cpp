@@ -17,7 +17,11 @@ std::string text_of(const LossScale& scale) {
     case LossScale::Mode::dynamic:
       break;
   }
-  return fmt::format("dynamic:{}", scale.options.initial);
+  const DynamicOptions& o = scale.options;
+  return fmt::format(
+      "dynamic:{} growth {} backoff {} interval {} min {} max {} hysteresis {} floor {} nan {} max-skips {}", o.initial,
+      o.growth, o.backoff, o.interval, o.min, o.max, o.hysteresis, o.on_floor == OnFloor::stop ? "stop" : "stay",
+      o.on_nan == OnNan::stop ? "stop" : "skip", o.max_consecutive_skips);
 }
 
 }  // namespace
@@ -28,6 +32,7 @@ Identity checkpoint_identity(const TrainSettings& s, const Precision& precision,
           {"classes", std::to_string(loader.dataset().classes)},
           {"precision", s.recipe.precision},
           {"optimizer", s.recipe.optimizer},
+          {"ema", s.recipe.average_decay > 0 ? fmt::format("{}", s.recipe.average_decay) : "none"},
           {"batch", std::to_string(loader.batch())},
           {"limit", std::to_string(loader.size())},
           {"accumulate", std::to_string(s.accumulate)},

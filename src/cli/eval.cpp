@@ -1,10 +1,12 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstring>
 
 #include "cli/checkpoint_identity.hpp"
 #include "cli/commands.hpp"
 #include "cli/report.hpp"
+#include "halftone/io/safetensors.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/train/inputs.hpp"
@@ -16,6 +18,7 @@ struct EvalSettings {
   DeviceOptions device;
   std::string checkpoint, data, data_dir, precision, json;
   std::int64_t batch = 128;
+  bool raw = false;
 };
 
 int classes_of(const std::string& checkpoint, const std::map<std::string, std::string>& identity) {
@@ -24,6 +27,29 @@ int classes_of(const std::string& checkpoint, const std::map<std::string, std::s
   if (text != identity.end()) std::from_chars(text->second.data(), text->second.data() + text->second.size(), classes);
   if (classes < 1) throw FileError(fmt::format("{}: it does not say how many classes it tells apart", checkpoint));
   return classes;
+}
+
+bool has_average(const std::map<std::string, std::string>& identity) {
+  const auto decay = identity.find("ema");
+  return decay != identity.end() && decay->second != "none";
+}
+
+/// Puts a checkpoint's averaged weights in the place of the trained ones; `identity` is its model's metadata.
+void load_average(const std::filesystem::path& folder, const std::map<std::string, std::string>& identity,
+                  const Parameters& parameters) {
+  const SafeTensors state = read_safetensors(folder / "state.safetensors");
+  if (state.metadata != identity)
+    throw FileError(fmt::format("{}: it is of another moment or net than model.safetensors", state.file.string()));
+  std::vector<float> values;
+  for (const auto& slot : parameters.slots) {
+    const StoredTensor& average = state.at("average." + slot.name);
+    values.resize(static_cast<std::size_t>(slot.shape.elements()));
+    if (average.dtype != DType::f32 || average.data.size() != values.size() * sizeof(float))
+      throw FileError(
+          fmt::format("{}: tensor {} is not {} f32 numbers", state.file.string(), average.name, values.size()));
+    std::memcpy(values.data(), average.data.data(), average.data.size());
+    parameters.assign(slot, values);
+  }
 }
 
 int evaluate(const EvalSettings& s) {
@@ -43,15 +69,19 @@ int evaluate(const EvalSettings& s) {
   const Value loss = cross_entropy(logits, in.labels), hits = accuracy(logits, in.labels);
   Trainer trainer(loss, {.device = s.device.open(), .precision = precision_by_name(precision)});
   load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters());
+  const bool averaged = has_average(identity) && !s.raw;
+  if (averaged) load_average(s.checkpoint, identity, trainer.parameters());
+  const char* weights = averaged ? "averaged" : "raw";
   const double share = trainer.evaluate(loader, hits), mean_loss = trainer.evaluate(loader, loss);
 
-  fmt::print("{} on {} in {}: test error {:.2f} %, loss {:.4f}, {} images\n", name, name_for_people(*data), precision,
-             100 * (1 - share), mean_loss, data->size());
+  fmt::print("{} on {} in {}, {} weights: test error {:.2f} %, loss {:.4f}, {} images\n", name, name_for_people(*data),
+             precision, weights, 100 * (1 - share), mean_loss, data->size());
   write_json(s.json, {{"net", name},
                       {"data", data->name},
                       {"synthetic", data->synthetic},
                       {"device", trainer.options().device.backend().name()},
                       {"precision", precision},
+                      {"weights", weights},
                       {"images", data->size()},
                       {"test_loss", mean_loss},
                       {"test_accuracy", share},
@@ -68,6 +98,7 @@ void add_eval(CLI::App& app, Command& command) {
   sub->add_option("--data", s->data, "mnist, fashion-mnist, cifar10 or digits [as trained]");
   sub->add_option("--data-dir", s->data_dir, "the only folder searched for the data");
   sub->add_option("--precision", s->precision, "the number system [as trained]");
+  sub->add_flag("--raw", s->raw, "the weights themselves where the checkpoint has an average (train --ema)");
   sub->add_option("--batch", s->batch, "images at a time")->check(within(1, 1e9))->capture_default_str();
   sub->add_option("--json", s->json, "JSON file with the results");
   s->device.add_to(*sub);

@@ -16,11 +16,11 @@ void add_run(CLI::App& app, Recipe& r) {
 }
 
 void add_optimizer(CLI::App& app, Recipe& r) {
-  app.add_option("--optimizer", r.optimizer, "sgd, adam or adamw")->capture_default_str();
-  app.add_option("--lr", r.learning_rate, "peak learning rate [sgd 0.05, adam and adamw 0.001]")->check(positive());
-  app.add_option("--momentum", r.momentum, "of sgd [0.9]")->check(within(0, 1));
+  app.add_option("--optimizer", r.optimizer, optimizer_names())->capture_default_str();
+  app.add_option("--lr", r.learning_rate, "peak learning rate [sgd 0.05, others 0.001]")->check(positive());
+  app.add_option("--momentum", r.momentum, "where the optimizer has one [sgd 0.9]")->check(within(0, 1));
   app.add_flag("--nesterov,!--no-nesterov", r.nesterov, "Nesterov's momentum");
-  app.add_option("--weight-decay", r.weight_decay, "[sgd 5e-4, adam 0, adamw 0.01]")->check(within(0, 1e6));
+  app.add_option("--weight-decay", r.weight_decay, "[sgd 5e-4, adamw 0.01, others their own]")->check(within(0, 1e6));
   app.add_option("--schedule", r.schedule,
                  "constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, linear or exponential:END")
       ->capture_default_str();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -15,6 +16,7 @@ namespace {
 
 // Streams of random numbers, far from the node numbers of a graph.
 constexpr std::uint32_t shuffle_stream = 0xda7a0001, augment_stream = 0xda7a0002;
+constexpr std::uint64_t draws_per_image = 8;  // numbers of the augmentation stream that each image has to itself
 
 std::vector<std::int64_t> order_of(std::int64_t size, bool shuffle, std::uint64_t seed, std::int64_t epoch) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(size));
@@ -40,7 +42,8 @@ class Augmentation {
 
   void operator()(const std::byte* from, std::byte* to, std::int64_t epoch, std::int64_t position) const {
     const auto draw = [&](std::uint64_t which, std::int64_t below) {
-      const std::uint64_t element = static_cast<std::uint64_t>(position) * 8 + which;
+      assert(which < draws_per_image);
+      const std::uint64_t element = static_cast<std::uint64_t>(position) * draws_per_image + which;
       const std::uint64_t r = bits(options_.seed, static_cast<std::uint64_t>(epoch), augment_stream, element);
       return static_cast<std::int64_t>(r * static_cast<std::uint64_t>(below) >> 32);
     };

@@ -73,17 +73,31 @@ float learning_rate_of(const Recipe& recipe) {
   return recipe.learning_rate.value_or(recipe.optimizer == "sgd" ? 0.05f : 0.001f);
 }
 
+std::string optimizer_names() {
+  std::string names;
+  for (std::size_t i = 0; i < UpdateRules::size; ++i)
+    names += visit_type(UpdateRules{}, i, [&](auto rule) { return fmt::format("{}{}", i > 0 ? ", " : "", rule.name); });
+  return names + " or adamw";
+}
+
 UpdateRule update_rule_of(const Recipe& recipe) {
-  if (recipe.optimizer == "sgd")
-    return Sgd{.momentum = recipe.momentum.value_or(0.9f),
-               .weight_decay = recipe.weight_decay.value_or(5e-4f),
-               .nesterov = recipe.nesterov};
-  const auto rule = parse_update_rule(recipe.optimizer);
-  if (!rule) fail(fmt::format("--optimizer {}: known optimizers are sgd, adam and adamw", recipe.optimizer));
-  if (recipe.momentum) fail(fmt::format("--momentum: {} has none", recipe.optimizer));
-  Adam adam = std::get<Adam>(*rule);
-  adam.weight_decay = recipe.weight_decay.value_or(adam.weight_decay);
-  return adam;
+  auto rule = parse_update_rule(recipe.optimizer);
+  if (!rule) fail(fmt::format("--optimizer {}: it is {}", recipe.optimizer, optimizer_names()));
+  if (Sgd* sgd = std::get_if<Sgd>(&*rule)) *sgd = {.momentum = 0.9f, .weight_decay = 5e-4f};
+  std::visit(
+      [&](auto& r) {
+        if constexpr (requires { r.nesterov; }) r.nesterov = recipe.nesterov;
+        if constexpr (requires { r.momentum; })
+          r.momentum = recipe.momentum.value_or(r.momentum);
+        else if (recipe.momentum)
+          fail(fmt::format("--momentum: {} has none", recipe.optimizer));
+        if constexpr (requires { r.weight_decay; })
+          r.weight_decay = recipe.weight_decay.value_or(r.weight_decay);
+        else if (recipe.weight_decay)
+          fail(fmt::format("--weight-decay: {} has none", recipe.optimizer));
+      },
+      *rule);
+  return *rule;
 }
 
 Schedule schedule_of(const Recipe& recipe, double steps) {

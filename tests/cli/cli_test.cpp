@@ -145,7 +145,32 @@ TEST(Cli, EvaluatesWhatItTrained) {
   const Json trained = json_of(folder / "train.json"), evaluated = json_of(folder / "eval.json");
   EXPECT_NEAR(trained["final"]["test_error"].get<double>(), evaluated["test_error"].get<double>(), 1e-9);
   EXPECT_EQ(evaluated["synthetic"], true);
+  EXPECT_EQ(evaluated["weights"], "raw");
   expect_success({"eval", "--checkpoint", folder / "out", "--precision", "bf16", "--threads", "1"});
+}
+
+TEST(Cli, EvaluatesTheAverageThatItReported) {
+  const Folder folder;
+  for (const char* precision : {"f32", "f16"}) {
+    expect_success({"train", "--net", "lenet5", "--data", "digits", "--limit", "512", "--ema", "0.9", "--epochs", "1",
+                    "--threads", "1", "--precision", precision, "--out", folder / "out", "--json", folder / "t.json"});
+    const auto evaluated = [&](const Words& more) {
+      Words words{"eval", "--threads", "1", "--checkpoint", folder / "out", "--json", folder / "e.json"};
+      words.insert(words.end(), more.begin(), more.end());
+      expect_success(words);
+      return json_of(folder / "e.json");
+    };
+    const double reported = json_of(folder / "t.json")["final"]["test_error"];
+    const Json averaged = evaluated({}), raw = evaluated({"--raw"});
+    EXPECT_EQ(averaged["test_error"], reported) << precision;
+    EXPECT_EQ(averaged["weights"], "averaged");
+    EXPECT_NE(raw["test_loss"], averaged["test_loss"]) << precision;
+    EXPECT_EQ(raw["weights"], "raw");
+  }
+  std::filesystem::remove(folder / "out/state.safetensors");
+  Program without({"eval", "--checkpoint", folder / "out"});
+  EXPECT_NE(without.wait(), 0);
+  EXPECT_NE(without.err().find("state.safetensors"), std::string::npos) << without.err();
 }
 
 TEST(Cli, BenchmarksAndInforms) {

@@ -52,7 +52,7 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {but({"--stress", "0"}), "--stress"},
       {but({"--label-smoothing", "1.5"}), "--label-smoothing"},
       {but({"--schedule", "sometimes"}), "--schedule"},
-      {but({"--optimizer", "lion"}), "--optimizer"},
+      {but({"--optimizer", "nobody"}), "--optimizer"},
       {but({"--loss-scale", "-8"}), "--loss-scale"},
       {but({"--loss-scale", "0"}), "--loss-scale"},
       {but({"--loss-scale", "big"}), "--loss-scale"},
@@ -117,6 +117,7 @@ TEST(Cli, AnotherRunsCheckpointIsRefused) {
   const Case cases[] = {
       {{"--precision", "f16"}, "precision"},
       {{"--optimizer", "adam"}, "optimizer"},
+      {{"--ema", "0.5"}, "ema"},
       {{"--seed", "2"}, "seed"},
       {{"--batch", "64"}, "batch"},
       {{"--stress", "2"}, "stress"},

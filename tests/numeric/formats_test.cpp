@@ -10,6 +10,8 @@
 #include <immintrin.h>
 #endif
 
+#include "tests/numeric/type_lists.hpp"
+
 namespace halftone {
 namespace {
 
@@ -21,8 +23,7 @@ float below(float x) { return std::nextafter(x, -infinity); }
 
 template <class Format>
 struct SmallFormat : testing::Test {};
-using SmallFormats = testing::Types<F16, BF16, E4M3, E5M2>;
-TYPED_TEST_SUITE(SmallFormat, SmallFormats);
+TYPED_TEST_SUITE(SmallFormat, test::SmallFormats);
 
 TYPED_TEST(SmallFormat, EveryCodeSurvives) {
   using Storage = typename TypeParam::Storage;

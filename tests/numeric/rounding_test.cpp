@@ -6,6 +6,8 @@
 #include <limits>
 #include <random>
 
+#include "tests/numeric/type_lists.hpp"
+
 namespace halftone {
 namespace {
 
@@ -41,8 +43,7 @@ void expect_unbiased(float x, float low, float high, Round round) {
 
 template <class Format>
 struct Stochastic : testing::Test {};
-using SmallFormats = testing::Types<F16, BF16, E4M3, E5M2>;
-TYPED_TEST_SUITE(Stochastic, SmallFormats);
+TYPED_TEST_SUITE(Stochastic, test::SmallFormats);
 
 TYPED_TEST(Stochastic, IsUnbiasedBetweenTheTwoNeighbours) {
   const float tiny = TypeParam::smallest;

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "tests/numeric/type_lists.hpp"
+
 namespace halftone {
 namespace {
 
@@ -102,6 +104,25 @@ TEST(Adam, BiasCorrectionsVanishInTime) {
   const Adam::Coefficients c = Adam{}.at(0.001f, 10'000'000);
   EXPECT_EQ(c.step_size, 0.001f);
   EXPECT_EQ(c.correction2, 1.0f);
+}
+
+template <class Rule>
+struct EveryUpdateRule : testing::Test {};
+TYPED_TEST_SUITE(EveryUpdateRule, test::TypesOf<UpdateRules>);
+
+TYPED_TEST(EveryUpdateRule, IsFoundByItsName) {
+  const auto found = parse_update_rule(TypeParam::name);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_TRUE(std::holds_alternative<TypeParam>(*found));
+}
+
+TYPED_TEST(EveryUpdateRule, LeavesAWeightAloneWhereNothingPulls) {
+  TypeParam rule;
+  if constexpr (requires { rule.weight_decay; }) rule.weight_decay = 0;
+  for (const std::int64_t step : {1, 2, 1000}) {
+    float slot0 = 0, slot1 = 0;
+    EXPECT_EQ(rule.apply(rule.at(0.5f, step), -1.5f, 0.0f, slot0, slot1), -1.5f) << step;
+  }
 }
 
 TEST(UpdateRules, AreFoundByName) {

@@ -13,9 +13,9 @@ namespace halftone {
 struct Recipe {
   std::string name = {}, net = {}, data = {};
   std::string precision = "f32", optimizer = "sgd", schedule = "constant";
-  std::optional<float> learning_rate = {};  ///< the schedule's peak; sgd 0.05, adam and adamw 0.001
-  std::optional<float> momentum = {};       ///< sgd 0.9
-  std::optional<float> weight_decay = {};   ///< sgd 5e-4, adam 0, adamw 0.01
+  std::optional<float> learning_rate = {};  ///< the schedule's peak; sgd 0.05, others 0.001
+  std::optional<float> momentum = {};       ///< sgd 0.9, else the rule's own
+  std::optional<float> weight_decay = {};   ///< sgd 5e-4, else the rule's own
   bool nesterov = false;
   double warmup = 0;  ///< epochs
   std::int64_t epochs = 5, batch = 128;
@@ -32,6 +32,9 @@ std::span<const Recipe> recipes();
 const Recipe& recipe_by_name(std::string_view name);
 
 float learning_rate_of(const Recipe& recipe);
+
+/// "sgd, adam or adamw": all that `optimizer` can be.
+std::string optimizer_names();
 
 /// Throws Error for an unknown optimizer and for what it does not have.
 UpdateRule update_rule_of(const Recipe& recipe);

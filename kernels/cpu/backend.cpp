@@ -31,7 +31,8 @@ class CpuBackend final : public Backend {
 
   std::string name() const override { return "cpu"; }
   std::string description() const override {
-    return fmt::format("{}, {}, {} thread{}", processor_name(), name_of(machine.isa), machine.threads, machine.threads == 1 ? "" : "s");
+    return fmt::format("{}, {}, {} thread{}", processor_name(), name_of(machine.isa), machine.threads,
+                       machine.threads == 1 ? "" : "s");
   }
   void* allocate(std::size_t bytes) override {
     const std::size_t whole = (bytes + alignment - 1) / alignment * alignment;
@@ -59,7 +60,8 @@ class CpuBackend final : public Backend {
 }  // namespace
 
 std::shared_ptr<Backend> make_backend(const CpuOptions& options) {
-  if (options.threads < 0 || options.threads > 1024) fail(fmt::format("--threads {}: a count between 1 and 1024, or 0 for all", options.threads));
+  if (options.threads < 0 || options.threads > 1024)
+    fail(fmt::format("--threads {}: a count between 1 and 1024, or 0 for all", options.threads));
   const auto isa = parse_isa(options.isa);
   if (!isa) fail(fmt::format("--isa {}: known instruction sets are auto, baseline, avx2 and avx512", options.isa));
   if (!supported(*isa)) fail(fmt::format("--isa {}: this processor has no such instructions", options.isa));

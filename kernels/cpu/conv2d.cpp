@@ -9,9 +9,22 @@ namespace halftone::cpu {
 namespace {
 
 ConvProblem problem_of(const ConvAttributes& conv, const Shape& x, const Shape& w, const Shape& y) {
-  return {.n = x.n, .h = x.h, .w = x.w, .c = x.c, .k = w.n, .r = w.h, .s = w.w, .p = y.h, .q = y.w,
-          .stride_h = conv.stride.h, .stride_w = conv.stride.w, .pad_h = conv.padding.h, .pad_w = conv.padding.w,
-          .dilation_h = conv.dilation.h, .dilation_w = conv.dilation.w, .groups = conv.groups};
+  return {.n = x.n,
+          .h = x.h,
+          .w = x.w,
+          .c = x.c,
+          .k = w.n,
+          .r = w.h,
+          .s = w.w,
+          .p = y.h,
+          .q = y.w,
+          .stride_h = conv.stride.h,
+          .stride_w = conv.stride.w,
+          .pad_h = conv.padding.h,
+          .pad_w = conv.padding.w,
+          .dilation_h = conv.dilation.h,
+          .dilation_w = conv.dilation.w,
+          .groups = conv.groups};
 }
 
 /// A dense layer is a 1x1 convolution of 1x1 images.
@@ -30,13 +43,15 @@ template <class Attributes>
 Forward forward_of(const Request& request, const ConvProblem& problem) {
   const bool bias = request.inputs.size() > 2;
   return {problem,
-          {request.inputs[0].dtype, request.inputs[1].dtype, bias ? request.inputs[2].dtype : DType::f32, request.outputs[0].dtype},
+          {request.inputs[0].dtype, request.inputs[1].dtype, bias ? request.inputs[2].dtype : DType::f32,
+           request.outputs[0].dtype},
           request.attributes<Attributes>().epilogue,
           bias};
 }
 
 Forward conv2d_forward(const Request& r) {
-  return forward_of<Conv2d>(r, problem_of(r.attributes<Conv2d>().conv, r.inputs[0].shape, r.inputs[1].shape, r.outputs[0].shape));
+  return forward_of<Conv2d>(
+      r, problem_of(r.attributes<Conv2d>().conv, r.inputs[0].shape, r.inputs[1].shape, r.outputs[0].shape));
 }
 Forward dense_forward(const Request& r) {
   return forward_of<Dense>(r, dense_problem(r.inputs[0].shape.n, r.inputs[1].shape.c, r.inputs[1].shape.n));
@@ -44,11 +59,15 @@ Forward dense_forward(const Request& r) {
 ConvProblem conv2d_d_input_problem(const Request& r) {
   return problem_of(r.attributes<Conv2dDInput>().conv, r.outputs[0].shape, r.inputs[1].shape, r.inputs[0].shape);
 }
-ConvProblem dense_d_input_problem(const Request& r) { return dense_problem(r.inputs[0].shape.n, r.inputs[1].shape.c, r.inputs[1].shape.n); }
+ConvProblem dense_d_input_problem(const Request& r) {
+  return dense_problem(r.inputs[0].shape.n, r.inputs[1].shape.c, r.inputs[1].shape.n);
+}
 ConvProblem conv2d_d_weight_problem(const Request& r) {
   return problem_of(r.attributes<Conv2dDWeight>().conv, r.inputs[0].shape, r.outputs[0].shape, r.inputs[1].shape);
 }
-ConvProblem dense_d_weight_problem(const Request& r) { return dense_problem(r.inputs[0].shape.n, r.outputs[0].shape.c, r.outputs[0].shape.n); }
+ConvProblem dense_d_weight_problem(const Request& r) {
+  return dense_problem(r.inputs[0].shape.n, r.outputs[0].shape.c, r.outputs[0].shape.n);
+}
 
 /// A launch that owns an engine object; `run` takes the tensors in the order of the request.
 template <class Engine>
@@ -77,8 +96,11 @@ Offer engine_d_weight(const Request& r, const ConvProblem& problem) {
 }
 
 Offer reference_forward(const Forward& f) {
-  const ReferenceForward reference{f.problem, f.formats.input, f.formats.weight, f.formats.bias, f.formats.output, f.activation};
-  return Launch{[reference](const Arguments& a) { reference.run(a.in(0), a.in(1), a.inputs.size() > 2 ? a.in(2) : nullptr, a.out(0)); }};
+  const ReferenceForward reference{f.problem,      f.formats.input,  f.formats.weight,
+                                   f.formats.bias, f.formats.output, f.activation};
+  return Launch{[reference](const Arguments& a) {
+    reference.run(a.in(0), a.in(1), a.inputs.size() > 2 ? a.in(2) : nullptr, a.out(0));
+  }};
 }
 template <class Reference>
 Offer reference_gradient(const Request& r, const ConvProblem& problem) {
@@ -97,9 +119,17 @@ Offer dense_d_weight_implicit_gemm(const Request& r) { return engine_d_weight(r,
 
 Offer conv2d_reference(const Request& r) { return reference_forward(conv2d_forward(r)); }
 Offer dense_reference(const Request& r) { return reference_forward(dense_forward(r)); }
-Offer conv2d_d_input_reference(const Request& r) { return reference_gradient<ReferenceDInput>(r, conv2d_d_input_problem(r)); }
-Offer dense_d_input_reference(const Request& r) { return reference_gradient<ReferenceDInput>(r, dense_d_input_problem(r)); }
-Offer conv2d_d_weight_reference(const Request& r) { return reference_gradient<ReferenceDWeight>(r, conv2d_d_weight_problem(r)); }
-Offer dense_d_weight_reference(const Request& r) { return reference_gradient<ReferenceDWeight>(r, dense_d_weight_problem(r)); }
+Offer conv2d_d_input_reference(const Request& r) {
+  return reference_gradient<ReferenceDInput>(r, conv2d_d_input_problem(r));
+}
+Offer dense_d_input_reference(const Request& r) {
+  return reference_gradient<ReferenceDInput>(r, dense_d_input_problem(r));
+}
+Offer conv2d_d_weight_reference(const Request& r) {
+  return reference_gradient<ReferenceDWeight>(r, conv2d_d_weight_problem(r));
+}
+Offer dense_d_weight_reference(const Request& r) {
+  return reference_gradient<ReferenceDWeight>(r, dense_d_weight_problem(r));
+}
 
 }  // namespace halftone::cpu

@@ -77,7 +77,8 @@ void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTR
   for (std::int64_t i = 0; i < block; i += lanes) {
     const auto x = hn::LoadU(wide, from + i);
     const auto bits = hn::BitCast(words, x), kept = hn::ShiftRight<16>(bits);
-    const auto nearest = hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(words, 0x7fff), hn::And(kept, hn::Set(words, 1)))));
+    const auto nearest =
+        hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(words, 0x7fff), hn::And(kept, hn::Set(words, 1)))));
     const auto code = hn::IfThenElse(hn::RebindMask(words, hn::IsNaN(x)), hn::Or(kept, hn::Set(words, 0x40)), nearest);
     hn::StoreU(hn::DemoteTo(halves, hn::BitCast(integers, code)), halves, to + i);
   }

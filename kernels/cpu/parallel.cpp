@@ -11,8 +11,9 @@ namespace {
 
 using Task = void (*)(void*, std::int64_t, int);
 
-// Why not OpenMP: its barrier waits for every thread of a team, also one that the operating system has not run yet. On a
-// machine that others use too, that made a LeNet step twenty times slower than with tasks that whoever is awake takes.
+// Why not OpenMP: its barrier waits for every thread of a team, also one that the operating system has not run yet. On
+// a machine that others use too, that made a LeNet step twenty times slower than with tasks that whoever is awake
+// takes.
 
 /// Threads that sleep until there are tasks. A task is claimed by counting up `ticket`, which holds the job's number in
 /// its upper half; a claim succeeds only while that job is open, so a thread that wakes late touches nothing.
@@ -32,7 +33,8 @@ class Pool {
       return;
     }
     while (static_cast<int>(helpers_.size()) < threads - 1)
-      helpers_.emplace_back([this, thread = static_cast<int>(helpers_.size()) + 1, seen = job()] { help(thread, seen); });
+      helpers_.emplace_back(
+          [this, thread = static_cast<int>(helpers_.size()) + 1, seen = job()] { help(thread, seen); });
     task_ = task, context_ = context, threads_ = threads, tasks_ = tasks;
     open_ = tasks;
     publish(job() + 1);

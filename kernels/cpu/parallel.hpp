@@ -4,13 +4,13 @@
 
 namespace halftone::cpu {
 
-/// Calls task(context, i, thread) once for every i in [0, tasks), on the calling thread (number 0) and on up to threads - 1
-/// others, which take tasks as they come. Returns when all are done; it waits for no thread that has no task. Where the
-/// helpers are busy for somebody else, the caller does all.
+/// Calls task(context, i, thread) once for every i in [0, tasks), on the calling thread (number 0) and on up to threads
+/// - 1 others, which take tasks as they come. Returns when all are done; it waits for no thread that has no task. Where
+/// the helpers are busy for somebody else, the caller does all.
 void run_tasks(int threads, std::int64_t tasks, void (*task)(void* context, std::int64_t i, int thread), void* context);
 
-/// Calls f(task) or f(task, thread) once for every task in [0, tasks). What a task computes must depend neither on the number
-/// of threads nor on which one runs it: cut the work by shapes alone.
+/// Calls f(task) or f(task, thread) once for every task in [0, tasks). What a task computes must depend neither on the
+/// number of threads nor on which one runs it: cut the work by shapes alone.
 template <class F>
 void parallel_for(int threads, std::int64_t tasks, F&& f) {
   const auto call = [](void* context, std::int64_t i, int thread) {

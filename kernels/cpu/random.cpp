@@ -100,9 +100,7 @@ HWY_AFTER_NAMESPACE();
 namespace halftone::cpu {
 namespace {
 
-Draw key_of(const StepState& state, std::uint32_t stream) {
-  return {state.seed, state.random_step(), stream};
-}
+Draw key_of(const StepState& state, std::uint32_t stream) { return {state.seed, state.random_step(), stream}; }
 
 }  // namespace
 

@@ -1,7 +1,8 @@
+#include "halftone/ops/step.hpp"
+
 #include <cmath>
 #include <cstring>
 
-#include "halftone/ops/step.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/parallel.hpp"
 
@@ -31,8 +32,10 @@ void inspect(const float* g, std::int64_t count, float factor, Found& found) {
   std::int32_t zeros = 0, bad = 0;
   const std::int64_t whole = count / 16 * 16;
   for (std::int64_t i = 0; i < whole; i += 16)
-    for (int j = 0; j < 16; ++j) sums[j] += static_cast<double>(g[i + j] * factor) * static_cast<double>(g[i + j] * factor);
-  for (std::int64_t i = whole; i < count; ++i) sums[i - whole] += static_cast<double>(g[i] * factor) * static_cast<double>(g[i] * factor);
+    for (int j = 0; j < 16; ++j)
+      sums[j] += static_cast<double>(g[i + j] * factor) * static_cast<double>(g[i + j] * factor);
+  for (std::int64_t i = whole; i < count; ++i)
+    sums[i - whole] += static_cast<double>(g[i] * factor) * static_cast<double>(g[i] * factor);
   for (std::int64_t i = 0; i < count; ++i) {
     zeros += g[i] == 0;
     bad += (bit_cast<std::uint32_t>(g[i]) & 0x7f800000u) == 0x7f800000u;
@@ -49,8 +52,8 @@ void scale_into(const float* g, std::int64_t count, float factor, bool first, fl
 }
 
 template <class Rule>
-std::int64_t apply_rule(const Rule& rule, const typename Rule::Coefficients& c, const float* g, float factor, std::int64_t count, float* w,
-                        float* slot0, float* slot1) {
+std::int64_t apply_rule(const Rule& rule, const typename Rule::Coefficients& c, const float* g, float factor,
+                        std::int64_t count, float* w, float* slot0, float* slot1) {
   std::int32_t unchanged = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const float before = w[i];
@@ -80,8 +83,12 @@ namespace {
 struct Chunk {
   Segment segment;
   std::int64_t first, count;
-  std::size_t weight() const { return segment.weight_offset + static_cast<std::size_t>(first) * size_of(segment.weight_dtype); }
-  std::size_t gradient() const { return segment.gradient_offset + static_cast<std::size_t>(first) * size_of(segment.gradient_dtype); }
+  std::size_t weight() const {
+    return segment.weight_offset + static_cast<std::size_t>(first) * size_of(segment.weight_dtype);
+  }
+  std::size_t gradient() const {
+    return segment.gradient_offset + static_cast<std::size_t>(first) * size_of(segment.gradient_dtype);
+  }
   std::int64_t element() const { return segment.offset + first; }
 };
 
@@ -159,12 +166,14 @@ Offer accumulate_gradients(const Request& request) {
                     const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
                     float* sum = a.out<float>(0) + chunk.element();
                     if (state.good)
-                      add_scaled(read_gradient(chunk, a.in<std::byte>(0), isa, buffer), chunk.count, factor, state.good_micro_batches == 0, sum);
+                      add_scaled(read_gradient(chunk, a.in<std::byte>(0), isa, buffer), chunk.count, factor,
+                                 state.good_micro_batches == 0, sum);
                     look(sum, chunk.count, 1, found[t]);
                   });
                   state.sum_of_squares = 0;
                   const bool any = state.good || state.good_micro_batches > 0;
-                  for (std::size_t i = 0; any && i < chunks.size(); ++i) state.sum_of_squares += found[i].sum_of_squares;
+                  for (std::size_t i = 0; any && i < chunks.size(); ++i)
+                    state.sum_of_squares += found[i].sum_of_squares;
                 },
                 chunks.size() * sizeof(Found)};
 }
@@ -182,7 +191,8 @@ Offer advance(const Request& request) {
     state.clip = op.clip_norm > 0 && state.gradient_norm > op.clip_norm ? op.clip_norm / state.gradient_norm : 1.0f;
     state.learning_rate = op.schedule.at(state.steps);
     if (!state.good)
-      state.scale = next(op.loss_scale, state.scale, std::isfinite(state.loss) ? StepOutcome::overflow : StepOutcome::nan_in_forward);
+      state.scale = next(op.loss_scale, state.scale,
+                         std::isfinite(state.loss) ? StepOutcome::overflow : StepOutcome::nan_in_forward);
     else if (state.good_micro_batches == op.accumulate)
       state.scale = next(op.loss_scale, state.scale, StepOutcome::good);
     if (state.commit) state.loss = static_cast<float>(state.loss_sum / state.good_micro_batches);
@@ -203,12 +213,14 @@ Offer update(const Request& request) {
           StepState& state = *a.state;
           if (!state.commit) return;
           const auto coefficients = rule.at(state.learning_rate * rate, state.steps + 1);
-          const float factor = state.clip / (accumulated ? static_cast<float>(state.good_micro_batches) : state.seed_gradient());
+          const float factor =
+              state.clip / (accumulated ? static_cast<float>(state.good_micro_batches) : state.seed_gradient());
           auto* unchanged = static_cast<std::int64_t*>(a.workspace);
           parallel_for(threads, static_cast<std::int64_t>(chunks.size()), [&](std::int64_t t) {
             float buffer[step_chunk], unused[step_chunk];
             const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
-            const float* g = accumulated ? a.in<float>(0) + chunk.element() : read_gradient(chunk, a.in<std::byte>(0), isa, buffer);
+            const float* g =
+                accumulated ? a.in<float>(0) + chunk.element() : read_gradient(chunk, a.in<std::byte>(0), isa, buffer);
             auto* weights = a.out<std::byte>(1) + chunk.weight();
             float* w = masters ? a.out<float>(0) + chunk.element() : reinterpret_cast<float*>(weights);
             if (rule.slots() < 2) std::memset(unused, 0, sizeof unused);
@@ -233,7 +245,8 @@ Offer average_weights(const Request& request) {
     if (!a.state->commit) return;
     parallel_for(threads, static_cast<std::int64_t>(chunks.size()), [&](std::int64_t t) {
       const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
-      const auto* w = masters ? a.in<float>(0) + chunk.element() : reinterpret_cast<const float*>(a.in<std::byte>(0) + chunk.weight());
+      const auto* w = masters ? a.in<float>(0) + chunk.element()
+                              : reinterpret_cast<const float*>(a.in<std::byte>(0) + chunk.weight());
       mix(w, chunk.count, decay, a.out<float>(0) + chunk.element());
     });
   }};

@@ -64,7 +64,8 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
   }
 
   graph.scope = {};
-  std::vector<bool> shared(graph.values.size(), false);  // whose memory is another value's, or already a parameter's gradient
+  std::vector<bool> shared(graph.values.size(),
+                           false);  // whose memory is another value's, or already a parameter's gradient
   for (const Node& node : graph.nodes)
     if (node.op->is_view()) shared[at(node.inputs[0])] = shared[at(node.outputs[0])] = true;
   for (auto& parameter : graph.parameters) {

@@ -16,7 +16,8 @@ std::vector<ValueSpec> specs_of(const Graph& graph, std::span<const int> ids) {
 }
 
 void check_extents(const std::string& name, const Shape& s) {
-  if (s.n < 1 || s.h < 1 || s.w < 1 || s.c < 1) fail(fmt::format("{}: every extent of {} must be at least 1", name, to_string(s)));
+  if (s.n < 1 || s.h < 1 || s.w < 1 || s.c < 1)
+    fail(fmt::format("{}: every extent of {} must be at least 1", name, to_string(s)));
 }
 
 std::vector<ValueSpec> infer_named(const Op& op, std::span<const ValueSpec> inputs, const std::string& name) {
@@ -41,7 +42,9 @@ Graph& graph_of(const Value& value) {
   return *value.graph;
 }
 
-std::vector<Value> Op::gradient(const GradientRequest&) const { fail(name() + " has no gradient, yet the loss depends on it"); }
+std::vector<Value> Op::gradient(const GradientRequest&) const {
+  fail(name() + " has no gradient, yet the loss depends on it");
+}
 void Op::commit(std::span<const Value>, std::span<const Value>) const {}
 std::shared_ptr<const Op> Op::with_epilogue(const Activation&) const { return nullptr; }
 Launch Op::lower(const Request&) const { return {}; }
@@ -117,12 +120,11 @@ void Graph::add_writing(std::shared_ptr<const Op> op, std::vector<Value> inputs,
 
 std::string Graph::scoped(const std::string& name) const { return scope + name; }
 
-std::string Graph::numbered(const std::string& base) {
-  return fmt::format("{}{}", base, ++counters_[scoped(base)]);
-}
+std::string Graph::numbered(const std::string& base) { return fmt::format("{}{}", base, ++counters_[scoped(base)]); }
 
 bool in_scope(const std::string& name, const std::string& scope) {
-  return name.starts_with(scope) && (scope.empty() || scope.back() == '.' || name.size() == scope.size() || name[scope.size()] == '.');
+  return name.starts_with(scope) &&
+         (scope.empty() || scope.back() == '.' || name.size() == scope.size() || name[scope.size()] == '.');
 }
 
 std::vector<std::vector<int>> readers(const Graph& graph) {
@@ -137,7 +139,8 @@ Graph with_batch(const Graph& graph, std::int64_t batch) {
   for (int id : result.inputs) result.values[static_cast<std::size_t>(id)].spec.shape.n = batch;
   for (const Node& node : result.nodes) {
     const auto specs = infer_named(*node.op, specs_of(result, node.inputs), node.name);
-    for (std::size_t i = 0; i < specs.size(); ++i) result.values[static_cast<std::size_t>(node.outputs[i])].spec = specs[i];
+    for (std::size_t i = 0; i < specs.size(); ++i)
+      result.values[static_cast<std::size_t>(node.outputs[i])].spec = specs[i];
   }
   return result;
 }
@@ -148,7 +151,9 @@ Graph for_inference(const Graph& graph, std::span<const int> outputs) {
   for (int id : outputs) needed[static_cast<std::size_t>(id)] = true;
   std::vector<Node> kept;
   for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
-    if (std::none_of(node->outputs.begin(), node->outputs.end(), [&](int id) { return needed[static_cast<std::size_t>(id)]; })) continue;
+    if (std::none_of(node->outputs.begin(), node->outputs.end(),
+                     [&](int id) { return needed[static_cast<std::size_t>(id)]; }))
+      continue;
     kept.push_back(*node);
     if (auto op = node->op->inference()) {
       kept.back().op = std::move(op);

@@ -20,7 +20,8 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   bool masters = false;
   for (const auto& info : graph.parameters) {
     const ValueSpec& spec = graph.values[static_cast<std::size_t>(info.value)].spec;
-    ParameterSlot slot{info.name, spec.shape, info.rank, info.trainable && info.gradient >= 0, spec.shape.elements(), elements, spec.dtype};
+    ParameterSlot slot{info.name, spec.shape, info.rank, info.trainable && info.gradient >= 0, spec.shape.elements(),
+                       elements,  spec.dtype};
     slot.weight_offset = weight_bytes;
     if (info.gradient >= 0) {
       slot.gradient_dtype = graph.values[static_cast<std::size_t>(info.gradient)].spec.dtype;
@@ -39,7 +40,9 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   }
 
   const auto flat = static_cast<std::size_t>(elements) * sizeof(float);
-  const auto allocate = [&](Store store, std::size_t bytes) { stores_[static_cast<std::size_t>(store)] = Buffer(device_, bytes); };
+  const auto allocate = [&](Store store, std::size_t bytes) {
+    stores_[static_cast<std::size_t>(store)] = Buffer(device_, bytes);
+  };
   allocate(Store::weights, weight_bytes);
   if (masters) allocate(Store::masters, flat);
   if (options.gradients) allocate(Store::gradients, gradient_bytes);
@@ -55,7 +58,8 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
     assign(slots[i], values);
   }
   for (std::size_t i = 0; i < statistics.size(); ++i) {
-    const std::vector<float> values(static_cast<std::size_t>(statistics[i].shape.elements()), graph.statistics[i].initial);
+    const std::vector<float> values(static_cast<std::size_t>(statistics[i].shape.elements()),
+                                    graph.statistics[i].initial);
     statistic(i).write(values);
   }
   StepState state;
@@ -73,13 +77,15 @@ void Parameters::place(Graph& graph) const {
     const ParameterSlot& slot = find(info.name);
     if (slot.shape != graph.values[static_cast<std::size_t>(info.value)].spec.shape)
       fail(fmt::format("parameter {}: {} in the graph, {} in memory", info.name,
-                       to_string(graph.values[static_cast<std::size_t>(info.value)].spec.shape), to_string(slot.shape)));
+                       to_string(graph.values[static_cast<std::size_t>(info.value)].spec.shape),
+                       to_string(slot.shape)));
     put(info.value, Store::weights, slot.weight_offset);
     graph.values[static_cast<std::size_t>(info.value)].spec.dtype = slot.weight_dtype;
     if (info.gradient >= 0) put(info.gradient, Store::gradients, slot.gradient_offset);
   }
   for (const auto& info : graph.statistics) {
-    const auto slot = std::find_if(statistics.begin(), statistics.end(), [&](const auto& s) { return s.name == info.name; });
+    const auto slot =
+        std::find_if(statistics.begin(), statistics.end(), [&](const auto& s) { return s.name == info.name; });
     if (slot == statistics.end()) fail(fmt::format("there is no statistic {}", info.name));
     put(info.value, Store::statistics, slot->offset);
   }
@@ -127,6 +133,8 @@ StepState Parameters::read_state() const {
   return state;
 }
 
-void Parameters::write_state(const StepState& state) const { device_.backend().upload(state_.data(), &state, sizeof state); }
+void Parameters::write_state(const StepState& state) const {
+  device_.backend().upload(state_.data(), &state, sizeof state);
+}
 
 }  // namespace halftone

@@ -34,7 +34,6 @@ Plan::Plan(Graph graph, const Parameters& parameters, std::span<const int> keep)
 }
 
 void Plan::choose(std::vector<int>& root) {
-
   for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
     const Node& node = graph_.nodes[n];
     if (node.op->is_view()) {
@@ -46,8 +45,8 @@ void Plan::choose(std::vector<int>& root) {
     for (int id : node.outputs) outputs.push_back(graph_.values[at(id)].spec);
     Choice choice = choose_kernel({*node.op, inputs, outputs, parameters_.device(), static_cast<std::uint32_t>(n)});
     if (choice.kernel.empty())
-      fail(fmt::format("{}: no kernel on {} for {}{}{}", node.name, parameters_.device().backend().name(), node.op->name(),
-                       choice.declined.empty() ? "" : "; ", fmt::join(choice.declined, "; ")));
+      fail(fmt::format("{}: no kernel on {} for {}{}{}", node.name, parameters_.device().backend().name(),
+                       node.op->name(), choice.declined.empty() ? "" : "; ", fmt::join(choice.declined, "; ")));
     steps_.push_back({std::move(choice.launch), {}, {}});
     step_nodes_.push_back(static_cast<int>(n));
     reports_.push_back({node.name, choice.kernel, choice.declined});
@@ -87,9 +86,12 @@ void Plan::place(const std::vector<int>& root, std::span<const int> keep) {
     const int input = root_of(root, node.inputs[at(steps_[at(s)].launch.overwrites)]);
     const int output = root_of(root, node.outputs[0]);
     const int memory = root_of(host, input);
-    const bool lasting = graph_.values[at(input)].store != Store::none || graph_.values[at(output)].store != Store::none;
-    const bool read_twice = std::count_if(node.inputs.begin(), node.inputs.end(), [&](int id) { return root_of(root, id) == input; }) > 1;
-    if (lasting || read_twice || last[at(input)] != s || first[at(output)] != s || bytes_of(output) > bytes_of(memory)) continue;
+    const bool lasting =
+        graph_.values[at(input)].store != Store::none || graph_.values[at(output)].store != Store::none;
+    const bool read_twice =
+        std::count_if(node.inputs.begin(), node.inputs.end(), [&](int id) { return root_of(root, id) == input; }) > 1;
+    if (lasting || read_twice || last[at(input)] != s || first[at(output)] != s || bytes_of(output) > bytes_of(memory))
+      continue;
     host[at(output)] = memory;
     last[at(memory)] = std::max(last[at(memory)], last[at(output)]);
   }
@@ -124,12 +126,14 @@ void Plan::bind() {
 }
 
 void Plan::enqueue(const Step& step) const {
-  step.launch.run({step.inputs, step.outputs, workspace_.data(), parameters_.state(), parameters_.device().backend().stream()});
+  step.launch.run(
+      {step.inputs, step.outputs, workspace_.data(), parameters_.state(), parameters_.device().backend().stream()});
 }
 
 TensorView Plan::view(int id) const {
   if (id < 0 || at(id) >= memory_.size() || !memory_[at(id)] || !readable_[at(id)])
-    fail(fmt::format("value {} is not kept by this plan", id < 0 || at(id) >= memory_.size() ? std::to_string(id) : graph_.values[at(id)].name));
+    fail(fmt::format("value {} is not kept by this plan",
+                     id < 0 || at(id) >= memory_.size() ? std::to_string(id) : graph_.values[at(id)].name));
   return {graph_.values[at(id)].spec.tensor(), memory_[at(id)], &parameters_.device().backend()};
 }
 
@@ -149,7 +153,8 @@ std::vector<double> Plan::profile() const {
 std::size_t place_intervals(std::vector<Plan::Placement>& intervals) {
   std::vector<std::size_t> order(intervals.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return intervals[a].bytes > intervals[b].bytes; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return intervals[a].bytes > intervals[b].bytes; });
   std::vector<std::size_t> placed;  // by offset
   std::size_t total = 0;
   for (std::size_t i : order) {
@@ -163,7 +168,10 @@ std::size_t place_intervals(std::vector<Plan::Placement>& intervals) {
     }
     interval.offset = offset;
     total = std::max(total, padded(offset + interval.bytes));
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), i, [&](std::size_t a, std::size_t b) { return intervals[a].offset < intervals[b].offset; }), i);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), i,
+                         [&](std::size_t a, std::size_t b) { return intervals[a].offset < intervals[b].offset; }),
+        i);
   }
   return total;
 }

@@ -6,12 +6,17 @@ namespace halftone {
 
 DType RoleFormats::of(Role role, DType otherwise) const {
   switch (role) {
-    case Role::activation: return activations;
-    case Role::activation_gradient: return activation_gradients;
-    case Role::weight: return weights;
-    case Role::weight_gradient: return weight_gradients;
+    case Role::activation:
+      return activations;
+    case Role::activation_gradient:
+      return activation_gradients;
+    case Role::weight:
+      return weights;
+    case Role::weight_gradient:
+      return weight_gradients;
     case Role::input:
-    case Role::exact: break;
+    case Role::exact:
+      break;
   }
   return otherwise;
 }
@@ -48,7 +53,8 @@ void narrow(Graph& graph, const Precision& precision) {
   for (const Node& node : graph.nodes) {
     for (int id : node.outputs) apply(id, precision.at(node.name));
     if (node.op->is_view())  // a view shares its input's memory, so its format too
-      graph.values[static_cast<std::size_t>(node.outputs[0])].spec.dtype = graph.values[static_cast<std::size_t>(node.inputs[0])].spec.dtype;
+      graph.values[static_cast<std::size_t>(node.outputs[0])].spec.dtype =
+          graph.values[static_cast<std::size_t>(node.inputs[0])].spec.dtype;
   }
   for (const auto& parameter : graph.parameters)
     if (parameter.gradient >= 0) apply(parameter.gradient, precision.at(parameter.name));

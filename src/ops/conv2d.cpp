@@ -18,7 +18,8 @@ std::int64_t output_extent(std::int64_t in, std::int64_t kernel, int stride, int
 void check(const Conv2dOptions& options) {
   if (options.stride.h < 1 || options.stride.w < 1) fail("conv2d: stride must be at least 1");
   if (options.dilation.h < 1 || options.dilation.w < 1) fail("conv2d: dilation must be at least 1");
-  if (options.padding && (options.padding->h < 0 || options.padding->w < 0)) fail("conv2d: padding must not be negative");
+  if (options.padding && (options.padding->h < 0 || options.padding->w < 0))
+    fail("conv2d: padding must not be negative");
   if (options.groups < 1) fail("conv2d: groups must be at least 1");
 }
 
@@ -33,12 +34,15 @@ ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
 Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options) {
   Graph& g = graph_of(x);
   const std::string name = options.name.empty() ? g.numbered("conv") : options.name;
-  if (channels < 1 || kernel.h < 1 || kernel.w < 1) fail(fmt::format("{}: channels and kernel must be at least 1", g.scoped(name)));
+  if (channels < 1 || kernel.h < 1 || kernel.w < 1)
+    fail(fmt::format("{}: channels and kernel must be at least 1", g.scoped(name)));
   if (options.groups < 1 || x.channels() % options.groups || channels % options.groups)
-    fail(fmt::format("{}: {} groups do not divide {} and {} channels", g.scoped(name), options.groups, x.channels(), channels));
+    fail(fmt::format("{}: {} groups do not divide {} and {} channels", g.scoped(name), options.groups, x.channels(),
+                     channels));
   const std::int64_t c = x.channels() / options.groups;
   const float bound = 1 / std::sqrt(static_cast<float>(kernel.h * kernel.w) * static_cast<float>(c));
-  const Value weight = g.parameter(name + ".weight", {channels, kernel.h, kernel.w, c}, options.weight_init.value_or(uniform(bound)), 4);
+  const Value weight =
+      g.parameter(name + ".weight", {channels, kernel.h, kernel.w, c}, options.weight_init.value_or(uniform(bound)), 4);
   std::vector<Value> inputs{x, weight};
   if (options.bias) inputs.push_back(g.parameter(name + ".bias", Shape::vector(channels), uniform(bound), 1));
   return g.add_one(std::make_shared<Conv2d>(attributes_of(options, kernel)), inputs, name);
@@ -59,7 +63,8 @@ std::vector<ValueSpec> Conv2d::infer(std::span<const ValueSpec> inputs) const {
     fail(fmt::format("bias {} does not fit {} output channels", to_string(inputs[2].shape), w.n));
   const Shape y{x.n, output_extent(x.h, w.h, conv.stride.h, conv.padding.h, conv.dilation.h),
                 output_extent(x.w, w.w, conv.stride.w, conv.padding.w, conv.dilation.w), w.n};
-  if (y.h < 1 || y.w < 1) fail(fmt::format("the kernel {}x{} is larger than the padded input {}", w.h, w.w, to_string(x)));
+  if (y.h < 1 || y.w < 1)
+    fail(fmt::format("the kernel {}x{} is larger than the padded input {}", w.h, w.w, to_string(x)));
   return {{y}};
 }
 
@@ -84,9 +89,13 @@ std::shared_ptr<const Op> Conv2d::with_epilogue(const Activation& activation) co
 }
 
 std::vector<ValueSpec> Conv2dDInput::infer(std::span<const ValueSpec> inputs) const {
-  return {{{inputs[0].shape.n, extent.h, extent.w, inputs[1].shape.c * conv.groups}, DType::f32, Role::activation_gradient}};
+  return {{{inputs[0].shape.n, extent.h, extent.w, inputs[1].shape.c * conv.groups},
+           DType::f32,
+           Role::activation_gradient}};
 }
 
-std::vector<ValueSpec> Conv2dDWeight::infer(std::span<const ValueSpec>) const { return {{shape, DType::f32, Role::weight_gradient}}; }
+std::vector<ValueSpec> Conv2dDWeight::infer(std::span<const ValueSpec>) const {
+  return {{shape, DType::f32, Role::weight_gradient}};
+}
 
 }  // namespace halftone

@@ -28,7 +28,8 @@ Launch host_launch(const Request& request, CustomBody body) {
       std::copy(values.begin(), values.end(), inputs->numbers[i].begin());
     }
     body(inputs->tensors, outputs->tensors);
-    for (std::size_t i = 0; i < outputs->specs.size(); ++i) TensorView{outputs->specs[i], a.outputs[i], backend}.write(outputs->numbers[i]);
+    for (std::size_t i = 0; i < outputs->specs.size(); ++i)
+      TensorView{outputs->specs[i], a.outputs[i], backend}.write(outputs->numbers[i]);
   }};
 }
 
@@ -52,7 +53,8 @@ Value quantize(Value x, std::function<float(float)> f, const std::string& name) 
 }
 
 Value quantize(Value x, const Grid& grid) {
-  return graph_of(x).add_one(std::make_shared<Quantize>(grid, static_cast<std::uint32_t>(graph_of(x).nodes.size())), {x});
+  return graph_of(x).add_one(std::make_shared<Quantize>(grid, static_cast<std::uint32_t>(graph_of(x).nodes.size())),
+                             {x});
 }
 
 std::vector<ValueSpec> Custom::infer(std::span<const ValueSpec> inputs) const {

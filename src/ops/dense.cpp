@@ -14,7 +14,8 @@ Value dense(Value x, int units, const DenseOptions& options) {
   if (units < 1) fail(fmt::format("{}: {} units", g.scoped(name), units));
   const std::int64_t features = x.shape().features();
   const float bound = 1 / std::sqrt(static_cast<float>(features));
-  const Value weight = g.parameter(name + ".weight", Shape::matrix(units, features), options.weight_init.value_or(uniform(bound)), 2);
+  const Value weight =
+      g.parameter(name + ".weight", Shape::matrix(units, features), options.weight_init.value_or(uniform(bound)), 2);
   std::vector<Value> inputs{x, weight};
   if (options.bias) inputs.push_back(g.parameter(name + ".bias", Shape::vector(units), uniform(bound), 1));
   return g.add_one(std::make_shared<Dense>(), inputs, name);

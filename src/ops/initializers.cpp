@@ -10,7 +10,8 @@
 namespace halftone {
 namespace {
 
-constexpr std::uint64_t birth = ~std::uint64_t{0};  // the step that initial values are drawn in, which no training reaches
+constexpr std::uint64_t birth =
+    ~std::uint64_t{0};  // the step that initial values are drawn in, which no training reaches
 
 float draw(std::uint64_t seed, std::uint32_t stream, std::uint64_t i) { return uniform(seed, birth, stream, i); }
 
@@ -32,12 +33,15 @@ Initializer normal(float stddev) {
 }
 
 Initializer constant(float value) {
-  return [value](std::span<float> values, std::uint64_t, std::uint32_t) { std::fill(values.begin(), values.end(), value); };
+  return [value](std::span<float> values, std::uint64_t, std::uint32_t) {
+    std::fill(values.begin(), values.end(), value);
+  };
 }
 
 Initializer numbers(std::vector<float> given) {
   return [given = std::move(given)](std::span<float> values, std::uint64_t, std::uint32_t) {
-    if (given.size() != values.size()) fail(fmt::format("{} initial values were given for {}", given.size(), values.size()));
+    if (given.size() != values.size())
+      fail(fmt::format("{} initial values were given for {}", given.size(), values.size()));
     std::copy(given.begin(), given.end(), values.begin());
   };
 }

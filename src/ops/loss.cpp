@@ -6,9 +6,11 @@ namespace halftone {
 namespace {
 
 void check_labels(std::span<const ValueSpec> inputs) {
-  if (inputs[0].shape.h != 1 || inputs[0].shape.w != 1) fail(fmt::format("logits must be [n, 1, 1, classes], not {}", to_string(inputs[0].shape)));
+  if (inputs[0].shape.h != 1 || inputs[0].shape.w != 1)
+    fail(fmt::format("logits must be [n, 1, 1, classes], not {}", to_string(inputs[0].shape)));
   if (inputs[1].shape != Shape{inputs[0].shape.n, 1, 1, 1} || inputs[1].dtype != DType::i32)
-    fail(fmt::format("labels must be {} of i32, not {} of {}", to_string(Shape{inputs[0].shape.n, 1, 1, 1}), to_string(inputs[1].shape), name_of(inputs[1].dtype)));
+    fail(fmt::format("labels must be {} of i32, not {} of {}", to_string(Shape{inputs[0].shape.n, 1, 1, 1}),
+                     to_string(inputs[1].shape), name_of(inputs[1].dtype)));
 }
 
 std::vector<ValueSpec> number() { return {{Shape{}, DType::f32, Role::exact}}; }
@@ -16,11 +18,17 @@ std::vector<ValueSpec> number() { return {{Shape{}, DType::f32, Role::exact}}; }
 }  // namespace
 
 Value cross_entropy(Value logits, Value labels, float label_smoothing) {
-  if (!(label_smoothing >= 0 && label_smoothing < 1)) fail(fmt::format("cross_entropy: a label smoothing of {} is not in [0, 1)", label_smoothing));
-  return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(label_smoothing), {logits, labels}, graph_of(logits).numbered("cross_entropy"));
+  if (!(label_smoothing >= 0 && label_smoothing < 1))
+    fail(fmt::format("cross_entropy: a label smoothing of {} is not in [0, 1)", label_smoothing));
+  return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(label_smoothing), {logits, labels},
+                                  graph_of(logits).numbered("cross_entropy"));
 }
-Value mean_squared_error(Value x, Value target) { return graph_of(x).add_one(std::make_shared<MeanSquaredError>(), {x, target}); }
-Value accuracy(Value logits, Value labels) { return graph_of(logits).add_one(std::make_shared<Accuracy>(), {logits, labels}); }
+Value mean_squared_error(Value x, Value target) {
+  return graph_of(x).add_one(std::make_shared<MeanSquaredError>(), {x, target});
+}
+Value accuracy(Value logits, Value labels) {
+  return graph_of(logits).add_one(std::make_shared<Accuracy>(), {logits, labels});
+}
 
 std::vector<ValueSpec> SoftmaxCrossEntropy::infer(std::span<const ValueSpec> inputs) const {
   check_labels(inputs);
@@ -48,7 +56,8 @@ std::vector<Value> MeanSquaredError::gradient(const GradientRequest& request) co
   std::vector<Value> d(2);
   for (std::size_t i : {0, 1})
     if (request.wanted[i])
-      d[i] = g.add_one(std::make_shared<MeanSquaredErrorGradient>(), {request.d_outputs[0], request.inputs[i], request.inputs[1 - i]});
+      d[i] = g.add_one(std::make_shared<MeanSquaredErrorGradient>(),
+                       {request.d_outputs[0], request.inputs[i], request.inputs[1 - i]});
   return d;
 }
 

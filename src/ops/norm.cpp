@@ -11,10 +11,13 @@ struct Affine {
   Value gamma, beta;
 };
 
-std::string name_for(Graph& g, const NormOptions& options) { return options.name.empty() ? g.numbered("norm") : options.name; }
+std::string name_for(Graph& g, const NormOptions& options) {
+  return options.name.empty() ? g.numbered("norm") : options.name;
+}
 
 Affine affine(Graph& g, const std::string& name, std::int64_t c) {
-  return {g.parameter(name + ".weight", Shape::vector(c), constant(1), 1), g.parameter(name + ".bias", Shape::vector(c), constant(0), 1)};
+  return {g.parameter(name + ".weight", Shape::vector(c), constant(1), 1),
+          g.parameter(name + ".bias", Shape::vector(c), constant(0), 1)};
 }
 
 void check_vectors(std::span<const ValueSpec> inputs, std::size_t first) {
@@ -26,7 +29,8 @@ void check_vectors(std::span<const ValueSpec> inputs, std::size_t first) {
 Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& options) {
   const std::string name = name_for(graph_of(x), options);
   const Affine parameters = affine(graph_of(x), name, x.shape().c);
-  return graph_of(x).add_one(std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon), {x, parameters.gamma, parameters.beta}, name);
+  return graph_of(x).add_one(std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon),
+                             {x, parameters.gamma, parameters.beta}, name);
 }
 
 template <class T>
@@ -44,8 +48,10 @@ Value batch_norm(Value x, const NormOptions& options) {
   const std::string name = name_for(g, options);
   const Shape vector = Shape::vector(x.shape().c);
   const Affine parameters = affine(g, name, vector.c);
-  const Value mean = g.statistic(name + ".running_mean", vector, 0), variance = g.statistic(name + ".running_var", vector, 1);
-  return g.add(std::make_shared<BatchNorm>(options.epsilon, options.momentum), {x, parameters.gamma, parameters.beta, mean, variance}, name)[0];
+  const Value mean = g.statistic(name + ".running_mean", vector, 0),
+              variance = g.statistic(name + ".running_var", vector, 1);
+  return g.add(std::make_shared<BatchNorm>(options.epsilon, options.momentum),
+               {x, parameters.gamma, parameters.beta, mean, variance}, name)[0];
 }
 
 Value layer_norm(Value x, const NormOptions& options) { return group_norm_of(x, 1, true, options); }
@@ -58,8 +64,9 @@ std::vector<ValueSpec> BatchNorm::infer(std::span<const ValueSpec> inputs) const
 }
 
 std::vector<Value> BatchNorm::gradient(const GradientRequest& request) const {
-  const auto d = request.inputs[0].graph->add(std::make_shared<BatchNormGradient>(),
-                                              {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1], request.outputs[2]});
+  const auto d = request.inputs[0].graph->add(
+      std::make_shared<BatchNormGradient>(),
+      {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1], request.outputs[2]});
   return {d[0], d[1], d[2], {}, {}};
 }
 
@@ -68,8 +75,12 @@ void BatchNorm::commit(std::span<const Value> inputs, std::span<const Value> out
                                {outputs[1], outputs[2]}, {inputs[3], inputs[4]});
 }
 
-std::shared_ptr<const Op> BatchNorm::inference() const { return std::make_shared<BatchNormInference>(epsilon, epilogue); }
-std::shared_ptr<const Op> BatchNorm::with_epilogue(const Activation& activation) const { return fused(*this, activation); }
+std::shared_ptr<const Op> BatchNorm::inference() const {
+  return std::make_shared<BatchNormInference>(epsilon, epilogue);
+}
+std::shared_ptr<const Op> BatchNorm::with_epilogue(const Activation& activation) const {
+  return fused(*this, activation);
+}
 
 std::vector<ValueSpec> BatchNormGradient::infer(std::span<const ValueSpec> inputs) const {
   return {{inputs[1].shape, DType::f32, Role::activation_gradient},
@@ -82,7 +93,9 @@ std::vector<ValueSpec> BatchNormInference::infer(std::span<const ValueSpec> inpu
   return {{inputs[0].shape}};
 }
 
-std::shared_ptr<const Op> BatchNormInference::with_epilogue(const Activation& activation) const { return fused(*this, activation); }
+std::shared_ptr<const Op> BatchNormInference::with_epilogue(const Activation& activation) const {
+  return fused(*this, activation);
+}
 
 std::vector<ValueSpec> UpdateRunningStatistics::infer(std::span<const ValueSpec>) const { return {}; }
 

@@ -5,11 +5,12 @@
 namespace halftone {
 namespace {
 
-/// What a pointwise operation makes of a role: gradients stay gradients, a single exact number (a loss) stays exact, all
-/// else becomes an activation.
+/// What a pointwise operation makes of a role: gradients stay gradients, a single exact number (a loss) stays exact,
+/// all else becomes an activation.
 Role role_after(const ValueSpec& input) {
   if (input.role == Role::exact && input.shape.elements() == 1) return Role::exact;
-  return input.role == Role::input || input.role == Role::exact || input.role == Role::weight ? Role::activation : input.role;
+  return input.role == Role::input || input.role == Role::exact || input.role == Role::weight ? Role::activation
+                                                                                              : input.role;
 }
 
 std::vector<ValueSpec> like(const ValueSpec& input) { return {{input.shape, DType::f32, role_after(input)}}; }
@@ -33,7 +34,8 @@ Value concat(std::span<const Value> parts) {
 
 Value dropout(Value x, float rate) {
   if (!(rate >= 0 && rate < 1)) fail(fmt::format("dropout: a rate of {} is not in [0, 1)", rate));
-  return graph_of(x).add_one(std::make_shared<Dropout>(rate, static_cast<std::uint32_t>(graph_of(x).nodes.size())), {x});
+  return graph_of(x).add_one(std::make_shared<Dropout>(rate, static_cast<std::uint32_t>(graph_of(x).nodes.size())),
+                             {x});
 }
 
 Value normalize(Value x, std::vector<float> mean, std::vector<float> stddev) {
@@ -60,7 +62,8 @@ std::vector<Value> Multiply::gradient(const GradientRequest& request) const {
   std::vector<Value> d(2);
   for (std::size_t i : {0, 1})
     if (request.wanted[i])
-      d[i] = request.inputs[0].graph->add_one(std::make_shared<Multiply>(), {request.d_outputs[0], request.inputs[1 - i]});
+      d[i] =
+          request.inputs[0].graph->add_one(std::make_shared<Multiply>(), {request.d_outputs[0], request.inputs[1 - i]});
   return d;
 }
 
@@ -94,7 +97,8 @@ std::vector<Value> Concat::gradient(const GradientRequest& request) const {
 
 std::vector<ValueSpec> Slice::infer(std::span<const ValueSpec> inputs) const {
   Shape shape = inputs[0].shape;
-  if (first < 0 || count < 1 || first + count > shape.c) fail(fmt::format("channels {} to {} of {}", first, first + count, to_string(shape)));
+  if (first < 0 || count < 1 || first + count > shape.c)
+    fail(fmt::format("channels {} to {} of {}", first, first + count, to_string(shape)));
   shape.c = count;
   return {{shape, DType::f32, role_after(inputs[0])}};
 }
@@ -110,7 +114,8 @@ std::shared_ptr<const Op> Dropout::inference() const { return std::make_shared<S
 std::vector<ValueSpec> Normalize::infer(std::span<const ValueSpec> inputs) const {
   const auto c = static_cast<std::size_t>(inputs[0].shape.c);
   if (mean.size() != c || stddev.size() != c)
-    fail(fmt::format("{} means and {} deviations for the channels of {}", mean.size(), stddev.size(), to_string(inputs[0].shape)));
+    fail(fmt::format("{} means and {} deviations for the channels of {}", mean.size(), stddev.size(),
+                     to_string(inputs[0].shape)));
   return {{inputs[0].shape}};
 }
 

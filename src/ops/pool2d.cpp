@@ -7,7 +7,8 @@ namespace {
 
 PoolAttributes attributes_of(Extent window, const PoolOptions& options) {
   const PoolAttributes pool{window, options.stride.value_or(window), options.padding};
-  if (window.h < 1 || window.w < 1 || pool.stride.h < 1 || pool.stride.w < 1) fail("pool2d: window and stride must be at least 1");
+  if (window.h < 1 || window.w < 1 || pool.stride.h < 1 || pool.stride.w < 1)
+    fail("pool2d: window and stride must be at least 1");
   if (pool.padding.h < 0 || pool.padding.w < 0 || pool.padding.h >= window.h || pool.padding.w >= window.w)
     fail("pool2d: padding must be at least 0 and less than the window");
   return pool;
@@ -17,7 +18,9 @@ std::vector<ValueSpec> pooled(const PoolAttributes& pool, const ValueSpec& input
   const Shape x = input.shape;
   if (pool.global) return {{{x.n, 1, 1, x.c}}};
   const std::int64_t h = x.h + 2 * pool.padding.h - pool.window.h, w = x.w + 2 * pool.padding.w - pool.window.w;
-  if (h < 0 || w < 0) fail(fmt::format("the window {}x{} is larger than the padded input {}", pool.window.h, pool.window.w, to_string(x)));
+  if (h < 0 || w < 0)
+    fail(
+        fmt::format("the window {}x{} is larger than the padded input {}", pool.window.h, pool.window.w, to_string(x)));
   return {{{x.n, h / pool.stride.h + 1, w / pool.stride.w + 1, x.c}}};
 }
 
@@ -37,7 +40,8 @@ Value global_max_pool(Value x) { return graph_of(x).add_one(std::make_shared<Max
 std::vector<ValueSpec> MaxPool2d::infer(std::span<const ValueSpec> inputs) const { return pooled(pool, inputs[0]); }
 
 std::vector<Value> MaxPool2d::gradient(const GradientRequest& request) const {
-  return {request.inputs[0].graph->add_one(std::make_shared<MaxPool2dGradient>(pool), {request.d_outputs[0], request.inputs[0]})};
+  return {request.inputs[0].graph->add_one(std::make_shared<MaxPool2dGradient>(pool),
+                                           {request.d_outputs[0], request.inputs[0]})};
 }
 
 std::vector<ValueSpec> MaxPool2dGradient::infer(std::span<const ValueSpec> inputs) const {

@@ -4,7 +4,9 @@
 
 namespace halftone {
 
-std::string to_string(const Shape& shape) { return fmt::format("[{}, {}, {}, {}]", shape.n, shape.h, shape.w, shape.c); }
+std::string to_string(const Shape& shape) {
+  return fmt::format("[{}, {}, {}, {}]", shape.n, shape.h, shape.w, shape.c);
+}
 
 std::vector<float> TensorView::read() const {
   std::vector<float> values(static_cast<std::size_t>(spec.shape.elements()));
@@ -19,7 +21,8 @@ std::vector<float> TensorView::read() const {
 
 void TensorView::write(std::span<const float> values) const {
   if (static_cast<std::int64_t>(values.size()) != spec.shape.elements())
-    fail(fmt::format("a tensor {} takes {} values, not {}", to_string(spec.shape), spec.shape.elements(), values.size()));
+    fail(fmt::format("a tensor {} takes {} values, not {}", to_string(spec.shape), spec.shape.elements(),
+                     values.size()));
   std::vector<std::byte> raw(spec.bytes());
   visit_format(spec.dtype, [&](auto format) {
     auto* stored = reinterpret_cast<typename decltype(format)::Storage*>(raw.data());
@@ -30,7 +33,8 @@ void TensorView::write(std::span<const float> values) const {
 
 void TensorView::write_bytes(std::span<const std::byte> bytes) const {
   if (bytes.size() != spec.bytes())
-    fail(fmt::format("a tensor {} of {} takes {} bytes, not {}", to_string(spec.shape), name_of(spec.dtype), spec.bytes(), bytes.size()));
+    fail(fmt::format("a tensor {} of {} takes {} bytes, not {}", to_string(spec.shape), name_of(spec.dtype),
+                     spec.bytes(), bytes.size()));
   backend->upload(data, bytes.data(), bytes.size());
 }
 

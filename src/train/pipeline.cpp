@@ -11,10 +11,13 @@ namespace {
 
 /// A whole store as one value of bytes.
 Value whole(Graph& graph, const Parameters& parameters, Store store, const char* name) {
-  return graph.stored(name, {Shape::vector(static_cast<std::int64_t>(parameters.bytes(store))), DType::u8, Role::exact}, store);
+  return graph.stored(name, {Shape::vector(static_cast<std::int64_t>(parameters.bytes(store))), DType::u8, Role::exact},
+                      store);
 }
 
-bool fits(const ParameterGroup& group, const std::string& name) { return in_scope(name, group.scope) && name.ends_with(group.ending); }
+bool fits(const ParameterGroup& group, const std::string& name) {
+  return in_scope(name, group.scope) && name.ends_with(group.ending);
+}
 
 /// The group of each parameter; the number of groups stands for the trainer's own rule.
 std::vector<std::vector<int>> members(const Parameters& parameters, const std::vector<ParameterGroup>& groups) {
@@ -26,7 +29,8 @@ std::vector<std::vector<int>> members(const Parameters& parameters, const std::v
   }
   for (std::size_t g = 0; g < groups.size(); ++g)
     if (result[g].empty())
-      fail(fmt::format("parameter group {}: no parameter's name begins with \"{}\" and ends with \"{}\"", g + 1, groups[g].scope, groups[g].ending));
+      fail(fmt::format("parameter group {}: no parameter's name begins with \"{}\" and ends with \"{}\"", g + 1,
+                       groups[g].scope, groups[g].ending));
   return result;
 }
 
@@ -41,7 +45,8 @@ Graph for_training(const Graph& graph, int loss, const Precision& precision, con
   return result;
 }
 
-Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision, const Device& device) {
+Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision,
+                     const Device& device) {
   const int outputs[] = {output};
   Graph result = with_batch(for_inference(graph, outputs), batch);
   result.values[static_cast<std::size_t>(output)].spec.role = Role::exact;
@@ -59,7 +64,8 @@ void add_step(Graph& graph, int loss, const Parameters& parameters, const Traine
   const Value gradients = whole(graph, parameters, Store::gradients, "gradients");
   const Value masters = whole(graph, parameters, parameters.has_masters() ? Store::masters : Store::weights, "masters");
   const Value working = whole(graph, parameters, Store::weights, "weights");
-  const Value slot0 = whole(graph, parameters, Store::slot0, "slot0"), slot1 = whole(graph, parameters, Store::slot1, "slot1");
+  const Value slot0 = whole(graph, parameters, Store::slot0, "slot0"),
+              slot1 = whole(graph, parameters, Store::slot1, "slot1");
   Value source = gradients;
   graph.add_writing(std::make_shared<CheckGradients>(segments), {gradients, graph.value(loss)}, {});
   if (options.accumulate > 1) {
@@ -86,8 +92,8 @@ void add_step(Graph& graph, int loss, const Parameters& parameters, const Traine
   }
   add_commits(graph);
   if (options.average_decay > 0)
-    graph.add_writing(std::make_shared<AverageWeights>(options.average_decay, segments, parameters.has_masters()), {masters},
-                      {whole(graph, parameters, Store::average, "average")});
+    graph.add_writing(std::make_shared<AverageWeights>(options.average_decay, segments, parameters.has_masters()),
+                      {masters}, {whole(graph, parameters, Store::average, "average")});
   auto finish = std::make_shared<Finish>();
   finish->accumulate = options.accumulate;
   finish->weights = weights;

@@ -17,7 +17,8 @@ namespace {
 void check(const TrainerOptions& options) {
   if (options.accumulate < 1) fail(fmt::format("accumulate: {} micro-batches a step", options.accumulate));
   if (!(options.clip_norm >= 0)) fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
-  if (!(options.average_decay >= 0 && options.average_decay < 1)) fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
+  if (!(options.average_decay >= 0 && options.average_decay < 1))
+    fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
   if (int exponent; !(options.stress > 0) || std::frexp(options.stress, &exponent) != 0.5f)
     fail(fmt::format("--stress {}: it must be a power of two, so that it divides out exactly", options.stress));
   const LossScale& scale = options.precision.loss_scale;
@@ -36,8 +37,10 @@ int slots_of(const TrainerOptions& options) {
 std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
   const std::string rule = std::visit(
       [](const auto& r) {
-        if constexpr (requires { r.decoupled; }) return std::string(r.name) + (r.decoupled ? ", decoupled" : "");
-        else return std::string(r.name);
+        if constexpr (requires { r.decoupled; })
+          return std::string(r.name) + (r.decoupled ? ", decoupled" : "");
+        else
+          return std::string(r.name);
       },
       options.optimizer);
   return {{"trainer.precision", options.precision.name},
@@ -50,11 +53,14 @@ std::string reason_of(const StepState& state, const Parameters& parameters) {
   if (state.commit) return {};
   if (!std::isfinite(state.loss)) return fmt::format("loss is {}", state.loss);
   if (state.first_bad_parameter < 0) return "every micro-batch was bad";
-  return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite, state.first_bad_element,
+  return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,
+                     state.first_bad_element,
                      parameters.slots[static_cast<std::size_t>(state.first_bad_parameter)].name);
 }
 
-std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& labels) { return std::as_bytes(std::span(labels)); }
+std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& labels) {
+  return std::as_bytes(std::span(labels));
+}
 
 }  // namespace
 
@@ -64,7 +70,10 @@ struct Trainer::Impl {
         loss(loss.id),
         graph(for_training(graph_of(loss), loss.id, options.precision, options.device)),
         parameters(graph, options.device,
-                   {.slots = slots_of(options), .accumulate = options.accumulate > 1, .average = options.average_decay > 0, .seed = options.seed}) {
+                   {.slots = slots_of(options),
+                    .accumulate = options.accumulate > 1,
+                    .average = options.average_decay > 0,
+                    .seed = options.seed}) {
     add_step(graph, loss.id, parameters, options);
     const int keep[] = {loss.id};
     plan = std::make_unique<Plan>(graph, parameters, keep);
@@ -105,11 +114,14 @@ struct Trainer::Impl {
   /// The plan that computes `metric` on batches of `batch`; the last few are kept.
   Plan& evaluation(Value metric, std::int64_t batch) {
     for (const auto& e : evaluations)
-      if (e.graph == metric.graph && e.metric == metric.id && e.batch == batch && e.nodes == metric.graph->nodes.size()) return *e.plan;
+      if (e.graph == metric.graph && e.metric == metric.id && e.batch == batch && e.nodes == metric.graph->nodes.size())
+        return *e.plan;
     if (evaluations.size() >= 4) evaluations.pop_front();
     const int keep[] = {metric.id};
-    evaluations.push_back({metric.graph, metric.id, batch, metric.graph->nodes.size(),
-                           std::make_unique<Plan>(for_evaluation(*metric.graph, metric.id, batch, options.precision, options.device), parameters, keep)});
+    evaluations.push_back(
+        {metric.graph, metric.id, batch, metric.graph->nodes.size(),
+         std::make_unique<Plan>(for_evaluation(*metric.graph, metric.id, batch, options.precision, options.device),
+                                parameters, keep)});
     return *evaluations.back().plan;
   }
 
@@ -134,7 +146,8 @@ namespace {
 /// Copies raw bytes into a plan's inputs, in the order in which the graph has them.
 void feed(const Plan& plan, std::span<const std::span<const std::byte>> inputs) {
   const Graph& graph = plan.graph();
-  if (inputs.size() != graph.inputs.size()) fail(fmt::format("the graph has {} inputs, {} were given", graph.inputs.size(), inputs.size()));
+  if (inputs.size() != graph.inputs.size())
+    fail(fmt::format("the graph has {} inputs, {} were given", graph.inputs.size(), inputs.size()));
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     try {
       plan.view(graph.inputs[i]).write_bytes(inputs[i]);
@@ -185,11 +198,15 @@ namespace {
 /// While it lives, the working weights are the averaged ones.
 class AveragedWeights {
  public:
-  explicit AveragedWeights(const Parameters& parameters) : parameters_(parameters), saved_(parameters.bytes(Store::weights)) {
+  explicit AveragedWeights(const Parameters& parameters)
+      : parameters_(parameters), saved_(parameters.bytes(Store::weights)) {
     parameters_.device().backend().download(saved_.data(), parameters_.data(Store::weights), saved_.size());
-    for (const auto& slot : parameters_.slots) parameters_.weight(slot).write(parameters_.element(Store::average, slot).read());
+    for (const auto& slot : parameters_.slots)
+      parameters_.weight(slot).write(parameters_.element(Store::average, slot).read());
   }
-  ~AveragedWeights() { parameters_.device().backend().upload(parameters_.data(Store::weights), saved_.data(), saved_.size()); }
+  ~AveragedWeights() {
+    parameters_.device().backend().upload(parameters_.data(Store::weights), saved_.data(), saved_.size());
+  }
   AveragedWeights(const AveragedWeights&) = delete;
   AveragedWeights& operator=(const AveragedWeights&) = delete;
 
@@ -201,9 +218,11 @@ class AveragedWeights {
 }  // namespace
 
 double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
-  if (metric.shape().elements() != 1) fail("evaluate: the metric must be a single number, not " + to_string(metric.shape()));
+  if (metric.shape().elements() != 1)
+    fail("evaluate: the metric must be a single number, not " + to_string(metric.shape()));
   std::optional<AveragedWeights> averaged;
-  if (average && impl_->parameters.bytes(Store::average) == 0) fail("evaluate: this trainer keeps no averaged weights (average_decay)");
+  if (average && impl_->parameters.bytes(Store::average) == 0)
+    fail("evaluate: this trainer keeps no averaged weights (average_decay)");
   if (average) averaged.emplace(impl_->parameters);
   double sum = 0;
   std::int64_t images = 0;
@@ -251,7 +270,8 @@ MemoryReport Trainer::memory() const {
 NumericsReport Trainer::numerics() const {
   const StepState state = impl_->parameters.read_state();
   const auto steps = static_cast<double>(std::max<std::int64_t>(state.steps, 1));
-  return {state.zero_gradient_shares / steps, state.unchanged_weight_shares / steps, state.attempts - state.steps, impl_->nonfinite};
+  return {state.zero_gradient_shares / steps, state.unchanged_weight_shares / steps, state.attempts - state.steps,
+          impl_->nonfinite};
 }
 
 const Plan& Trainer::plan() const { return *impl_->plan; }
@@ -261,7 +281,8 @@ std::int64_t Trainer::attempts() const { return impl_->attempts; }
 std::int64_t Trainer::batches() const { return impl_->consumed; }
 
 std::ostream& operator<<(std::ostream& out, const EpochReport& r) {
-  return out << fmt::format("epoch {:3}  loss {:.4f}  {:.0f} images/s  {:.1f} s", r.epoch, r.loss, r.images_per_second, r.seconds)
+  return out << fmt::format("epoch {:3}  loss {:.4f}  {:.0f} images/s  {:.1f} s", r.epoch, r.loss, r.images_per_second,
+                            r.seconds)
              << (r.skipped_steps > 0 ? fmt::format("  {} skipped", r.skipped_steps) : "");
 }
 

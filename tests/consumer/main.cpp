@@ -9,8 +9,11 @@ ht::Value block(ht::Value x, int channels) {
 }
 
 int main() {
-  const auto digits = [](ht::Split split, std::int64_t count) { return std::make_shared<ht::Dataset>(ht::rendered_digits(split, count)); };
-  const ht::Loader train(digits(ht::Split::train, 1600), {.batch = 32}), test(digits(ht::Split::test, 400), {.batch = 100});
+  const auto digits = [](ht::Split split, std::int64_t count) {
+    return std::make_shared<ht::Dataset>(ht::rendered_digits(split, count));
+  };
+  const ht::Loader train(digits(ht::Split::train, 1600), {.batch = 32}),
+      test(digits(ht::Split::test, 400), {.batch = 100});
   ht::Graph graph;
   const auto [images, labels] = ht::inputs(graph, train);
   const ht::Value logits = ht::dense(ht::max_pool2d(block(ht::max_pool2d(block(images, 8), 2), 16), 2), 10);

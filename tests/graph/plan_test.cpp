@@ -48,11 +48,20 @@ Graph random_graph(unsigned seed, Value& result) {
   for (int i = 0; i < 20; ++i) {
     const Value a = values[random() % values.size()], b = values[random() % values.size()];
     switch (random() % 5) {
-      case 0: values.push_back(a + b); break;
-      case 1: values.push_back(relu(a)); break;
-      case 2: values.push_back(multiply(a, b)); break;
-      case 3: values.push_back(conv2d(a, 8, 3)); break;
-      default: values.push_back(scale(a, 0.5f));
+      case 0:
+        values.push_back(a + b);
+        break;
+      case 1:
+        values.push_back(relu(a));
+        break;
+      case 2:
+        values.push_back(multiply(a, b));
+        break;
+      case 3:
+        values.push_back(conv2d(a, 8, 3));
+        break;
+      default:
+        values.push_back(scale(a, 0.5f));
     }
   }
   result = values.back();
@@ -107,7 +116,8 @@ TEST(Graph, ErrorsNameTheNodeByScope) {
     conv2d(x, 4, 11, {.padding = 0});
     FAIL();
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("stem.conv1: the kernel 11x11 is larger"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("stem.conv1: the kernel 11x11 is larger"), std::string::npos)
+        << error.what();
   }
   EXPECT_THROW(x + relu(g.input("y", {2, 8, 8, 4})), Error);
 }
@@ -129,7 +139,8 @@ TEST(Graph, CountsNamesWithinAScope) {
   }
   std::vector<std::string> names;
   for (const auto& p : g.parameters) names.push_back(p.name);
-  EXPECT_EQ(names, (std::vector<std::string>{"conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias", "block.conv1.weight", "block.conv1.bias"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias",
+                                             "block.conv1.weight", "block.conv1.bias"}));
 }
 
 TEST(Fuse, JoinsActivationsAndChangesNoBit) {

@@ -26,8 +26,11 @@ Value small_net(Graph& g) {
 std::map<Role, std::set<DType>> formats_by_role(const Graph& g) {
   std::map<Role, std::set<DType>> formats;
   for (const Node& node : g.nodes)
-    for (int id : node.outputs) formats[g.values[static_cast<std::size_t>(id)].spec.role].insert(g.values[static_cast<std::size_t>(id)].spec.dtype);
-  for (const auto& p : g.parameters) formats[Role::weight].insert(g.values[static_cast<std::size_t>(p.value)].spec.dtype);
+    for (int id : node.outputs)
+      formats[g.values[static_cast<std::size_t>(id)].spec.role].insert(
+          g.values[static_cast<std::size_t>(id)].spec.dtype);
+  for (const auto& p : g.parameters)
+    formats[Role::weight].insert(g.values[static_cast<std::size_t>(p.value)].spec.dtype);
   return formats;
 }
 

@@ -7,7 +7,9 @@ namespace {
 
 /// Error of Gupta's net after one epoch on 3,000 drawn digits.
 double error_after_an_epoch(const Precision& precision, float stress = 1) {
-  const auto digits_of = [](Split split, std::int64_t count) { return std::make_shared<Dataset>(rendered_digits(split, count)); };
+  const auto digits_of = [](Split split, std::int64_t count) {
+    return std::make_shared<Dataset>(rendered_digits(split, count));
+  };
   const Loader train(digits_of(Split::train, 3000), {.batch = 50}), test(digits_of(Split::test, 1000), {.batch = 250});
   Graph graph;
   const auto [images, labels] = inputs(graph, train);

@@ -14,7 +14,8 @@ struct Outcome {
 /// Gupta's net on the first 20,000 images of MNIST, two epochs.
 Outcome train_gupta(const Precision& precision, float stress) {
   const std::filesystem::path folder = find_data("mnist");
-  const Loader train = mnist(folder, Split::train, {.batch = 100, .limit = 20000}), test = mnist(folder, Split::test, {.batch = 500});
+  const Loader train = mnist(folder, Split::train, {.batch = 100, .limit = 20000}),
+               test = mnist(folder, Split::test, {.batch = 500});
   Graph graph;
   const auto [images, labels] = inputs(graph, train);
   const Value logits = gupta(images);

@@ -1,11 +1,10 @@
 #include "halftone/train/trainer.hpp"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
-#include <unistd.h>
-
 #include <limits>
 
 #include "halftone/halftone.hpp"
@@ -367,7 +366,8 @@ TEST(Trainer, GroupsFollowTheirOwnRule) {
   for (const auto& slot : slots) before.push_back(trainer.parameters().master(slot).read());
   trainer.step(batch_of(data));
   for (std::size_t i = 0; i < slots.size(); ++i)
-    EXPECT_EQ(trainer.parameters().master(slots[i]).read() == before[i], slots[i].name.ends_with(".bias")) << slots[i].name;
+    EXPECT_EQ(trainer.parameters().master(slots[i]).read() == before[i], slots[i].name.ends_with(".bias"))
+        << slots[i].name;
   options.groups[0].ending = ".nobody";
   EXPECT_THROW(Trainer(net->loss, options), Error);
 }

@@ -3,9 +3,10 @@
 
 namespace halftone {
 
-/// Adds the nodes that compute the gradient of `loss`, a single f32 number, with respect to every trainable parameter it
-/// depends on, and notes each in `ParameterInfo::gradient`. The gradient that enters is the step's loss scale times stress.
-/// `also` lists further values whose gradients are wanted; they are returned in that order, none where nothing flows.
+/// Adds the nodes that compute the gradient of `loss`, a single f32 number, with respect to every trainable parameter
+/// it depends on, and notes each in `ParameterInfo::gradient`. The gradient that enters is the step's loss scale times
+/// stress. `also` lists further values whose gradients are wanted; they are returned in that order, none where nothing
+/// flows.
 std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value> also = {});
 
 /// The commit nodes of all nodes present: running statistics and whatever else lasts besides parameters.

@@ -43,8 +43,8 @@ struct StatisticInfo {
   float initial = 0;
 };
 
-/// Nodes in the order in which they run, the values between them, and the parameters they share. Copies are independent;
-/// a `Value`'s number means the same tensor in a copy.
+/// Nodes in the order in which they run, the values between them, and the parameters they share. Copies are
+/// independent; a `Value`'s number means the same tensor in a copy.
 class Graph {
  public:
   /// A tensor that the user feeds.
@@ -59,12 +59,14 @@ class Graph {
   /// A value in a store, for nodes that work on whole stores.
   Value stored(const std::string& name, ValueSpec spec, Store store, std::size_t offset = 0);
 
-  /// Adds a node; its name is the scope, `label` (else the operation's name) and a running number. Throws Error naming the node.
+  /// Adds a node; its name is the scope, `label` (else the operation's name) and a running number. Throws Error naming
+  /// the node.
   std::vector<Value> add(std::shared_ptr<const Op> op, std::vector<Value> inputs, const std::string& label = {});
   Value add_one(std::shared_ptr<const Op> op, std::vector<Value> inputs, const std::string& label = {});
 
   /// Adds a node that writes values which exist already.
-  void add_writing(std::shared_ptr<const Op> op, std::vector<Value> inputs, std::vector<Value> outputs, const std::string& label = {});
+  void add_writing(std::shared_ptr<const Op> op, std::vector<Value> inputs, std::vector<Value> outputs,
+                   const std::string& label = {});
 
   Value value(int id) { return {this, id}; }
   std::string scoped(const std::string& name) const;

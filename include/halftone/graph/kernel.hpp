@@ -20,20 +20,26 @@ struct Request {
   std::uint32_t node = 0;  ///< tells this node's random numbers from others'
 
   template <class T>
-  const T& attributes() const { return static_cast<const T&>(op); }
+  const T& attributes() const {
+    return static_cast<const T&>(op);
+  }
 };
 
 /// Memory that one launch works on, settled when the plan is built.
 struct Arguments {
-  std::span<void* const> inputs, outputs;
+  std::span<void*const> inputs, outputs;
   void* workspace = nullptr;
   StepState* state = nullptr;
   void* stream = nullptr;
 
   template <class T = void>
-  const T* in(std::size_t i) const { return static_cast<const T*>(inputs[i]); }
+  const T* in(std::size_t i) const {
+    return static_cast<const T*>(inputs[i]);
+  }
   template <class T = void>
-  T* out(std::size_t i) const { return static_cast<T*>(outputs[i]); }
+  T* out(std::size_t i) const {
+    return static_cast<T*>(outputs[i]);
+  }
 };
 
 /// A kernel made ready for one node. `run` only enqueues: it allocates nothing, waits for nothing, decides nothing.

@@ -29,8 +29,8 @@ class Op {
   /// Outputs' shapes and roles from the inputs'; throws Error for inputs that do not fit.
   virtual std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const = 0;
 
-  /// Adds nodes that compute the inputs' gradients and returns these, one per input, none where nothing flows. Throws Error
-  /// where the operation cannot be differentiated, which is the default.
+  /// Adds nodes that compute the inputs' gradients and returns these, one per input, none where nothing flows. Throws
+  /// Error where the operation cannot be differentiated, which is the default.
   virtual std::vector<Value> gradient(const GradientRequest& request) const;
 
   /// Adds nodes that write what lasts (running statistics), to run behind the flags `good` or `commit`.

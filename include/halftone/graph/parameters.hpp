@@ -19,13 +19,13 @@ struct ParameterSlot {
   std::size_t weight_offset = 0, gradient_offset = 0;  ///< in bytes
 };
 
-/// All memory of a model that outlasts a step, one flat buffer a kind, so that optimizer, loss scale and norms see one array:
-/// weights (working copies), f32 masters (absent where all weights are f32), gradients, optimizer slots, running average,
-/// statistics, and the step's state. Shared by training and evaluation plans.
+/// All memory of a model that outlasts a step, one flat buffer a kind, so that optimizer, loss scale and norms see one
+/// array: weights (working copies), f32 masters (absent where all weights are f32), gradients, optimizer slots, running
+/// average, statistics, and the step's state. Shared by training and evaluation plans.
 class Parameters {
  public:
   struct Options {
-    int slots = 0;            ///< f32 values per weight that the optimizer keeps
+    int slots = 0;  ///< f32 values per weight that the optimizer keeps
     bool gradients = true, accumulate = false, average = false;
     std::uint64_t seed = 1;
   };
@@ -33,11 +33,13 @@ class Parameters {
   /// Lays out and initialises what `graph`, already narrowed, names.
   Parameters(const Graph& graph, Device device, const Options& options);
 
-  /// Tells `graph`'s values (this one or another of the same model) where their memory lies. Throws Error for a stranger.
+  /// Tells `graph`'s values (this one or another of the same model) where their memory lies. Throws Error for a
+  /// stranger.
   void place(Graph& graph) const;
 
   TensorView weight(const ParameterSlot& slot) const;  ///< the working copy
-  TensorView master(const ParameterSlot& slot) const;  ///< the f32 truth: the master, or the weight itself where there is none
+  TensorView master(
+      const ParameterSlot& slot) const;  ///< the f32 truth: the master, or the weight itself where there is none
   TensorView gradient(const ParameterSlot& slot) const;
   TensorView element(Store store, const ParameterSlot& slot) const;  ///< of slot0, slot1, average, accumulated
   TensorView statistic(std::size_t i) const;

@@ -7,8 +7,8 @@
 
 namespace halftone {
 
-/// A graph made ready to run on a device: a kernel for every node, a place for every value, then a list of launches that
-/// allocates nothing and decides nothing. The parameters must outlive the plan.
+/// A graph made ready to run on a device: a kernel for every node, a place for every value, then a list of launches
+/// that allocates nothing and decides nothing. The parameters must outlive the plan.
 class Plan {
  public:
   /// Throws Error naming the node for which no kernel was found. The values in `keep` stay readable after a run.
@@ -64,8 +64,8 @@ class Plan {
   std::function<void()> replay_;
 };
 
-/// Gives each interval a place such that no two that live at the same time overlap, large ones first, and returns the bytes
-/// needed. All offsets are multiples of 64.
+/// Gives each interval a place such that no two that live at the same time overlap, large ones first, and returns the
+/// bytes needed. All offsets are multiples of 64.
 std::size_t place_intervals(std::vector<Plan::Placement>& intervals);
 
 }  // namespace halftone

@@ -6,7 +6,8 @@
 namespace halftone {
 
 /// All that changes from step to step besides tensors. It lives in device memory; kernels read and write it, the host
-/// only copies it. The first part lasts; of it, a skipped step moves only `attempts` and `scale`. The rest is this step's.
+/// only copies it. The first part lasts; of it, a skipped step moves only `attempts` and `scale`. The rest is this
+/// step's.
 struct StepState {
   std::uint64_t seed = 1;
   std::int64_t steps = 0;     ///< committed so far; schedules, bias corrections and random numbers count by it
@@ -21,7 +22,7 @@ struct StepState {
   float clip = 1;           ///< factor on the unscaled gradients
   float gradient_norm = 0;  ///< of the unscaled gradients, before clipping
   double sum_of_squares = 0;
-  double loss_sum = 0;      ///< of this step's good micro-batches; `loss` ends as their mean
+  double loss_sum = 0;  ///< of this step's good micro-batches; `loss` ends as their mean
   std::int64_t zero_gradients = 0, nonfinite = 0, unchanged_weights = 0;
   std::int64_t first_bad_element = -1;  ///< in parameter `first_bad_parameter`
   std::int32_t first_bad_parameter = -1;

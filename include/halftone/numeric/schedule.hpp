@@ -35,7 +35,8 @@ struct Schedule {
     return {.kind = Kind::one_cycle, .peak = peak, .total = total, .warmup = total / 4};
   }
   /// Multiplied by `factor` at each of `milestone_count` steps.
-  static constexpr Schedule step(float peak, const std::int64_t (&milestones)[most_milestones], int milestone_count, float factor) {
+  static constexpr Schedule step(float peak, const std::int64_t (&milestones)[most_milestones], int milestone_count,
+                                 float factor) {
     Schedule schedule{.kind = Kind::step, .peak = peak, .milestone_count = milestone_count, .factor = factor};
     for (int i = 0; i < milestone_count; ++i) schedule.milestones[i] = milestones[i];
     return schedule;

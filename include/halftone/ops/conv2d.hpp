@@ -16,16 +16,17 @@ struct Extent {
 
 struct Conv2dOptions {
   Extent stride = 1;
-  std::optional<Extent> padding = {};  ///< zeros on each side; by default half of the dilated kernel, so that stride 1 keeps h and w
+  std::optional<Extent> padding =
+      {};  ///< zeros on each side; by default half of the dilated kernel, so that stride 1 keeps h and w
   Extent dilation = 1;
   int groups = 1;  ///< up to the number of channels (depthwise)
   bool bias = true;
-  std::string name = {};  ///< by default conv1, conv2, ...
+  std::string name = {};                                  ///< by default conv1, conv2, ...
   std::optional<Initializer> weight_init = std::nullopt;  ///< by default uniform within 1/sqrt(fan in), the bias too
 };
 
-/// Cross-correlation of [n, h, w, c] with weights [k, r, s, c / groups] of its own: [n, p, q, k]. Throws Error for a kernel
-/// larger than the padded input and for channels that the groups do not divide.
+/// Cross-correlation of [n, h, w, c] with weights [k, r, s, c / groups] of its own: [n, p, q, k]. Throws Error for a
+/// kernel larger than the padded input and for channels that the groups do not divide.
 Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options = {});
 
 /// The same with given weights and bias (or none).

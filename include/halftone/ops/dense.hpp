@@ -8,11 +8,12 @@ namespace halftone {
 
 struct DenseOptions {
   bool bias = true;
-  std::string name = {};  ///< by default dense1, dense2, ...
+  std::string name = {};                                  ///< by default dense1, dense2, ...
   std::optional<Initializer> weight_init = std::nullopt;  ///< by default uniform within 1/sqrt(fan in), the bias too
 };
 
-/// x w' + b: all features of each image, in the order h, w, c, to [n, 1, 1, units]; the weights are [units, 1, 1, features].
+/// x w' + b: all features of each image, in the order h, w, c, to [n, 1, 1, units]; the weights are [units, 1, 1,
+/// features].
 Value dense(Value x, int units, const DenseOptions& options = {});
 
 /// The same with given weights and bias (or none).

@@ -3,8 +3,9 @@
 
 namespace halftone {
 
-/// Mean over the batch of -sum_j t_j log softmax(logits)_j, where t gives 1 - smoothing to the label and spreads smoothing
-/// over all classes. logits [n, 1, 1, classes], labels [n, 1, 1, 1] in i32. Computed in f32; a label out of range gives NaN.
+/// Mean over the batch of -sum_j t_j log softmax(logits)_j, where t gives 1 - smoothing to the label and spreads
+/// smoothing over all classes. logits [n, 1, 1, classes], labels [n, 1, 1, 1] in i32. Computed in f32; a label out of
+/// range gives NaN.
 Value cross_entropy(Value logits, Value labels, float label_smoothing = 0);
 
 /// Mean over all numbers of (x - target)^2.

@@ -45,23 +45,26 @@ struct BatchNormGradient final : Op {
 struct BatchNormInference final : Op {
   float epsilon;
   std::optional<Activation> epilogue;
-  explicit BatchNormInference(float epsilon, std::optional<Activation> epilogue = {}) : epsilon(epsilon), epilogue(epilogue) {}
+  explicit BatchNormInference(float epsilon, std::optional<Activation> epilogue = {})
+      : epsilon(epsilon), epilogue(epilogue) {}
   std::string name() const override { return "batch_norm_inference"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
 };
 
-/// [batch mean, inverse deviation] -> running mean and variance, written in place behind the `good` flag; `rows` numbers
-/// were averaged per channel.
+/// [batch mean, inverse deviation] -> running mean and variance, written in place behind the `good` flag; `rows`
+/// numbers were averaged per channel.
 struct UpdateRunningStatistics final : Op {
   float epsilon, momentum;
   std::int64_t rows;
-  UpdateRunningStatistics(float epsilon, float momentum, std::int64_t rows) : epsilon(epsilon), momentum(momentum), rows(rows) {}
+  UpdateRunningStatistics(float epsilon, float momentum, std::int64_t rows)
+      : epsilon(epsilon), momentum(momentum), rows(rows) {}
   std::string name() const override { return "update_running_statistics"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
-/// [x, gamma, beta] -> [y, mean and inverse deviation as [samples, groups, 1, 2]]; a sample is an image or, `per_pixel`, a row.
+/// [x, gamma, beta] -> [y, mean and inverse deviation as [samples, groups, 1, 2]]; a sample is an image or,
+/// `per_pixel`, a row.
 struct GroupNorm final : Op {
   int groups;
   bool per_pixel;

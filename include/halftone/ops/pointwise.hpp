@@ -36,9 +36,12 @@ Value flatten(Value x);
 
 /// Joins along the channels.
 Value concat(std::span<const Value> parts);
-inline Value concat(std::initializer_list<Value> parts) { return concat(std::span<const Value>(parts.begin(), parts.size())); }
+inline Value concat(std::initializer_list<Value> parts) {
+  return concat(std::span<const Value>(parts.begin(), parts.size()));
+}
 
-/// In training each number is zeroed with probability `rate` and else divided by 1 - rate; in evaluation nothing happens.
+/// In training each number is zeroed with probability `rate` and else divided by 1 - rate; in evaluation nothing
+/// happens.
 Value dropout(Value x, float rate);
 
 /// (x / 255 for u8, else x, minus mean) / stddev, per channel; turns an input into an activation.
@@ -89,7 +92,8 @@ struct Slice final : Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
-/// Also its own gradient: the same mask and factor on the way back. The mask is uniform(seed, step, stream, element) >= rate.
+/// Also its own gradient: the same mask and factor on the way back. The mask is uniform(seed, step, stream, element) >=
+/// rate.
 struct Dropout final : Op {
   float rate;
   std::uint32_t stream;

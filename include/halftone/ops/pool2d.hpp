@@ -7,7 +7,7 @@ namespace halftone {
 
 struct PoolOptions {
   std::optional<Extent> stride = {};  ///< by default the window
-  Extent padding = 0;            ///< less than the window; never the maximum, never counted in an average
+  Extent padding = 0;                 ///< less than the window; never the maximum, never counted in an average
 };
 
 /// The largest number of each window. NaN wins. The gradient goes to the first largest in row order.

@@ -8,8 +8,8 @@
 
 namespace halftone {
 
-// The end of a training step: check, (accumulate,) advance, update, average, finish. These nodes work on whole stores and
-// on the step's state; only the last four write what lasts, and only behind the state's flags.
+// The end of a training step: check, (accumulate,) advance, update, average, finish. These nodes work on whole stores
+// and on the step's state; only the last four write what lasts, and only behind the state's flags.
 
 /// A stretch of the flat stores that is treated alike.
 struct Segment {
@@ -52,8 +52,8 @@ struct Advance final : StepOp {
   std::string name() const override { return "advance"; }
 };
 
-/// [gradients or accumulated] -> [masters, weights, slot 0, slot 1]: one optimizer rule over its segments where `commit` is
-/// set; without `masters` the weights themselves are f32 and updated.
+/// [gradients or accumulated] -> [masters, weights, slot 0, slot 1]: one optimizer rule over its segments where
+/// `commit` is set; without `masters` the weights themselves are f32 and updated.
 struct Update final : StepOp {
   UpdateRule rule;
   std::vector<Segment> segments;
@@ -68,7 +68,8 @@ struct AverageWeights final : StepOp {
   float decay;
   std::vector<Segment> segments;
   bool masters = false;
-  AverageWeights(float decay, std::vector<Segment> segments, bool masters) : decay(decay), segments(std::move(segments)), masters(masters) {}
+  AverageWeights(float decay, std::vector<Segment> segments, bool masters)
+      : decay(decay), segments(std::move(segments)), masters(masters) {}
   std::string name() const override { return "average_weights"; }
 };
 

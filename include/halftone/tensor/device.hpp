@@ -9,12 +9,13 @@ namespace halftone {
 
 class KernelTable;
 
-/// What a kind of machine must offer: memory, ordered work and a table of kernels. Implemented once per kind (kernels/*).
+/// What a kind of machine must offer: memory, ordered work and a table of kernels. Implemented once per kind
+/// (kernels/*).
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;         ///< "cpu", "cuda"
-  virtual std::string description() const = 0;  ///< for people: processor, instruction set, threads
+  virtual std::string name() const = 0;           ///< "cpu", "cuda"
+  virtual std::string description() const = 0;    ///< for people: processor, instruction set, threads
   virtual void* allocate(std::size_t bytes) = 0;  ///< 64-byte aligned and zeroed; throws Error where there is no room
   virtual void free(void* memory, std::size_t bytes) noexcept = 0;
   virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
@@ -27,8 +28,8 @@ class Backend {
 };
 
 struct CpuOptions {
-  int threads = 0;          ///< 0: all that the machine has
-  std::string isa = "auto"; ///< auto, baseline, avx2, avx512
+  int threads = 0;           ///< 0: all that the machine has
+  std::string isa = "auto";  ///< auto, baseline, avx2, avx512
 };
 
 /// A handle to a backend; copies name the same device. It counts what is allocated through it.

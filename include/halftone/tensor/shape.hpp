@@ -15,8 +15,8 @@ struct Shape {
   static constexpr Shape matrix(std::int64_t rows, std::int64_t columns) { return {rows, 1, 1, columns}; }
 
   constexpr std::int64_t elements() const { return n * h * w * c; }
-  constexpr std::int64_t rows() const { return n * h * w; }          ///< all but the innermost dimension
-  constexpr std::int64_t features() const { return h * w * c; }      ///< all but the outermost dimension
+  constexpr std::int64_t rows() const { return n * h * w; }      ///< all but the innermost dimension
+  constexpr std::int64_t features() const { return h * w * c; }  ///< all but the outermost dimension
   constexpr bool operator==(const Shape&) const = default;
 };
 

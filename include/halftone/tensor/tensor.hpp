@@ -17,15 +17,17 @@ struct TensorSpec {
   bool operator==(const TensorSpec&) const = default;
 };
 
-/// Somebody else's memory on a device, seen as a tensor. `read` and `write` convert from and to f32, whatever the format.
+/// Somebody else's memory on a device, seen as a tensor. `read` and `write` convert from and to f32, whatever the
+/// format.
 struct TensorView {
   TensorSpec spec;
   void* data = nullptr;
   Backend* backend = nullptr;
 
   std::vector<float> read() const;
-  void write(std::span<const float> values) const;          ///< throws Error where the count differs
-  void write_bytes(std::span<const std::byte> bytes) const;  ///< already in the tensor's format; throws Error where the count differs
+  void write(std::span<const float> values) const;  ///< throws Error where the count differs
+  void write_bytes(std::span<const std::byte> bytes)
+      const;  ///< already in the tensor's format; throws Error where the count differs
 };
 
 /// A tensor that owns its memory.

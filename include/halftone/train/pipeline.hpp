@@ -7,10 +7,11 @@ namespace halftone {
 Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device);
 
 /// A graph that computes `output` in evaluation for batches of `batch`, in its storage formats, fused.
-Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision, const Device& device);
+Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision,
+                     const Device& device);
 
-/// Appends the end of a step: check, accumulate, advance, update, statistics, average, finish. `parameters` were laid out
-/// for this graph. Throws Error for a parameter group that fits nothing.
+/// Appends the end of a step: check, accumulate, advance, update, statistics, average, finish. `parameters` were laid
+/// out for this graph. Throws Error for a parameter group that fits nothing.
 void add_step(Graph& graph, int loss, const Parameters& parameters, const TrainerOptions& options);
 
 }  // namespace halftone

@@ -27,10 +27,11 @@ struct TrainerOptions {
   UpdateRule optimizer = Sgd{.momentum = 0.9f};
   Schedule schedule = Schedule::constant(0.05f);  ///< counts committed steps
   std::vector<ParameterGroup> groups = {};        ///< the first that fits counts; all others follow `optimizer`
-  float clip_norm = 0;      ///< greatest norm of all true gradients together; 0: no clipping
-  int accumulate = 1;       ///< micro-batches a step; a bad one is left out, its step goes on
-  float average_decay = 0;  ///< of a running average of the weights; 0: none
-  float stress = 1;         ///< multiplies the gradient at the loss and is divided out where the update reads it; a power of two
+  float clip_norm = 0;                            ///< greatest norm of all true gradients together; 0: no clipping
+  int accumulate = 1;                             ///< micro-batches a step; a bad one is left out, its step goes on
+  float average_decay = 0;                        ///< of a running average of the weights; 0: none
+  float stress =
+      1;  ///< multiplies the gradient at the loss and is divided out where the update reads it; a power of two
   std::uint64_t seed = 1;
 };
 
@@ -38,11 +39,11 @@ struct TrainerOptions {
 struct StepReport {
   std::int64_t attempt = 0;  ///< steps so far, skipped ones too, this one included
   float loss = 0, learning_rate = 0, gradient_norm = 0;
-  float scale = 1;      ///< that this step's gradients carried
-  bool complete = true; ///< false for a micro-batch that is not the last of its step
+  float scale = 1;       ///< that this step's gradients carried
+  bool complete = true;  ///< false for a micro-batch that is not the last of its step
   bool skipped = false;
-  bool stop = false;    ///< the loss scale's policy asks to stop
-  std::string reason;   ///< of a skip: what was not finite, and where
+  bool stop = false;   ///< the loss scale's policy asks to stop
+  std::string reason;  ///< of a skip: what was not finite, and where
 };
 
 struct EpochReport {
@@ -51,7 +52,7 @@ struct EpochReport {
   double seconds = 0, images_per_second = 0;
   std::int64_t skipped_steps = 0;
   float loss_scale = 1;
-  bool stopped = false;    ///< early, by the callback or the loss scale's policy
+  bool stopped = false;  ///< early, by the callback or the loss scale's policy
 };
 std::ostream& operator<<(std::ostream& out, const EpochReport& report);
 
@@ -63,7 +64,8 @@ struct MemoryReport {
 /// Shares over all committed steps, and counts.
 struct NumericsReport {
   double zero_weight_gradients = 0, unchanged_weights = 0;
-  std::int64_t skipped_steps = 0, nonfinite = 0;  ///< nonfinite: numbers in weight gradients, over all steps of this trainer
+  std::int64_t skipped_steps = 0,
+               nonfinite = 0;  ///< nonfinite: numbers in weight gradients, over all steps of this trainer
 };
 
 /// Wires the passes, the plan and the data into training. The graph is copied; its values' numbers stay valid.
@@ -84,7 +86,8 @@ class Trainer {
   /// Trains to the end of the current epoch, from wherever the step count stands in it, so also after a resume.
   EpochReport epoch(const Loader& loader, const Observer& observer = {});
 
-  /// The mean of `metric`, a single number, over the batches of `loader`, in evaluation. With `average`, by the averaged weights.
+  /// The mean of `metric`, a single number, over the batches of `loader`, in evaluation. With `average`, by the
+  /// averaged weights.
   double evaluate(const Loader& loader, Value metric, bool average = false);
 
   /// Writes DIR/model.safetensors (parameters and statistics, f32) and DIR/state.safetensors (all else that a bit-exact
@@ -108,7 +111,8 @@ class Trainer {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Reads parameters and statistics of a checkpoint's model.safetensors into memory; throws FileError naming file and tensor.
+/// Reads parameters and statistics of a checkpoint's model.safetensors into memory; throws FileError naming file and
+/// tensor.
 void load_model(const std::filesystem::path& file, const Parameters& parameters);
 
 }  // namespace halftone

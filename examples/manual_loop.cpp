@@ -24,7 +24,7 @@ ht::Dataset stripes(std::size_t count, unsigned seed) {
       }
     labels.push_back(label);
   }
-  return ht::in_memory("stripes", {1, 16, 16, 1}, std::move(pixels), std::move(labels), 3);
+  return ht::in_memory("stripes", {1, 16, 16, 1}, pixels, std::move(labels), 3);
 }
 
 int main() try {

@@ -248,14 +248,14 @@ struct Backward : Common {
       else
         image(a, sample, thread, g, of_gamma, of_beta);
     });
-    for (int which : {0, 1}) {
+    for (const std::size_t which : {0, 1}) {
       float* total = vectors(a.workspace, which);
       for (std::int64_t j = 0; j < s.c; ++j) {
         double sum = 0;
         for (std::int64_t task = 0; task < s.tasks(); ++task) sum += partials(a.workspace, 2 * task + which)[j];
         total[j] = static_cast<float>(sum);
       }
-      (which == 0 ? d_gamma : d_beta)(a.outputs[static_cast<std::size_t>(1 + which)], 0, s.c, total);
+      (which == 0 ? d_gamma : d_beta)(a.outputs[1 + which], 0, s.c, total);
     }
   }
 

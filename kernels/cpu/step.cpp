@@ -179,8 +179,8 @@ Offer accumulate_gradients(const Request& request) {
 }
 
 Offer advance(const Request& request) {
-  const auto op = request.attributes<Advance>();
-  return Launch{[op](const Arguments& a) {
+  const auto& op = request.attributes<Advance>();
+  return Launch{[op = op](const Arguments& a) {
     StepState& state = *a.state;
     state.good_micro_batches += state.good;
     if (state.good) state.loss_sum += state.loss;
@@ -253,8 +253,8 @@ Offer average_weights(const Request& request) {
 }
 
 Offer finish(const Request& request) {
-  const auto op = request.attributes<Finish>();
-  return Launch{[op](const Arguments& a) {
+  const auto& op = request.attributes<Finish>();
+  return Launch{[op = op](const Arguments& a) {
     StepState& state = *a.state;
     if (state.micro_batch < op.accumulate) return;
     state.micro_batch = 0;

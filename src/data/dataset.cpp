@@ -36,9 +36,10 @@ void check_labels(const Dataset& data) {
 }
 
 template <class T>
-void measure(Dataset& data, const std::vector<T>& values, double unit) {
+void measure(Dataset& data, std::span<const T> values, double unit) {
   const auto channels = static_cast<std::size_t>(data.image.c);
-  const double count = static_cast<double>(values.size() / channels);
+  const std::size_t pixels = values.size() / channels;
+  const auto count = static_cast<double>(pixels);
   for (std::size_t c = 0; c < channels; ++c) {
     double sum = 0, squares = 0;
     for (std::size_t i = c; i < values.size(); i += channels) sum += static_cast<double>(values[i]);
@@ -54,7 +55,7 @@ void measure(Dataset& data, const std::vector<T>& values, double unit) {
 }
 
 template <class T>
-Dataset from_memory(std::string name, Shape image, const std::vector<T>& pixels, std::vector<std::int32_t> labels,
+Dataset from_memory(std::string name, Shape image, std::span<const T> pixels, std::vector<std::int32_t> labels,
                     int classes) {
   constexpr bool bytes = sizeof(T) == 1;
   Dataset data{.name = std::move(name), .image = image, .labels = std::move(labels), .classes = classes};
@@ -104,12 +105,12 @@ const char* environment(const char* name) {
 
 }  // namespace
 
-Dataset in_memory(std::string name, Shape image, std::vector<std::uint8_t> pixels, std::vector<std::int32_t> labels,
+Dataset in_memory(std::string name, Shape image, std::span<const std::uint8_t> pixels, std::vector<std::int32_t> labels,
                   int classes) {
   return from_memory(std::move(name), image, pixels, std::move(labels), classes);
 }
 
-Dataset in_memory(std::string name, Shape image, std::vector<float> pixels, std::vector<std::int32_t> labels,
+Dataset in_memory(std::string name, Shape image, std::span<const float> pixels, std::vector<std::int32_t> labels,
                   int classes) {
   return from_memory(std::move(name), image, pixels, std::move(labels), classes);
 }

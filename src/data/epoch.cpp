@@ -17,7 +17,8 @@ class Epoch::Queue {
     const std::int64_t ahead = std::min<std::int64_t>(prefetch, last - first),
                        threads = std::min<std::int64_t>(workers, ahead);
     slots_.resize(threads > 0 ? static_cast<std::size_t>(ahead) + 1 : 1);
-    for (std::int64_t i = 0; i < threads; ++i) threads_.emplace_back([this](std::stop_token stop) { work(stop); });
+    for (std::int64_t i = 0; i < threads; ++i)
+      threads_.emplace_back([this](const std::stop_token& stop) { work(stop); });
   }
 
   const Batch* next() {

@@ -132,7 +132,8 @@ void fetch_archive(const Remote& from, const std::string& base_url, const fs::pa
 fs::path fetch(std::string_view name, const fs::path& dir, const FetchOptions& options) {
   const Remote& from = remote(name);
   const std::string base_url = options.base_url.empty() ? std::string(from.base_url) : options.base_url;
-  const fs::path target = dir.empty() ? download_folder(name) : dir, files = target / from.folder;
+  fs::path target = dir.empty() ? download_folder(name) : dir;
+  const fs::path files = target / from.folder;
   std::error_code error;
   fs::create_directories(files, error);
   if (error) throw FileError(fmt::format("{} cannot be made: {}", files.string(), error.message()));

@@ -103,7 +103,7 @@ class Canvas {
         const Point p = Point{static_cast<float>(x), static_cast<float>(y)} - a;
         const Point off = p - std::clamp(dot(p, along) / length2, 0.0f, 1.0f) * along;
         const float ink = (radius_ - std::sqrt(dot(off, off))) / softness_ + 0.5f;
-        float& pixel = ink_[static_cast<std::size_t>(y * side + x)];
+        float& pixel = ink_[static_cast<std::size_t>(y) * side + static_cast<std::size_t>(x)];
         pixel = std::max(pixel, std::min(ink, 1.0f));
       }
   }

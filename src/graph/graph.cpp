@@ -87,7 +87,8 @@ Value Graph::stored(const std::string& name, ValueSpec spec, Store store, std::s
   return value;
 }
 
-std::vector<Value> Graph::add(std::shared_ptr<const Op> op, std::vector<Value> inputs, const std::string& label) {
+std::vector<Value> Graph::add(std::shared_ptr<const Op> op, const std::vector<Value>& inputs,
+                              const std::string& label) {
   Node node{std::move(op), {}, {}, {}};
   node.name = scoped(label.empty() ? numbered(node.op->name()) : label);
   std::vector<ValueSpec> specs;
@@ -105,12 +106,12 @@ std::vector<Value> Graph::add(std::shared_ptr<const Op> op, std::vector<Value> i
   return outputs;
 }
 
-Value Graph::add_one(std::shared_ptr<const Op> op, std::vector<Value> inputs, const std::string& label) {
-  return add(std::move(op), std::move(inputs), label).front();
+Value Graph::add_one(std::shared_ptr<const Op> op, const std::vector<Value>& inputs, const std::string& label) {
+  return add(std::move(op), inputs, label).front();
 }
 
-void Graph::add_writing(std::shared_ptr<const Op> op, std::vector<Value> inputs, std::vector<Value> outputs,
-                        const std::string& label) {
+void Graph::add_writing(std::shared_ptr<const Op> op, const std::vector<Value>& inputs,
+                        const std::vector<Value>& outputs, const std::string& label) {
   Node node{std::move(op), {}, {}, {}};
   node.name = scoped(label.empty() ? numbered(node.op->name()) : label);
   for (const Value& input : inputs) node.inputs.push_back(input.id);

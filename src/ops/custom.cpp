@@ -35,10 +35,10 @@ Launch host_launch(const Request& request, CustomBody body) {
 
 }  // namespace
 
-Value custom(std::vector<Value> inputs, const CustomOptions& options) {
+Value custom(const std::vector<Value>& inputs, const CustomOptions& options) {
   if (inputs.empty() || !options.forward) fail(options.name + ": a custom operation needs an input and a forward body");
   Graph& g = graph_of(inputs[0]);
-  return g.add_one(std::make_shared<Custom>(options), std::move(inputs));
+  return g.add_one(std::make_shared<Custom>(options), inputs);
 }
 
 Value quantize(Value x, std::function<float(float)> f, const std::string& name) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
 #include <cstring>
 #include <random>
@@ -13,6 +14,11 @@ namespace halftone::cpu {
 namespace {
 
 std::uint32_t bits(float x) { return std::bit_cast<std::uint32_t>(x); }
+
+template <class T>
+std::array<unsigned char, sizeof(T)> bytes_of(const T& x) {
+  return std::bit_cast<std::array<unsigned char, sizeof(T)>>(x);
+}
 
 std::vector<Isa> usable_isas() {
   std::vector<Isa> isas;
@@ -61,7 +67,7 @@ void check_format(Isa isa) {
   encoder(isa, Format::dtype)(numbers.data(), encoded.data(), static_cast<std::int64_t>(numbers.size()));
   for (std::size_t i = 0; i < numbers.size(); ++i) {
     const Storage expected = Format::encode(numbers[i]);
-    ASSERT_EQ(std::memcmp(&encoded[i], &expected, sizeof(Storage)), 0) << std::hex << bits(numbers[i]);
+    ASSERT_EQ(bytes_of(encoded[i]), bytes_of(expected)) << std::hex << bits(numbers[i]);
   }
 }
 

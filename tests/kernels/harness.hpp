@@ -173,7 +173,7 @@ inline std::vector<std::vector<unsigned char>> check_launch(const KernelTest& te
                                                             const std::vector<Doubles>& expected) {
   KernelRun run(test, in, out);
   const KernelRun untouched(test, in, out);
-  const auto results = run(launch, 0xff);
+  auto results = run(launch, 0xff);
   for (std::size_t i = 0; i < in.size(); ++i)
     EXPECT_EQ(run.inputs[i].bytes(), untouched.inputs[i].bytes()) << "input " << i << " changed";
   for (std::size_t i = 0; i < out.size(); ++i)

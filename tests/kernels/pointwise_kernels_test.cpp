@@ -156,7 +156,7 @@ TEST(PointwiseKernels, NormalizeByChannel) {
       for (std::int64_t c : {1, 3, 4, 1500}) {
         const Shape shape{2, 3, 1300 / c + 1, c};
         const Normalize op(test::random_values(c, 7), test::random_values(c, 8, 0.1f, 3));
-        const auto reference = [&](const std::vector<Doubles>& in) {
+        const auto reference = [&, divisor = divisor](const std::vector<Doubles>& in) {
           Doubles y;
           for (std::size_t i = 0; i < in[0].size(); ++i) {
             const std::size_t k = i % static_cast<std::size_t>(c);

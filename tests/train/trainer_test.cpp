@@ -20,7 +20,7 @@ Dataset noise(std::int64_t count = 32) {
   std::vector<std::int32_t> labels(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(bits(5, 0, 0, i));
   for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(bits(6, 0, 0, i) % 4);
-  return in_memory("noise", {1, 8, 8, 3}, std::move(pixels), std::move(labels), 4);
+  return in_memory("noise", {1, 8, 8, 3}, pixels, std::move(labels), 4);
 }
 
 struct Net {

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,9 +37,9 @@ struct Dataset {
 /// Makes a data set of pixels [labels.size(), image.h, image.w, image.c] and measures their mean and standard
 /// deviation; a constant channel gets the standard deviation 1. Throws Error on sizes that do not fit, on labels
 /// outside [0, classes) and on pixels that are not finite.
-Dataset in_memory(std::string name, Shape image, std::vector<std::uint8_t> pixels, std::vector<std::int32_t> labels,
+Dataset in_memory(std::string name, Shape image, std::span<const std::uint8_t> pixels, std::vector<std::int32_t> labels,
                   int classes = 10);
-Dataset in_memory(std::string name, Shape image, std::vector<float> pixels, std::vector<std::int32_t> labels,
+Dataset in_memory(std::string name, Shape image, std::span<const float> pixels, std::vector<std::int32_t> labels,
                   int classes = 10);
 
 /// The folder that holds "mnist", "fashion-mnist" or "cifar10". A given `dir` is the only place searched (for CIFAR-10

@@ -61,11 +61,11 @@ class Graph {
 
   /// Adds a node; its name is the scope, `label` (else the operation's name) and a running number. Throws Error naming
   /// the node.
-  std::vector<Value> add(std::shared_ptr<const Op> op, std::vector<Value> inputs, const std::string& label = {});
-  Value add_one(std::shared_ptr<const Op> op, std::vector<Value> inputs, const std::string& label = {});
+  std::vector<Value> add(std::shared_ptr<const Op> op, const std::vector<Value>& inputs, const std::string& label = {});
+  Value add_one(std::shared_ptr<const Op> op, const std::vector<Value>& inputs, const std::string& label = {});
 
   /// Adds a node that writes values which exist already.
-  void add_writing(std::shared_ptr<const Op> op, std::vector<Value> inputs, std::vector<Value> outputs,
+  void add_writing(std::shared_ptr<const Op> op, const std::vector<Value>& inputs, const std::vector<Value>& outputs,
                    const std::string& label = {});
 
   Value value(int id) { return {this, id}; }

@@ -22,7 +22,7 @@ struct CustomOptions {
   std::function<Shape(std::span<const Shape>)> shape = {};  ///< by default the first input's shape
   CustomBody forward = {}, backward = {};
 };
-Value custom(std::vector<Value> inputs, const CustomOptions& options);
+Value custom(const std::vector<Value>& inputs, const CustomOptions& options);
 
 /// x as `f` stores it; the gradient passes straight through. `f` maps a number to the nearest one that a format holds.
 Value quantize(Value x, std::function<float(float)> f, const std::string& name = "quantize");

@@ -8,7 +8,7 @@ set(tested_by_trainer check_gradients accumulate_gradients advance update averag
 # class_of_<operation>, from "struct Conv2d final : Op {" and the name() below it.
 file(GLOB headers "${ROOT}/include/halftone/graph/*.hpp" "${ROOT}/include/halftone/ops/*.hpp")
 foreach(header IN LISTS headers)
-  file(STRINGS "${header}" lines REGEX "final : Op|string name\\(\\) const override { return \"")
+  file(STRINGS "${header}" lines REGEX "final : |string name\\(\\) const override { return \"")
   foreach(line IN LISTS lines)
     if(line MATCHES "struct ([A-Za-z0-9]+) final")
       set(class ${CMAKE_MATCH_1})

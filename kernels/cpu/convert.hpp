@@ -15,4 +15,13 @@ Decode decoder(Isa isa, DType dtype);
 /// The loop that stores f32 numbers; every code is that of the format's scalar `encode`.
 Encode encoder(Isa isa, DType dtype);
 
+/// How the numbers of a stored tensor are read and written, settled when a kernel is made.
+struct Codec {
+  Codec(Isa isa, DType dtype)
+      : decode(decoder(isa, dtype)), encode(encoder(isa, dtype)), size(static_cast<std::int64_t>(size_of(dtype))) {}
+  Decode decode;
+  Encode encode;
+  std::int64_t size;  ///< bytes of a number
+};
+
 }  // namespace halftone::cpu

@@ -19,10 +19,11 @@ namespace halftone::cpu::HWY_NAMESPACE {
 
 /// A stored tensor [images, rows, cols, channels] that is read as f32.
 struct Source {
-  const std::byte* data;
-  std::int64_t size;  ///< bytes of a number
-  Decode decode;
-  void read(std::int64_t index, float* to, std::int64_t count) const { decode(data + index * size, to, count); }
+  const void* data;
+  const Codec& codec;
+  void read(std::int64_t index, float* to, std::int64_t count) const {
+    codec.decode(static_cast<const std::byte*>(data) + index * codec.size, to, count);
+  }
 };
 
 /// slab [images, rows, cols, channels of the slice] = what `block` needs of the input, zero outside of it.

@@ -44,25 +44,31 @@ inline void copy_strided(const float* HWY_RESTRICT from, std::int64_t stride, st
   }
 }
 
+template <class F>
+void activate(const Activation& activation, float* values, std::int64_t count) {
+  const F f = *std::get_if<F>(&activation);
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) values[i] = f.value(values[i]);
+}
+
+decltype(GatherGemm::activate) activate_loop(const Activation& activation) {
+  return std::visit([](auto f) -> decltype(GatherGemm::activate) { return activate<decltype(f)>; }, activation);
+}
+
 /// One run of a `GatherGemm`: its memory and the steps of its tasks.
 class GatherGemmRun {
  public:
   GatherGemmRun(const GatherGemm& gemm, const void* input, const void* weight, void* output, float* workspace)
       : gemm_(gemm),
         gather_(gemm.gather),
-        decode_weight_(decoder(gemm.isa, gemm.formats.weight)),
-        encode_(encoder(gemm.isa, gemm.formats.output)),
-        weight_(static_cast<const std::byte*>(weight)),
+        source_{input, gemm.input},
+        weight_{weight, gemm.weight},
         output_(static_cast<std::byte*>(output)),
         panels_(workspace),
-        workspace_(workspace),
-        weight_size_(static_cast<std::int64_t>(size_of(gemm.formats.weight))),
-        output_size_(static_cast<std::int64_t>(size_of(gemm.formats.output))),
-        source_{static_cast<const std::byte*>(input), static_cast<std::int64_t>(size_of(gemm.formats.input)),
-                decoder(gemm.isa, gemm.formats.input)} {}
+        workspace_(workspace) {}
 
   void run(const void* bias) {
-    if (gemm_.has_bias) read_bias(static_cast<const std::byte*>(bias));
+    if (gemm_.has_bias) read_bias({bias, gemm_.bias});
     const bool finite = pack_weight();
     if (gemm_.planar.used && finite) {
       parallel_for(gemm_.threads, gemm_.planar.blocks.count(),
@@ -80,12 +86,10 @@ class GatherGemmRun {
   float* result(int thread) const { return slab(thread) + gemm_.result_at; }
 
   /// Each group's part is padded like its results.
-  void read_bias(const std::byte* bias) const {
-    const Decode decode = decoder(gemm_.isa, gemm_.formats.bias);
-    const std::int64_t size = static_cast<std::int64_t>(size_of(gemm_.formats.bias));
+  void read_bias(const Source& bias) const {
     std::fill_n(this->bias(0), gather_.groups * gemm_.padded_results, 0.0f);
     for (std::int64_t group = 0; group < gather_.groups; ++group)
-      decode(bias + group * gemm_.results * size, this->bias(group), gemm_.results);
+      bias.read(group * gemm_.results, this->bias(group), gemm_.results);
   }
   float* bias(std::int64_t group) const { return workspace_ + gemm_.bias_at + group * gemm_.padded_results; }
 
@@ -115,10 +119,6 @@ class GatherGemmRun {
     return finite;
   }
 
-  void read_weight(std::int64_t index, float* to, std::int64_t count) const {
-    decode_weight_(weight_ + index * weight_size_, to, count);
-  }
-
   /// Calls f(tap row and column of the weight) in the order of the slice.
   template <class F>
   void for_each_tap(const Slice& slice, F&& f) const {
@@ -131,7 +131,7 @@ class GatherGemmRun {
     for (std::int64_t j = 0; j < used; ++j) {
       float* to = filters + j * packed_stride;
       for_each_tap(slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
-        read_weight(gemm_.order.index(group, col + j, tap_row, tap_col, slice.channel), to, slice.channels);
+        weight_.read(gemm_.order.index(group, col + j, tap_row, tap_col, slice.channel), to, slice.channels);
         to += slice.channels;
       });
     }
@@ -145,7 +145,7 @@ class GatherGemmRun {
                      float* panel) const {
     for_each_tap(slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
       for (std::int64_t i = 0; i < slice.channels; ++i, panel += width) {
-        read_weight(gemm_.order.index(group, col, tap_row, tap_col, slice.channel + i), panel, used);
+        weight_.read(gemm_.order.index(group, col, tap_row, tap_col, slice.channel + i), panel, used);
         std::fill(panel + used, panel + width, 0.0f);
       }
     });
@@ -256,29 +256,21 @@ class GatherGemmRun {
                  std::int64_t stride) const {
     const std::int64_t results = gemm_.results, cols = block.cols(), channels = gather_.groups * results;
     const Scatter& to = gemm_.scatter;
-    if (gemm_.activation)
-      std::visit(
-          [=](const auto& f) {
-            for (std::int64_t x = 0; x < cols * stride; ++x) values[x] = f.value(values[x]);
-          },
-          *gemm_.activation);
+    if (gemm_.activation) gemm_.activate(*gemm_.activation, values, cols * stride);
     const std::int64_t pixel =
         (image * to.height + to.row0 + i * to.row_step) * to.width + to.col0 + block.col0 * to.col_step;
-    std::byte* out = output_ + (pixel * channels + group * results) * output_size_;
-    if (stride == results && gather_.groups == 1 && to.col_step == 1) return encode_(values, out, cols * results);
+    std::byte* out = output_ + (pixel * channels + group * results) * gemm_.output.size;
+    if (stride == results && gather_.groups == 1 && to.col_step == 1)
+      return gemm_.output.encode(values, out, cols * results);
     for (std::int64_t j = 0; j < cols; ++j)
-      encode_(values + j * stride, out + j * to.col_step * channels * output_size_, results);
+      gemm_.output.encode(values + j * stride, out + j * to.col_step * channels * gemm_.output.size, results);
   }
 
   const GatherGemm& gemm_;
   const Gather& gather_;
-  Decode decode_weight_;
-  Encode encode_;
-  const std::byte* weight_;
+  Source source_, weight_;
   std::byte* output_;
   float *panels_, *workspace_;
-  std::int64_t weight_size_, output_size_;
-  Source source_;
 };
 
 void run(const GatherGemm& gemm, const void* input, const void* weight, const void* bias, void* output,
@@ -325,13 +317,17 @@ GatherGemm::Planar plan_planar(Gather& gather, std::int64_t results, const TileS
 
 }  // namespace
 
-GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, Formats stored,
+GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, const Formats& formats,
                        std::optional<Activation> function, bool with_bias, Isa chosen, int team)
     : gather(std::move(what)),
       scatter(where),
       order(weight_order),
-      formats(stored),
+      input(chosen, formats.input),
+      weight(chosen, formats.weight),
+      bias(chosen, formats.bias),
+      output(chosen, formats.output),
       activation(function),
+      activate(function ? HALFTONE_PER_ISA(chosen, activate_loop(*function)) : nullptr),
       has_bias(with_bias),
       isa(chosen),
       threads(team) {

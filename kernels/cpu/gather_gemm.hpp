@@ -6,6 +6,7 @@
 
 #include "halftone/numeric/formats.hpp"
 #include "halftone/numeric/pointwise.hpp"
+#include "kernels/cpu/convert.hpp"
 #include "kernels/cpu/gather.hpp"
 #include "kernels/cpu/isa.hpp"
 
@@ -36,16 +37,17 @@ struct GatherGemm {
   struct Formats {
     DType input, weight, bias, output;
   };
-  GatherGemm(Gather what, Scatter where, WeightOrder order, Formats formats, std::optional<Activation> activation,
-             bool has_bias, Isa isa, int threads);
+  GatherGemm(Gather what, Scatter where, WeightOrder order, const Formats& formats,
+             std::optional<Activation> activation, bool has_bias, Isa isa, int threads);
   std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
   void run(const void* input, const void* weight, const void* bias, void* output, void* workspace) const;
 
   Gather gather;
   Scatter scatter;
   WeightOrder order;
-  Formats formats;
+  Codec input, weight, bias, output;
   std::optional<Activation> activation;
+  void (*activate)(const Activation&, float* values, std::int64_t count);  ///< for `activation`, if there is one
   bool has_bias;
   Isa isa;
   int threads;

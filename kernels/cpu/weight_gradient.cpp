@@ -23,21 +23,17 @@ class WeightGradientRun {
       : work_(work),
         gather_(work.gather),
         workspace_(workspace),
-        input_{static_cast<const std::byte*>(input), static_cast<std::int64_t>(size_of(work.formats.input)),
-               decoder(work.isa, work.formats.input)},
-        gradient_{static_cast<const std::byte*>(d_output), static_cast<std::int64_t>(size_of(work.formats.d_output)),
-                  decoder(work.isa, work.formats.d_output)} {}
+        input_{input, work.input},
+        gradient_{d_output, work.d_output} {}
 
   void run(std::byte* d_weight) const {
     const std::int64_t slices = std::ssize(gather_.slices);
     parallel_for(work_.threads, work_.splits * gather_.groups * slices, [&](std::int64_t task, int thread) {
       sum_part(task / slices / gather_.groups, task / slices % gather_.groups, task % slices, thread);
     });
-    const Encode encode = encoder(work_.isa, work_.formats.d_weight);
-    const std::int64_t size = static_cast<std::int64_t>(size_of(work_.formats.d_weight));
     parallel_for(work_.threads, gather_.groups * work_.filters, [&](std::int64_t filter, int thread) {
       add_parts(filter / work_.filters, filter % work_.filters, slab(thread));
-      encode(slab(thread), d_weight + filter * gather_.depth() * size, gather_.depth());
+      work_.d_weight.encode(slab(thread), d_weight + filter * gather_.depth() * work_.d_weight.size, gather_.depth());
     });
   }
 
@@ -145,8 +141,14 @@ std::int64_t round_up(std::int64_t x, std::int64_t multiple) { return (x + multi
 
 }  // namespace
 
-WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, Formats stored, Isa chosen, int team)
-    : gather(std::move(what)), filters(filter_count), formats(stored), isa(chosen), threads(team) {
+WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Formats& formats, Isa chosen, int team)
+    : gather(std::move(what)),
+      filters(filter_count),
+      input(chosen, formats.input),
+      d_output(chosen, formats.d_output),
+      d_weight(chosen, formats.d_weight),
+      isa(chosen),
+      threads(team) {
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
   const std::int64_t block_pixels = gather.depth() * 2 <= tile.max_depth ? 192 : 96;
   gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);

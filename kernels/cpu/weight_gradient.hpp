@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "halftone/numeric/formats.hpp"
+#include "kernels/cpu/convert.hpp"
 #include "kernels/cpu/gather.hpp"
 #include "kernels/cpu/isa.hpp"
 
@@ -16,13 +17,13 @@ struct WeightGradient {
   struct Formats {
     DType input, d_output, d_weight;
   };
-  WeightGradient(Gather what, std::int64_t filters, Formats formats, Isa isa, int threads);
+  WeightGradient(Gather what, std::int64_t filters, const Formats& formats, Isa isa, int threads);
   std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
   void run(const void* input, const void* d_output, void* d_weight, void* workspace) const;
 
   Gather gather;
   std::int64_t filters;  ///< of a group
-  Formats formats;
+  Codec input, d_output, d_weight;
   Isa isa;
   int threads;
   std::int64_t splits;

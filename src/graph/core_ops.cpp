@@ -9,18 +9,11 @@ namespace halftone {
 std::vector<ValueSpec> Add::infer(std::span<const ValueSpec> inputs) const {
   if (inputs[0].shape != inputs[1].shape)
     fail(fmt::format("shapes {} and {} differ", to_string(inputs[0].shape), to_string(inputs[1].shape)));
-  return {{inputs[0].shape, DType::f32, inputs[0].role == Role::input ? Role::activation : inputs[0].role}};
+  return {{inputs[0].shape, DType::f32, result_role(inputs)}};
 }
 
 std::vector<Value> Add::gradient(const GradientRequest& request) const {
   return {request.d_outputs[0], request.d_outputs[0]};
-}
-
-std::shared_ptr<const Op> Add::with_epilogue(const Activation& activation) const {
-  if (epilogue) return nullptr;
-  auto fused = std::make_shared<Add>(*this);
-  fused->epilogue = activation;
-  return fused;
 }
 
 std::vector<ValueSpec> Cast::infer(std::span<const ValueSpec> inputs) const { return {{inputs[0].shape, dtype, role}}; }

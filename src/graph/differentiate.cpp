@@ -31,7 +31,7 @@ std::vector<Value> values_of(Graph& graph, const std::vector<int>& ids) {
 std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value> also) {
   if (loss.graph != &graph) fail("the loss belongs to another graph");
   if (loss.shape().elements() != 1) fail("the loss must be a single number, not " + to_string(loss.shape()));
-  graph.values[at(loss.id)].spec.role = Role::exact;  // whatever made it: a loss is f32
+  graph.info(loss.id).spec.role = Role::exact;  // whatever made it: a loss is f32
   const std::vector<bool> wanted = depends(graph, also);
   const std::string scope = graph.scope;
   std::vector<Value> gradients(graph.values.size());
@@ -55,9 +55,15 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
     if (!flows || !needed) continue;
     request.inputs = inputs, request.outputs = outputs, request.d_outputs = d_outputs;
     graph.scope = node.name + ".";
-    const std::vector<Value> d_inputs = node.op->gradient(request);
+    const std::size_t before = graph.values.size();
+    const std::vector<Value> d_inputs = naming(node.name, [&] {
+      if (node.op->is_fused()) fail("an activation is joined to it: fuse comes after differentiate");
+      return node.op->gradient(request);
+    });
     for (std::size_t i = 0; i < d_inputs.size(); ++i) {
       if (!d_inputs[i] || !request.wanted[i]) continue;
+      if (at(d_inputs[i].id) >= before)  // a value of its own, not one passed on
+        graph.info(d_inputs[i].id).spec.role = gradient_role(graph.info(node.inputs[i]).spec);
       Value& total = gradients[at(node.inputs[i])];
       total = total ? graph.add_one(std::make_shared<Add>(), {total, d_inputs[i]}) : d_inputs[i];
     }
@@ -72,12 +78,12 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
     Value gradient = gradients[at(parameter.value)];
     if (!parameter.trainable || !gradient) continue;
     // A gradient that others read too (an activation's, the seed) keeps its own role and format.
-    if (shared[at(gradient.id)] || graph.values[at(gradient.id)].spec.role != Role::weight_gradient)
+    if (shared[at(gradient.id)] || graph.info(gradient.id).spec.role != Role::weight_gradient)
       gradient = graph.add_one(std::make_shared<Cast>(Role::weight_gradient), {gradient});
     else
       shared[at(gradient.id)] = true;
-    graph.values[at(gradient.id)].spec.role = Role::weight_gradient;
-    graph.values[at(gradient.id)].name = "gradient of " + parameter.name;
+    graph.info(gradient.id).spec.role = Role::weight_gradient;
+    graph.info(gradient.id).name = "gradient of " + parameter.name;
     parameter.gradient = gradient.id;
   }
   graph.scope = scope;

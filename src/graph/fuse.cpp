@@ -9,13 +9,6 @@ namespace {
 
 std::size_t at(int id) { return static_cast<std::size_t>(id); }
 
-bool has_kernel(const Graph& graph, const Op& op, const Node& node, const Device& device) {
-  std::vector<ValueSpec> inputs, outputs;
-  for (int id : node.inputs) inputs.push_back(graph.values[at(id)].spec);
-  for (int id : node.outputs) outputs.push_back(graph.values[at(id)].spec);
-  return !choose_kernel({op, inputs, outputs, device}).kernel.empty();
-}
-
 }  // namespace
 
 int fuse(Graph& graph, const Device& device, std::span<const int> keep) {
@@ -37,7 +30,7 @@ int fuse(Graph& graph, const Device& device, std::span<const int> keep) {
     candidate.op = candidate.op->with_epilogue(*activation);
     if (!candidate.op) continue;
     candidate.outputs[0] = graph.nodes[n].outputs[0];
-    if (!has_kernel(graph, *candidate.op, candidate, device)) continue;
+    if (choose_kernel(graph, candidate, device).kernel.empty()) continue;
     producer[at(candidate.outputs[0])] = producer[at(between)];
     graph.nodes[at(producer[at(between)])] = std::move(candidate);
     gone[n] = true;

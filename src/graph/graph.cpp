@@ -3,29 +3,29 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <iterator>
 
 #include "halftone/graph/kernel.hpp"
 
 namespace halftone {
 namespace {
 
-std::vector<ValueSpec> specs_of(const Graph& graph, std::span<const int> ids) {
-  std::vector<ValueSpec> specs;
-  for (int id : ids) specs.push_back(graph.values[static_cast<std::size_t>(id)].spec);
-  return specs;
-}
-
-void check_extents(const std::string& name, const Shape& s) {
+void check_extents(const Shape& s) {
   if (s.n < 1 || s.h < 1 || s.w < 1 || s.c < 1)
-    fail(fmt::format("{}: every extent of {} must be at least 1", name, to_string(s)));
+    fail(fmt::format("every extent of {} must be at least 1", to_string(s)));
 }
 
-std::vector<ValueSpec> infer_named(const Op& op, std::span<const ValueSpec> inputs, const std::string& name) {
-  try {
-    return op.infer(inputs);
-  } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}", name, error.what()));
-  }
+std::vector<ValueSpec> infer(const Op& op, std::span<const ValueSpec> inputs, const std::string& name) {
+  return naming(name, [&] {
+    auto specs = op.infer(inputs);
+    for (const ValueSpec& spec : specs) check_extents(spec.shape);
+    return specs;
+  });
+}
+
+bool fits(int rank, const Shape& s) {
+  return rank == 4 || (rank == 2 && s.h == 1 && s.w == 1) || (rank == 1 && s == Shape::vector(s.c));
 }
 
 }  // namespace
@@ -35,7 +35,21 @@ const char* name_of(Role role) {
   return names[static_cast<int>(role)];
 }
 
-const ValueSpec& Value::spec() const { return graph_of(*this).values[static_cast<std::size_t>(id)].spec; }
+Role result_role(std::span<const ValueSpec> inputs) {
+  const Role first = inputs[0].role;
+  if (first == Role::activation_gradient || first == Role::weight_gradient) return first;
+  const auto all = [&](auto&& is) { return std::all_of(inputs.begin(), inputs.end(), is); };
+  if (all([](const ValueSpec& v) { return v.role == Role::weight; })) return Role::weight;
+  if (all([](const ValueSpec& v) { return v.role == Role::exact && v.shape.elements() == 1; })) return Role::exact;
+  return Role::activation;
+}
+
+Role gradient_role(const ValueSpec& value) {
+  if (value.role == Role::weight) return Role::weight_gradient;
+  return value.role == Role::exact && value.shape.elements() == 1 ? Role::exact : Role::activation_gradient;
+}
+
+const ValueSpec& Value::spec() const { return graph_of(*this).info(id).spec; }
 
 Graph& graph_of(const Value& value) {
   if (!value.graph) fail("a value that belongs to no graph was used");
@@ -49,13 +63,24 @@ void Op::commit(std::span<const Value>, std::span<const Value>) const {}
 std::shared_ptr<const Op> Op::with_epilogue(const Activation&) const { return nullptr; }
 Launch Op::lower(const Request&) const { return {}; }
 
+Graph::Identity::Identity() {
+  static std::atomic<std::uint64_t> last = 0;
+  number = ++last;
+}
+
+std::vector<ValueSpec> Graph::specs(std::span<const int> ids) const {
+  std::vector<ValueSpec> result;
+  for (int id : ids) result.push_back(info(id).spec);
+  return result;
+}
+
 Value Graph::new_value(ValueSpec spec, std::string name) {
   values.push_back({spec, std::move(name)});
   return {this, static_cast<int>(values.size()) - 1};
 }
 
 Value Graph::input(const std::string& name, Shape shape, DType dtype) {
-  check_extents(scoped(name), shape);
+  naming(scoped(name), [&] { check_extents(shape); });
   const Value value = new_value({shape, dtype, Role::input}, scoped(name));
   inputs.push_back(value.id);
   return value;
@@ -65,18 +90,25 @@ Value Graph::parameter(const std::string& name, Shape shape, Initializer initial
   const std::string full = scoped(name);
   for (const auto& other : parameters)
     if (other.name == full) fail(fmt::format("parameter {}: the name is taken", full));
-  check_extents(full, shape);
+  naming("parameter " + full, [&] {
+    check_extents(shape);
+    if (!fits(rank, shape)) fail(fmt::format("{} has no rank {}", to_string(shape), rank));
+  });
   const Value value = stored(full, {shape, DType::f32, Role::weight}, Store::weights);
   parameters.push_back({full, value.id, std::move(initializer), rank, trainable});
   return value;
 }
 
 Value Graph::statistic(const std::string& name, Shape shape, float initial) {
-  check_extents(scoped(name), shape);
+  const std::string full = scoped(name);
   for (const auto& other : statistics)
-    if (other.name == scoped(name)) fail(fmt::format("statistic {}: the name is taken", scoped(name)));
-  const Value value = stored(scoped(name), {shape, DType::f32, Role::exact}, Store::statistics);
-  statistics.push_back({scoped(name), value.id, initial});
+    if (other.name == full) fail(fmt::format("statistic {}: the name is taken", full));
+  naming("statistic " + full, [&] {
+    check_extents(shape);
+    if (!fits(1, shape)) fail(to_string(shape) + " is not a vector");
+  });
+  const Value value = stored(full, {shape, DType::f32, Role::exact}, Store::statistics);
+  statistics.push_back({full, value.id, initial});
   return value;
 }
 
@@ -98,7 +130,7 @@ std::vector<Value> Graph::add(std::shared_ptr<const Op> op, const std::vector<Va
     specs.push_back(input.spec());
   }
   std::vector<Value> outputs;
-  for (const ValueSpec& spec : infer_named(*node.op, specs, node.name)) {
+  for (const ValueSpec& spec : infer(*node.op, specs, node.name)) {
     outputs.push_back(new_value(spec, outputs.empty() ? node.name : fmt::format("{}:{}", node.name, outputs.size())));
     node.outputs.push_back(outputs.back().id);
   }
@@ -135,36 +167,39 @@ std::vector<std::vector<int>> readers(const Graph& graph) {
   return result;
 }
 
+void prune(Graph& graph, std::span<const int> outputs) {
+  std::vector<bool> needed(graph.values.size(), false);
+  const auto need = [&](int id) { needed[static_cast<std::size_t>(id)] = true; };
+  std::for_each(outputs.begin(), outputs.end(), need);
+  std::vector<Node> kept;
+  for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
+    const auto& of_node = node->outputs;
+    if (std::none_of(of_node.begin(), of_node.end(), [&](int id) { return needed[static_cast<std::size_t>(id)]; }))
+      continue;
+    std::for_each(node->inputs.begin(), node->inputs.end(), need);
+    kept.push_back(std::move(*node));
+  }
+  graph.nodes.assign(std::make_move_iterator(kept.rbegin()), std::make_move_iterator(kept.rend()));
+}
+
 Graph with_batch(const Graph& graph, std::int64_t batch) {
   Graph result = graph;
-  for (int id : result.inputs) result.values[static_cast<std::size_t>(id)].spec.shape.n = batch;
+  for (int id : result.inputs) result.info(id).spec.shape.n = batch;
   for (const Node& node : result.nodes) {
-    const auto specs = infer_named(*node.op, specs_of(result, node.inputs), node.name);
-    for (std::size_t i = 0; i < specs.size(); ++i)
-      result.values[static_cast<std::size_t>(node.outputs[i])].spec = specs[i];
+    const auto specs = infer(*node.op, result.specs(node.inputs), node.name);
+    for (std::size_t i = 0; i < specs.size(); ++i) result.info(node.outputs[i]).spec = specs[i];
   }
   return result;
 }
 
 Graph for_inference(const Graph& graph, std::span<const int> outputs) {
   Graph result = graph;
-  std::vector<bool> needed(graph.values.size(), false);
-  for (int id : outputs) needed[static_cast<std::size_t>(id)] = true;
-  std::vector<Node> kept;
-  for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
-    if (std::none_of(node->outputs.begin(), node->outputs.end(),
-                     [&](int id) { return needed[static_cast<std::size_t>(id)]; }))
-      continue;
-    kept.push_back(*node);
-    if (auto op = node->op->inference()) {
-      kept.back().op = std::move(op);
-      const auto count = infer_named(*kept.back().op, specs_of(graph, node->inputs), node->name).size();
-      kept.back().outputs.resize(count);
+  prune(result, outputs);
+  for (Node& node : result.nodes)
+    if (auto op = node.op->inference()) {
+      node.op = std::move(op);
+      node.outputs.resize(infer(*node.op, result.specs(node.inputs), node.name).size());
     }
-    for (int id : node->inputs) needed[static_cast<std::size_t>(id)] = true;
-  }
-  std::reverse(kept.begin(), kept.end());
-  result.nodes = std::move(kept);
   return result;
 }
 
@@ -187,6 +222,11 @@ Choice choose_kernel(const Request& request) {
     choice.declined.push_back(fmt::format("{}/{}: {}", operation, kernel.name, std::get<Declined>(offer).reason));
   }
   return choice;
+}
+
+Choice choose_kernel(const Graph& graph, const Node& node, const Device& device) {
+  const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
+  return choose_kernel({*node.op, inputs, outputs, device});
 }
 
 }  // namespace halftone

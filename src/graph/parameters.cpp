@@ -19,12 +19,12 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   std::size_t weight_bytes = 0, gradient_bytes = 0, statistic_bytes = 0;
   bool masters = false;
   for (const auto& info : graph.parameters) {
-    const ValueSpec& spec = graph.values[static_cast<std::size_t>(info.value)].spec;
+    const ValueSpec& spec = graph.info(info.value).spec;
     ParameterSlot slot{info.name, spec.shape, info.rank, info.trainable && info.gradient >= 0, spec.shape.elements(),
                        elements,  spec.dtype};
     slot.weight_offset = weight_bytes;
     if (info.gradient >= 0) {
-      slot.gradient_dtype = graph.values[static_cast<std::size_t>(info.gradient)].spec.dtype;
+      slot.gradient_dtype = graph.info(info.gradient).spec.dtype;
       slot.gradient_offset = gradient_bytes;
       gradient_bytes += static_cast<std::size_t>(padded(slot.count)) * size_of(slot.gradient_dtype);
     }
@@ -34,7 +34,7 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
     slots.push_back(std::move(slot));
   }
   for (const auto& info : graph.statistics) {
-    const Shape shape = graph.values[static_cast<std::size_t>(info.value)].spec.shape;
+    const Shape shape = graph.info(info.value).spec.shape;
     statistics.push_back({info.name, shape, statistic_bytes});
     statistic_bytes += static_cast<std::size_t>(padded(shape.elements())) * sizeof(float);
   }
@@ -54,7 +54,8 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
 
   for (std::size_t i = 0; i < slots.size(); ++i) {
     std::vector<float> values(static_cast<std::size_t>(slots[i].count));
-    graph.parameters[i].initializer(values, options.seed, static_cast<std::uint32_t>(i));
+    naming("parameter " + slots[i].name,
+           [&] { graph.parameters[i].initializer(values, options.seed, static_cast<std::uint32_t>(i)); });
     assign(slots[i], values);
   }
   for (std::size_t i = 0; i < statistics.size(); ++i) {
@@ -69,18 +70,17 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
 
 void Parameters::place(Graph& graph) const {
   const auto put = [&](int id, Store store, std::size_t offset) {
-    auto& value = graph.values[static_cast<std::size_t>(id)];
+    auto& value = graph.info(id);
     value.store = store;
     value.offset = offset;
   };
   for (const auto& info : graph.parameters) {
     const ParameterSlot& slot = find(info.name);
-    if (slot.shape != graph.values[static_cast<std::size_t>(info.value)].spec.shape)
+    if (slot.shape != graph.info(info.value).spec.shape)
       fail(fmt::format("parameter {}: {} in the graph, {} in memory", info.name,
-                       to_string(graph.values[static_cast<std::size_t>(info.value)].spec.shape),
-                       to_string(slot.shape)));
+                       to_string(graph.info(info.value).spec.shape), to_string(slot.shape)));
     put(info.value, Store::weights, slot.weight_offset);
-    graph.values[static_cast<std::size_t>(info.value)].spec.dtype = slot.weight_dtype;
+    graph.info(info.value).spec.dtype = slot.weight_dtype;
     if (info.gradient >= 0) put(info.gradient, Store::gradients, slot.gradient_offset);
   }
   for (const auto& info : graph.statistics) {
@@ -104,6 +104,7 @@ TensorView Parameters::master(const ParameterSlot& slot) const {
 }
 
 TensorView Parameters::gradient(const ParameterSlot& slot) const {
+  if (!slot.trainable) fail(fmt::format("parameter {} has no gradient", slot.name));
   return view(Store::gradients, slot.gradient_offset, {slot.shape, slot.gradient_dtype});
 }
 

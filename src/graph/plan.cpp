@@ -23,6 +23,7 @@ int root_of(const std::vector<int>& root, int id) {
 Plan::Plan(Graph graph, const Parameters& parameters, std::span<const int> keep)
     : graph_(std::move(graph)), parameters_(parameters) {
   parameters_.place(graph_);
+  for (const Pass pass : parameters_.device().backend().kernels().passes()) pass(graph_, parameters_.device(), keep);
   std::vector<int> root(graph_.values.size());  // the value whose memory a value shares
   std::iota(root.begin(), root.end(), 0);
   choose(root);
@@ -40,10 +41,7 @@ void Plan::choose(std::vector<int>& root) {
       root[at(node.outputs[0])] = root_of(root, node.inputs[0]);
       continue;
     }
-    std::vector<ValueSpec> inputs, outputs;
-    for (int id : node.inputs) inputs.push_back(graph_.values[at(id)].spec);
-    for (int id : node.outputs) outputs.push_back(graph_.values[at(id)].spec);
-    Choice choice = choose_kernel({*node.op, inputs, outputs, parameters_.device(), static_cast<std::uint32_t>(n)});
+    Choice choice = choose_kernel(graph_, node, parameters_.device());
     if (choice.kernel.empty())
       fail(fmt::format("{}: no kernel on {} for {}{}{}", node.name, parameters_.device().backend().name(),
                        node.op->name(), choice.declined.empty() ? "" : "; ", fmt::join(choice.declined, "; ")));
@@ -79,15 +77,14 @@ void Plan::place(const std::vector<int>& root, std::span<const int> keep) {
   // An output may take the memory of an input that dies with this launch and is no smaller.
   std::vector<int> host(graph_.values.size());
   std::iota(host.begin(), host.end(), 0);
-  const auto bytes_of = [&](int id) { return padded(graph_.values[at(id)].spec.tensor().bytes()); };
+  const auto bytes_of = [&](int id) { return padded(graph_.info(id).spec.tensor().bytes()); };
   for (int s = 0; s < end; ++s) {
     const Node& node = graph_.nodes[at(step_nodes_[at(s)])];
     if (steps_[at(s)].launch.overwrites < 0) continue;
     const int input = root_of(root, node.inputs[at(steps_[at(s)].launch.overwrites)]);
     const int output = root_of(root, node.outputs[0]);
     const int memory = root_of(host, input);
-    const bool lasting =
-        graph_.values[at(input)].store != Store::none || graph_.values[at(output)].store != Store::none;
+    const bool lasting = graph_.info(input).store != Store::none || graph_.info(output).store != Store::none;
     const bool read_twice =
         std::count_if(node.inputs.begin(), node.inputs.end(), [&](int id) { return root_of(root, id) == input; }) > 1;
     if (lasting || read_twice || last[at(input)] != s || first[at(output)] != s || bytes_of(output) > bytes_of(memory))
@@ -104,7 +101,7 @@ void Plan::place(const std::vector<int>& root, std::span<const int> keep) {
   memory_.assign(graph_.values.size(), nullptr);
   for (const Placement& placement : placements_) memory_[at(placement.value)] = arena_.data() + placement.offset;
   for (std::size_t id = 0; id < root.size(); ++id) {
-    const auto& value = graph_.values[at(root_of(root, static_cast<int>(id)))];
+    const auto& value = graph_.info(root_of(root, static_cast<int>(id)));
     if (value.store != Store::none) {
       memory_[id] = parameters_.data(value.store) + value.offset;
       readable_[id] = true;
@@ -133,8 +130,8 @@ void Plan::enqueue(const Step& step) const {
 TensorView Plan::view(int id) const {
   if (id < 0 || at(id) >= memory_.size() || !memory_[at(id)] || !readable_[at(id)])
     fail(fmt::format("value {} is not kept by this plan",
-                     id < 0 || at(id) >= memory_.size() ? std::to_string(id) : graph_.values[at(id)].name));
-  return {graph_.values[at(id)].spec.tensor(), memory_[at(id)], &parameters_.device().backend()};
+                     id < 0 || at(id) >= memory_.size() ? std::to_string(id) : graph_.info(id).name));
+  return {graph_.info(id).spec.tensor(), memory_[at(id)], &parameters_.device().backend()};
 }
 
 std::vector<double> Plan::profile() const {

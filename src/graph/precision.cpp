@@ -46,15 +46,14 @@ Precision precision_by_name(const std::string& name) {
 
 void narrow(Graph& graph, const Precision& precision) {
   const auto apply = [&](int id, const RoleFormats& formats) {
-    ValueSpec& spec = graph.values[static_cast<std::size_t>(id)].spec;
+    ValueSpec& spec = graph.info(id).spec;
     spec.dtype = formats.of(spec.role, spec.dtype);
   };
   for (const auto& parameter : graph.parameters) apply(parameter.value, precision.at(parameter.name));
   for (const Node& node : graph.nodes) {
     for (int id : node.outputs) apply(id, precision.at(node.name));
     if (node.op->is_view())  // a view shares its input's memory, so its format too
-      graph.values[static_cast<std::size_t>(node.outputs[0])].spec.dtype =
-          graph.values[static_cast<std::size_t>(node.inputs[0])].spec.dtype;
+      graph.info(node.outputs[0]).spec.dtype = graph.info(node.inputs[0]).spec.dtype;
   }
   for (const auto& parameter : graph.parameters)
     if (parameter.gradient >= 0) apply(parameter.gradient, precision.at(parameter.name));

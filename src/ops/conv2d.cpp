@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "halftone/ops/dense.hpp"
@@ -15,16 +16,14 @@ std::int64_t output_extent(std::int64_t in, std::int64_t kernel, int stride, int
   return span < 0 ? 0 : span / stride + 1;
 }
 
-void check(const Conv2dOptions& options) {
-  if (options.stride.h < 1 || options.stride.w < 1) fail("conv2d: stride must be at least 1");
-  if (options.dilation.h < 1 || options.dilation.w < 1) fail("conv2d: dilation must be at least 1");
-  if (options.padding && (options.padding->h < 0 || options.padding->w < 0))
-    fail("conv2d: padding must not be negative");
-  if (options.groups < 1) fail("conv2d: groups must be at least 1");
+void check(const ConvAttributes& conv) {
+  if (conv.stride.h < 1 || conv.stride.w < 1) fail("stride must be at least 1");
+  if (conv.dilation.h < 1 || conv.dilation.w < 1) fail("dilation must be at least 1");
+  if (conv.padding.h < 0 || conv.padding.w < 0) fail("padding must not be negative");
+  if (conv.groups < 1) fail("groups must be at least 1");
 }
 
 ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
-  check(options);
   const Extent same{options.dilation.h * (kernel.h - 1) / 2, options.dilation.w * (kernel.w - 1) / 2};
   return {options.stride, options.padding.value_or(same), options.dilation, options.groups};
 }
@@ -34,18 +33,17 @@ ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
 Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options) {
   Graph& g = graph_of(x);
   const std::string name = options.name.empty() ? g.numbered("conv") : options.name;
-  if (channels < 1 || kernel.h < 1 || kernel.w < 1)
-    fail(fmt::format("{}: channels and kernel must be at least 1", g.scoped(name)));
-  if (options.groups < 1 || x.channels() % options.groups || channels % options.groups)
-    fail(fmt::format("{}: {} groups do not divide {} and {} channels", g.scoped(name), options.groups, x.channels(),
-                     channels));
-  const std::int64_t c = x.channels() / options.groups;
-  const float bound = 1 / std::sqrt(static_cast<float>(kernel.h * kernel.w) * static_cast<float>(c));
-  const Value weight =
-      g.parameter(name + ".weight", {channels, kernel.h, kernel.w, c}, options.weight_init.value_or(uniform(bound)), 4);
+  const auto op = std::make_shared<Conv2d>(attributes_of(options, kernel));
+  const Shape shape{channels, kernel.h, kernel.w, x.channels() / std::max(options.groups, 1)};
+  naming(g.scoped(name), [&] {  // before any parameter is made
+    if (channels < 1 || kernel.h < 1 || kernel.w < 1) fail("channels and kernel must be at least 1");
+    op->infer(std::vector<ValueSpec>{x.spec(), {shape}});
+  });
+  const float bound = 1 / std::sqrt(static_cast<float>(shape.features()));
+  const Value weight = g.parameter(name + ".weight", shape, options.weight_init.value_or(uniform(bound)), 4);
   std::vector<Value> inputs{x, weight};
   if (options.bias) inputs.push_back(g.parameter(name + ".bias", Shape::vector(channels), uniform(bound), 1));
-  return g.add_one(std::make_shared<Conv2d>(attributes_of(options, kernel)), inputs, name);
+  return g.add_one(op, inputs, name);
 }
 
 Value conv2d(Value x, Value weight, Value bias, const Conv2dOptions& options) {
@@ -57,6 +55,7 @@ Value conv2d(Value x, Value weight, Value bias, const Conv2dOptions& options) {
 
 std::vector<ValueSpec> Conv2d::infer(std::span<const ValueSpec> inputs) const {
   const Shape x = inputs[0].shape, w = inputs[1].shape;
+  check(conv);
   if (x.c != w.c * conv.groups || w.n % conv.groups)
     fail(fmt::format("input {} does not fit weights {} in {} groups", to_string(x), to_string(w), conv.groups));
   if (inputs.size() > 2 && inputs[2].shape != Shape::vector(w.n))
@@ -79,13 +78,6 @@ std::vector<Value> Conv2d::gradient(const GradientRequest& request) const {
     d[0] = g.add_one(std::make_shared<Conv2dDInput>(conv, extent), {d_y, w});
   }
   return d;
-}
-
-std::shared_ptr<const Op> Conv2d::with_epilogue(const Activation& activation) const {
-  if (epilogue) return nullptr;
-  auto fused = std::make_shared<Conv2d>(*this);
-  fused->epilogue = activation;
-  return fused;
 }
 
 std::vector<ValueSpec> Conv2dDInput::infer(std::span<const ValueSpec> inputs) const {

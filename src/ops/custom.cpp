@@ -27,6 +27,7 @@ Launch host_launch(const Request& request, CustomBody body) {
       const auto values = TensorView{inputs->specs[i], a.inputs[i], backend}.read();
       std::copy(values.begin(), values.end(), inputs->numbers[i].begin());
     }
+    for (auto& numbers : outputs->numbers) std::fill(numbers.begin(), numbers.end(), 0.0f);
     body(inputs->tensors, outputs->tensors);
     for (std::size_t i = 0; i < outputs->specs.size(); ++i)
       TensorView{outputs->specs[i], a.outputs[i], backend}.write(outputs->numbers[i]);
@@ -53,18 +54,17 @@ Value quantize(Value x, std::function<float(float)> f, const std::string& name) 
 }
 
 Value quantize(Value x, const Grid& grid) {
-  return graph_of(x).add_one(std::make_shared<Quantize>(grid, static_cast<std::uint32_t>(graph_of(x).nodes.size())),
-                             {x});
+  return graph_of(x).add_one(std::make_shared<Quantize>(grid, graph_of(x).new_stream()), {x});
 }
 
 std::vector<ValueSpec> Custom::infer(std::span<const ValueSpec> inputs) const {
   std::vector<Shape> shapes;
   for (const auto& input : inputs) shapes.push_back(input.shape);
-  return {{options.shape ? options.shape(shapes) : shapes[0]}};
+  return {{options.shape ? options.shape(shapes) : shapes[0], DType::f32, result_role(inputs)}};
 }
 
 std::vector<Value> Custom::gradient(const GradientRequest& request) const {
-  if (!options.backward) fail(options.name + ": it has no backward body, yet its gradient is needed");
+  if (!options.backward) fail("it has no backward body, yet its gradient is needed");
   std::vector<Value> inputs(request.inputs.begin(), request.inputs.end());
   inputs.push_back(request.outputs[0]);
   inputs.push_back(request.d_outputs[0]);
@@ -82,7 +82,7 @@ std::vector<ValueSpec> CustomGradient::infer(std::span<const ValueSpec> inputs) 
 Launch CustomGradient::lower(const Request& request) const { return host_launch(request, options.backward); }
 
 std::vector<ValueSpec> Quantize::infer(std::span<const ValueSpec> inputs) const {
-  return {{inputs[0].shape, DType::f32, inputs[0].role == Role::weight ? Role::activation : inputs[0].role}};
+  return {{inputs[0].shape, DType::f32, result_role(inputs)}};
 }
 
 std::vector<Value> Quantize::gradient(const GradientRequest& request) const { return {request.d_outputs[0]}; }

@@ -46,13 +46,6 @@ std::vector<Value> Dense::gradient(const GradientRequest& request) const {
   return d;
 }
 
-std::shared_ptr<const Op> Dense::with_epilogue(const Activation& activation) const {
-  if (epilogue) return nullptr;
-  auto fused = std::make_shared<Dense>(*this);
-  fused->epilogue = activation;
-  return fused;
-}
-
 std::vector<ValueSpec> DenseDInput::infer(std::span<const ValueSpec> inputs) const {
   return {{{inputs[0].shape.n, image.h, image.w, image.c}, DType::f32, Role::activation_gradient}};
 }

@@ -18,8 +18,6 @@ std::vector<ValueSpec> number() { return {{Shape{}, DType::f32, Role::exact}}; }
 }  // namespace
 
 Value cross_entropy(Value logits, Value labels, float label_smoothing) {
-  if (!(label_smoothing >= 0 && label_smoothing < 1))
-    fail(fmt::format("cross_entropy: a label smoothing of {} is not in [0, 1)", label_smoothing));
   return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(label_smoothing), {logits, labels},
                                   graph_of(logits).numbered("cross_entropy"));
 }
@@ -32,6 +30,7 @@ Value accuracy(Value logits, Value labels) {
 
 std::vector<ValueSpec> SoftmaxCrossEntropy::infer(std::span<const ValueSpec> inputs) const {
   check_labels(inputs);
+  if (!(smoothing >= 0 && smoothing < 1)) fail(fmt::format("a label smoothing of {} is not in [0, 1)", smoothing));
   return number();
 }
 

@@ -27,18 +27,13 @@ void check_vectors(std::span<const ValueSpec> inputs, std::size_t first) {
 }
 
 Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& options) {
-  const std::string name = name_for(graph_of(x), options);
-  const Affine parameters = affine(graph_of(x), name, x.shape().c);
-  return graph_of(x).add_one(std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon),
-                             {x, parameters.gamma, parameters.beta}, name);
-}
-
-template <class T>
-std::shared_ptr<const Op> fused(const T& op, const Activation& activation) {
-  if (op.epilogue) return nullptr;
-  auto result = std::make_shared<T>(op);
-  result->epilogue = activation;
-  return result;
+  Graph& g = graph_of(x);
+  const std::string name = name_for(g, options);
+  const auto op = std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon);
+  const ValueSpec vector{Shape::vector(x.shape().c)};
+  naming(g.scoped(name), [&] { op->infer(std::vector<ValueSpec>{x.spec(), vector, vector}); });  // before parameters
+  const Affine parameters = affine(g, name, vector.shape.c);
+  return g.add_one(op, {x, parameters.gamma, parameters.beta}, name);
 }
 
 }  // namespace
@@ -76,12 +71,10 @@ void BatchNorm::commit(std::span<const Value> inputs, std::span<const Value> out
 }
 
 std::shared_ptr<const Op> BatchNorm::inference() const {
-  return std::make_shared<BatchNormInference>(epsilon, epilogue);
+  auto result = std::make_shared<BatchNormInference>(epsilon);
+  result->epilogue = epilogue;
+  return result;
 }
-std::shared_ptr<const Op> BatchNorm::with_epilogue(const Activation& activation) const {
-  return fused(*this, activation);
-}
-
 std::vector<ValueSpec> BatchNormGradient::infer(std::span<const ValueSpec> inputs) const {
   return {{inputs[1].shape, DType::f32, Role::activation_gradient},
           {inputs[2].shape, DType::f32, Role::weight_gradient},
@@ -91,10 +84,6 @@ std::vector<ValueSpec> BatchNormGradient::infer(std::span<const ValueSpec> input
 std::vector<ValueSpec> BatchNormInference::infer(std::span<const ValueSpec> inputs) const {
   check_vectors(inputs, 1);
   return {{inputs[0].shape}};
-}
-
-std::shared_ptr<const Op> BatchNormInference::with_epilogue(const Activation& activation) const {
-  return fused(*this, activation);
 }
 
 std::vector<ValueSpec> UpdateRunningStatistics::infer(std::span<const ValueSpec>) const { return {}; }

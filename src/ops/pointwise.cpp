@@ -5,15 +5,9 @@
 namespace halftone {
 namespace {
 
-/// What a pointwise operation makes of a role: gradients stay gradients, a single exact number (a loss) stays exact,
-/// all else becomes an activation.
-Role role_after(const ValueSpec& input) {
-  if (input.role == Role::exact && input.shape.elements() == 1) return Role::exact;
-  return input.role == Role::input || input.role == Role::exact || input.role == Role::weight ? Role::activation
-                                                                                              : input.role;
+std::vector<ValueSpec> like_first(std::span<const ValueSpec> inputs) {
+  return {{inputs[0].shape, DType::f32, result_role(inputs)}};
 }
-
-std::vector<ValueSpec> like(const ValueSpec& input) { return {{input.shape, DType::f32, role_after(input)}}; }
 
 }  // namespace
 
@@ -33,16 +27,14 @@ Value concat(std::span<const Value> parts) {
 }
 
 Value dropout(Value x, float rate) {
-  if (!(rate >= 0 && rate < 1)) fail(fmt::format("dropout: a rate of {} is not in [0, 1)", rate));
-  return graph_of(x).add_one(std::make_shared<Dropout>(rate, static_cast<std::uint32_t>(graph_of(x).nodes.size())),
-                             {x});
+  return graph_of(x).add_one(std::make_shared<Dropout>(rate, graph_of(x).new_stream()), {x});
 }
 
 Value normalize(Value x, std::vector<float> mean, std::vector<float> stddev) {
   return graph_of(x).add_one(std::make_shared<Normalize>(std::move(mean), std::move(stddev)), {x});
 }
 
-std::vector<ValueSpec> Activate::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }
+std::vector<ValueSpec> Activate::infer(std::span<const ValueSpec> inputs) const { return like_first(inputs); }
 
 std::vector<Value> Activate::gradient(const GradientRequest& request) const {
   const bool from_output = std::visit([](const auto& f) { return f.slope_from_output; }, activation);
@@ -50,12 +42,12 @@ std::vector<Value> Activate::gradient(const GradientRequest& request) const {
   return {seen.graph->add_one(std::make_shared<ActivationGradient>(activation), {request.d_outputs[0], seen})};
 }
 
-std::vector<ValueSpec> ActivationGradient::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }
+std::vector<ValueSpec> ActivationGradient::infer(std::span<const ValueSpec> inputs) const { return like_first(inputs); }
 
 std::vector<ValueSpec> Multiply::infer(std::span<const ValueSpec> inputs) const {
   if (inputs[0].shape != inputs[1].shape)
     fail(fmt::format("shapes {} and {} differ", to_string(inputs[0].shape), to_string(inputs[1].shape)));
-  return like(inputs[0]);
+  return like_first(inputs);
 }
 
 std::vector<Value> Multiply::gradient(const GradientRequest& request) const {
@@ -67,7 +59,7 @@ std::vector<Value> Multiply::gradient(const GradientRequest& request) const {
   return d;
 }
 
-std::vector<ValueSpec> Scale::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }
+std::vector<ValueSpec> Scale::infer(std::span<const ValueSpec> inputs) const { return like_first(inputs); }
 
 std::vector<Value> Scale::gradient(const GradientRequest& request) const {
   return {request.d_outputs[0].graph->add_one(std::make_shared<Scale>(factor), {request.d_outputs[0]})};
@@ -81,7 +73,7 @@ std::vector<ValueSpec> Concat::infer(std::span<const ValueSpec> inputs) const {
       fail(fmt::format("{} does not stand beside {}", to_string(input.shape), to_string(inputs[0].shape)));
     shape.c += input.shape.c;
   }
-  return {{shape, DType::f32, role_after(inputs[0])}};
+  return {{shape, DType::f32, result_role(inputs)}};
 }
 
 std::vector<Value> Concat::gradient(const GradientRequest& request) const {
@@ -100,10 +92,13 @@ std::vector<ValueSpec> Slice::infer(std::span<const ValueSpec> inputs) const {
   if (first < 0 || count < 1 || first + count > shape.c)
     fail(fmt::format("channels {} to {} of {}", first, first + count, to_string(shape)));
   shape.c = count;
-  return {{shape, DType::f32, role_after(inputs[0])}};
+  return {{shape, DType::f32, result_role(inputs)}};
 }
 
-std::vector<ValueSpec> Dropout::infer(std::span<const ValueSpec> inputs) const { return like(inputs[0]); }
+std::vector<ValueSpec> Dropout::infer(std::span<const ValueSpec> inputs) const {
+  if (!(rate >= 0 && rate < 1)) fail(fmt::format("a rate of {} is not in [0, 1)", rate));
+  return like_first(inputs);
+}
 
 std::vector<Value> Dropout::gradient(const GradientRequest& request) const {
   return {request.d_outputs[0].graph->add_one(std::make_shared<Dropout>(rate, stream), {request.d_outputs[0]})};

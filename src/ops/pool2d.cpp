@@ -6,16 +6,15 @@ namespace halftone {
 namespace {
 
 PoolAttributes attributes_of(Extent window, const PoolOptions& options) {
-  const PoolAttributes pool{window, options.stride.value_or(window), options.padding};
-  if (window.h < 1 || window.w < 1 || pool.stride.h < 1 || pool.stride.w < 1)
-    fail("pool2d: window and stride must be at least 1");
-  if (pool.padding.h < 0 || pool.padding.w < 0 || pool.padding.h >= window.h || pool.padding.w >= window.w)
-    fail("pool2d: padding must be at least 0 and less than the window");
-  return pool;
+  return {window, options.stride.value_or(window), options.padding};
 }
 
 std::vector<ValueSpec> pooled(const PoolAttributes& pool, const ValueSpec& input) {
   const Shape x = input.shape;
+  if (pool.window.h < 1 || pool.window.w < 1 || pool.stride.h < 1 || pool.stride.w < 1)
+    fail("window and stride must be at least 1");
+  if (pool.padding.h < 0 || pool.padding.w < 0 || pool.padding.h >= pool.window.h || pool.padding.w >= pool.window.w)
+    fail("padding must be at least 0 and less than the window");
   if (pool.global) return {{{x.n, 1, 1, x.c}}};
   const std::int64_t h = x.h + 2 * pool.padding.h - pool.window.h, w = x.w + 2 * pool.padding.w - pool.window.w;
   if (h < 0 || w < 0)

@@ -139,13 +139,13 @@ GradientReport check_gradient(Value loss, const std::vector<std::vector<float>>&
   std::vector<Value> also;
   for (const Value& value : options.also) also.push_back(graph.value(value.id));
   const std::vector<Value> d_also = differentiate(graph, graph.value(loss.id), also);
-  fuse(graph, options.device);
-  if (inputs.size() != graph.inputs.size())
-    fail(fmt::format("check_gradient: {} arrays for {} inputs", inputs.size(), graph.inputs.size()));
-
   std::vector<int> keep = {loss.id};
   for (const Value& d : d_also)
     if (d) keep.push_back(d.id);
+  fuse(graph, options.device, keep);
+  if (inputs.size() != graph.inputs.size())
+    fail(fmt::format("check_gradient: {} arrays for {} inputs", inputs.size(), graph.inputs.size()));
+
   const Parameters parameters(graph, options.device, {.seed = options.seed});
   const Plan plan(graph, parameters, keep);
   for (std::size_t i = 0; i < inputs.size(); ++i) plan.view(graph.inputs[i]).write(inputs[i]);
@@ -161,13 +161,12 @@ GradientReport check_gradient(Value loss, const std::vector<std::vector<float>>&
   for (const auto& info : graph.parameters) {
     if (!info.trainable) continue;
     const ParameterSlot& slot = parameters.find(info.name);
-    const TensorView gradient = parameters.gradient(slot);
-    add(info.name, parameters.weight(slot), info.gradient >= 0 ? &gradient : nullptr);
+    const TensorView gradient = slot.trainable ? parameters.gradient(slot) : TensorView{};
+    add(info.name, parameters.weight(slot), slot.trainable ? &gradient : nullptr);
   }
   for (std::size_t i = 0; i < also.size(); ++i) {
     const TensorView gradient = d_also[i] ? plan.view(d_also[i].id) : TensorView{};
-    add(graph.values[static_cast<std::size_t>(also[i].id)].name, plan.view(also[i].id),
-        d_also[i] ? &gradient : nullptr);
+    add(graph.info(also[i].id).name, plan.view(also[i].id), d_also[i] ? &gradient : nullptr);
   }
   GradientReport report{{}, options.tolerance};
   for (const Checked& tensor : tensors) report.tensors.push_back(check.worst(tensor));

@@ -39,6 +39,10 @@ std::vector<std::vector<int>> members(const Parameters& parameters, const std::v
 Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device) {
   Graph result = graph;
   differentiate(result, result.value(loss));
+  std::vector<int> wanted = {loss};
+  for (const auto& parameter : result.parameters)
+    if (parameter.gradient >= 0) wanted.push_back(parameter.gradient);
+  prune(result, wanted);
   narrow(result, precision);
   const int keep[] = {loss};
   fuse(result, device, keep);
@@ -49,7 +53,7 @@ Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const P
                      const Device& device) {
   const int outputs[] = {output};
   Graph result = with_batch(for_inference(graph, outputs), batch);
-  result.values[static_cast<std::size_t>(output)].spec.role = Role::exact;
+  result.info(output).spec.role = Role::exact;
   narrow(result, precision);
   fuse(result, device, outputs);
   return result;
@@ -60,6 +64,8 @@ void add_step(Graph& graph, int loss, const Parameters& parameters, const Traine
   std::int64_t weights = 0;
   for (const Segment& segment : segments) weights += segment.count;
   if (weights == 0) fail("the loss depends on no trainable parameter");
+  const StepPolicy policy{options.precision.loss_scale, options.schedule, options.clip_norm, options.accumulate,
+                          weights};
 
   const Value gradients = whole(graph, parameters, Store::gradients, "gradients");
   const Value masters = whole(graph, parameters, parameters.has_masters() ? Store::masters : Store::weights, "masters");
@@ -72,21 +78,19 @@ void add_step(Graph& graph, int loss, const Parameters& parameters, const Traine
     source = whole(graph, parameters, Store::accumulated, "accumulated");
     graph.add_writing(std::make_shared<AccumulateGradients>(segments), {gradients}, {source});
   }
-  auto advance = std::make_shared<Advance>();
-  advance->loss_scale = options.precision.loss_scale;
-  advance->schedule = options.schedule;
-  advance->clip_norm = options.clip_norm;
-  advance->accumulate = options.accumulate;
-  graph.add_writing(advance, {}, {});
+  graph.add_writing(std::make_shared<Advance>(policy), {}, {});
 
   const auto groups = members(parameters, options.groups);
   for (std::size_t g = 0; g < groups.size(); ++g) {
     if (groups[g].empty()) continue;
     auto update = std::make_shared<Update>();
-    update->rule = g < options.groups.size() ? options.groups[g].rule : options.optimizer;
-    update->learning_rate = g < options.groups.size() ? options.groups[g].learning_rate : 1.0f;
+    update->rule = options.optimizer;
+    if (g < options.groups.size()) {
+      update->rule = options.groups[g].rule.value_or(options.optimizer);
+      update->learning_rate = options.groups[g].learning_rate;
+    }
     update->segments = segments_of(parameters, groups[g]);
-    update->accumulate = options.accumulate;
+    update->policy = policy;
     update->masters = parameters.has_masters();
     graph.add_writing(update, {source}, {masters, working, slot0, slot1});
   }
@@ -94,10 +98,7 @@ void add_step(Graph& graph, int loss, const Parameters& parameters, const Traine
   if (options.average_decay > 0)
     graph.add_writing(std::make_shared<AverageWeights>(options.average_decay, segments, parameters.has_masters()),
                       {masters}, {whole(graph, parameters, Store::average, "average")});
-  auto finish = std::make_shared<Finish>();
-  finish->accumulate = options.accumulate;
-  finish->weights = weights;
-  graph.add_writing(finish, {}, {});
+  graph.add_writing(std::make_shared<Finish>(policy), {}, {});
 }
 
 }  // namespace halftone

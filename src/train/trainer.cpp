@@ -29,7 +29,8 @@ void check(const TrainerOptions& options) {
 int slots_of(const TrainerOptions& options) {
   const auto slots = [](const UpdateRule& rule) { return std::visit([](const auto& r) { return r.slots(); }, rule); };
   int most = slots(options.optimizer);
-  for (const auto& group : options.groups) most = std::max(most, slots(group.rule));
+  for (const auto& group : options.groups)
+    if (group.rule) most = std::max(most, slots(*group.rule));
   return most;
 }
 
@@ -51,6 +52,7 @@ std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
 
 std::string reason_of(const StepState& state, const Parameters& parameters) {
   if (state.commit) return {};
+  if (state.scale.stop != 0 && state.good_micro_batches > 0) return "the loss scale's policy has stopped training";
   if (!std::isfinite(state.loss)) return fmt::format("loss is {}", state.loss);
   if (state.first_bad_parameter < 0) return "every micro-batch was bad";
   return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,
@@ -152,7 +154,7 @@ void feed(const Plan& plan, std::span<const std::span<const std::byte>> inputs) 
     try {
       plan.view(graph.inputs[i]).write_bytes(inputs[i]);
     } catch (const Error& error) {
-      fail(fmt::format("{}: {}", graph.values[static_cast<std::size_t>(graph.inputs[i])].name, error.what()));
+      fail(fmt::format("{}: {}", graph.info(graph.inputs[i]).name, error.what()));
     }
   }
 }

@@ -213,7 +213,7 @@ inline void check_kernels(const KernelTest& test) {
         for (const auto& spec : in) where += fmt::format(" {}{}", to_string(spec.shape), name_of(spec.dtype));
         for (const auto& spec : out) where += fmt::format(" -> {}{}", to_string(spec.shape), name_of(spec.dtype));
         SCOPED_TRACE(where);
-        const Offer offer = kernel.make({test.op, in, out, device, 7});
+        const Offer offer = kernel.make({test.op, in, out, device});
         const Launch* launch = std::get_if<Launch>(&offer);
         if (!launch) continue;
         ++runs;

@@ -109,10 +109,12 @@ TEST(BatchNormKernels, ApplyTheEpilogue) {
 }
 
 TEST(BatchNormKernels, UseTheRunningStatisticsInEvaluation) {
+  BatchNormInference op(epsilon);
+  op.epilogue = Relu{};
   for (const Shape& shape : shapes) {
     const Shape vector = Shape::vector(shape.c);
     for (DType stored : {DType::f32, DType::bf16})
-      check_kernels({BatchNormInference(epsilon, Activation(Relu{})),
+      check_kernels({op,
                      {shape, vector, vector, vector, vector},
                      formats(5, stored, stored),
                      {random_values(shape.elements(), 1), random_values(shape.c, 2), random_values(shape.c, 3),

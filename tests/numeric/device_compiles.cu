@@ -1,4 +1,5 @@
-// Instantiates everything in numeric/ in a kernel. Compiling it is the test.
+// Instantiates everything in numeric/, and a step's decisions, in a kernel. Compiling it is the test.
+#include "halftone/graph/step_state.hpp"
 #include "halftone/numeric/loss_scale.hpp"
 #include "halftone/numeric/philox.hpp"
 #include "halftone/numeric/pointwise.hpp"
@@ -34,8 +35,16 @@ __device__ float everything(TypeList<Format...>, TypeList<Function...>, TypeList
 }
 
 __global__ void all_of_numeric(float* x, float* slots, LossScale loss_scale, Schedule schedule, ScaleState* state) {
-  *state = next(loss_scale, *state, StepOutcome::overflow);
+  *state = next(loss_scale, *state, StepOutcome::overflow, true);
   *x = everything(Formats{}, Activations{}, UpdateRules{}, *x, slots[0], slots[1]) + schedule.at(7);
+}
+
+__global__ void decisions_of_a_step(StepState* state, StepPolicy policy, GradientFindings found, float* factor) {
+  begin_micro_batch(*state);
+  judge_micro_batch(*state, *factor, found);
+  decide(*state, policy);
+  *factor = update_factor(*state, policy);
+  finish_step(*state, policy);
 }
 
 }  // namespace halftone

@@ -8,12 +8,10 @@ namespace halftone {
 /// The operations that the passes themselves insert.
 
 /// a + b, then an activation. Gradients flow to both unchanged.
-struct Add final : Op {
-  std::optional<Activation> epilogue;
+struct Add final : Fusable<Add> {
   std::string name() const override { return "add"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
-  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
 };
 
 /// The same numbers in another storage format: in `dtype` where that is given, else in the role's own.
@@ -37,7 +35,7 @@ struct Reshape final : Op {
   bool is_view() const override { return true; }
 };
 
-/// The gradient with which the backward pass begins: `StepState::seed_gradient()`.
+/// The gradient with which the backward pass begins: `StepState::gradient_scale()`.
 struct SeedGradient final : Op {
   std::string name() const override { return "seed_gradient"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

@@ -50,10 +50,11 @@ class Graph {
   /// A tensor that the user feeds.
   Value input(const std::string& name, Shape shape, DType dtype = DType::f32);
 
-  /// A trainable tensor, named within the current scope; throws Error where the name is taken.
+  /// A trainable tensor, named within the current scope; throws Error where the name is taken or `rank` (as in
+  /// `ParameterInfo`) does not fit the shape.
   Value parameter(const std::string& name, Shape shape, Initializer initializer, int rank, bool trainable = true);
 
-  /// A lasting f32 tensor that is not trained, such as a running mean.
+  /// A lasting f32 vector that is not trained, such as a running mean.
   Value statistic(const std::string& name, Shape shape, float initial);
 
   /// A value in a store, for nodes that work on whole stores.
@@ -69,9 +70,17 @@ class Graph {
                    const std::string& label = {});
 
   Value value(int id) { return {this, id}; }
+  ValueInfo& info(int id) { return values[static_cast<std::size_t>(id)]; }
+  const ValueInfo& info(int id) const { return values[static_cast<std::size_t>(id)]; }
+  std::vector<ValueSpec> specs(std::span<const int> ids) const;
   std::string scoped(const std::string& name) const;
   /// `base` and the next number that it has in this scope: "conv1".
   std::string numbered(const std::string& base);
+  /// A stream of random numbers that nobody else in this graph draws from.
+  std::uint32_t new_stream() { return streams_++; }
+
+  /// Differs from that of every other graph there is or was, also from that of a copy.
+  std::uint64_t identity() const { return identity_.number; }
 
   std::vector<Node> nodes;
   std::vector<ValueInfo> values;
@@ -82,8 +91,16 @@ class Graph {
 
  private:
   friend class Scope;
+  struct Identity {
+    Identity();
+    Identity(const Identity&) : Identity() {}
+    Identity& operator=(const Identity&) { return number = Identity().number, *this; }
+    std::uint64_t number;
+  };
   Value new_value(ValueSpec spec, std::string name);
+  Identity identity_;
   std::map<std::string, int> counters_;
+  std::uint32_t streams_ = 0;
 };
 
 /// While it lives, names in the graph begin with `name` and a dot.
@@ -106,10 +123,13 @@ bool in_scope(const std::string& name, const std::string& scope);
 /// Nodes that read each value, as node numbers.
 std::vector<std::vector<int>> readers(const Graph& graph);
 
+/// Removes all nodes that compute nothing `outputs` needs.
+void prune(Graph& graph, std::span<const int> outputs);
+
 /// The graph with another batch size: each input's first extent becomes `batch` and all shapes are inferred anew.
 Graph with_batch(const Graph& graph, std::int64_t batch);
 
-/// What computes `outputs` in evaluation: operations in their inference form, all that the outputs do not need removed.
+/// What computes `outputs` in evaluation: pruned, operations in their inference form.
 Graph for_inference(const Graph& graph, std::span<const int> outputs);
 
 }  // namespace halftone

@@ -12,12 +12,13 @@
 
 namespace halftone {
 
+struct Node;
+
 /// What a kernel factory sees: one node, its shapes and formats, and where it is to run.
 struct Request {
   const Op& op;
   std::span<const ValueSpec> inputs, outputs;
   Device device;
-  std::uint32_t node = 0;  ///< tells this node's random numbers from others'
 
   template <class T>
   const T& attributes() const {
@@ -62,15 +63,25 @@ struct Kernel {
   KernelFactory make;
 };
 
-/// For each operation the ways to do it, best first, reference last. Plans, tests and reports walk the same lists.
+/// Rewrites a whole graph for a device before kernels are chosen: nodes may become others that only this kind of device
+/// knows, also such as join several or work on tensors in a layout of their own (a vector of u8 to everybody else).
+/// What is in `keep` or lies in a store must still be computed, in its format, and nodes that write stores keep their
+/// order.
+using Pass = void (*)(Graph& graph, const Device& device, std::span<const int> keep);
+
+/// For each operation the ways to do it, best first, reference last. Plans, tests and reports walk the same lists. Then
+/// the device's own passes in the order in which a plan runs them.
 class KernelTable {
  public:
-  explicit KernelTable(std::map<std::string, std::vector<Kernel>> kernels) : kernels_(std::move(kernels)) {}
+  explicit KernelTable(std::map<std::string, std::vector<Kernel>> kernels, std::vector<Pass> passes = {})
+      : kernels_(std::move(kernels)), passes_(std::move(passes)) {}
   std::span<const Kernel> find(const std::string& operation) const;
   const std::map<std::string, std::vector<Kernel>>& all() const { return kernels_; }
+  std::span<const Pass> passes() const { return passes_; }
 
  private:
   std::map<std::string, std::vector<Kernel>> kernels_;
+  std::vector<Pass> passes_;
 };
 
 /// The launch that a request gets, and who declined before.
@@ -82,5 +93,6 @@ struct Choice {
 
 /// Asks an operation's own `lower`, then its list in order.
 Choice choose_kernel(const Request& request);
+Choice choose_kernel(const Graph& graph, const Node& node, const Device& device);
 
 }  // namespace halftone

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -42,6 +43,9 @@ class Op {
   /// The same operation followed by an activation in one kernel; null where there is none.
   virtual std::shared_ptr<const Op> with_epilogue(const Activation& activation) const;
 
+  /// Whether an activation has been joined to it.
+  virtual bool is_fused() const { return false; }
+
   /// The activation that this operation is and nothing else; null for all others.
   virtual const Activation* as_activation() const { return nullptr; }
 
@@ -50,6 +54,19 @@ class Op {
 
   /// For operations that bring their own kernel; the launch's `run` is empty where there is none.
   virtual Launch lower(const Request& request) const;
+};
+
+/// An operation that can have an activation on its way out. `Derived` is the operation itself.
+template <class Derived>
+struct Fusable : Op {
+  std::optional<Activation> epilogue;
+  bool is_fused() const final { return epilogue.has_value(); }
+  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const final {
+    if (epilogue) return nullptr;
+    auto fused = std::make_shared<Derived>(static_cast<const Derived&>(*this));
+    fused->epilogue = activation;
+    return fused;
+  }
 };
 
 }  // namespace halftone

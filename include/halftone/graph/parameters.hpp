@@ -12,7 +12,7 @@ struct ParameterSlot {
   std::string name;
   Shape shape;
   int rank = 4;
-  bool trainable = true;
+  bool trainable = true;  ///< and the loss depends on it: it has a gradient
   std::int64_t count = 0;
   std::int64_t offset = 0;  ///< in elements, in the f32 stores: masters, accumulated, slots, average
   DType weight_dtype = DType::f32, gradient_dtype = DType::f32;
@@ -40,7 +40,7 @@ class Parameters {
   TensorView weight(const ParameterSlot& slot) const;  ///< the working copy
   TensorView master(
       const ParameterSlot& slot) const;  ///< the f32 truth: the master, or the weight itself where there is none
-  TensorView gradient(const ParameterSlot& slot) const;
+  TensorView gradient(const ParameterSlot& slot) const;              ///< throws Error where there is none
   TensorView element(Store store, const ParameterSlot& slot) const;  ///< of slot0, slot1, average, accumulated
   TensorView statistic(std::size_t i) const;
   const ParameterSlot& find(const std::string& name) const;  ///< throws Error for an unknown name

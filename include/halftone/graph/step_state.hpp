@@ -1,7 +1,9 @@
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "halftone/numeric/loss_scale.hpp"
+#include "halftone/numeric/schedule.hpp"
 
 namespace halftone {
 
@@ -22,24 +24,110 @@ struct StepState {
   float clip = 1;           ///< factor on the unscaled gradients
   float gradient_norm = 0;  ///< of the unscaled gradients, before clipping
   double sum_of_squares = 0;
-  double loss_sum = 0;  ///< of this step's good micro-batches; `loss` ends as their mean
-  std::int64_t zero_gradients = 0, nonfinite = 0, unchanged_weights = 0;
+  double loss_sum = 0;              ///< of this step's good micro-batches; `loss` ends as their mean
+  std::int64_t zero_gradients = 0;  ///< over its good micro-batches
+  std::int64_t nonfinite = 0, unchanged_weights = 0;
   std::int64_t first_bad_element = -1;  ///< in parameter `first_bad_parameter`
   std::int32_t first_bad_parameter = -1;
   std::int32_t micro_batch = 0, good_micro_batches = 0;
-  std::int32_t good = 1;    ///< this micro-batch's gradients are finite
-  std::int32_t commit = 0;  ///< this step's results last
-  std::int32_t unused = 0;  ///< leaves no padding: checkpoints hold these bytes
+  std::int32_t good = 1;     ///< this micro-batch's gradients are finite
+  std::int32_t commit = 0;   ///< this step's results last
+  std::int32_t outcome = 0;  ///< the worst of its micro-batches as a `StepOutcome`
 
   /// The step that random numbers are drawn in: each micro-batch has its own.
   HALFTONE_HD std::uint64_t random_step() const {
     return static_cast<std::uint64_t>(steps) | static_cast<std::uint64_t>(micro_batch) << 40;
   }
 
-  /// What one unit of the loss's own gradient became in the stored gradients.
-  HALFTONE_HD float seed_gradient() const { return used_scale * stress; }
+  /// What one unit of the loss's own gradient becomes in the stored gradients.
+  HALFTONE_HD float gradient_scale() const { return used_scale * stress; }
 };
 
+// No padding: checkpoints hold these bytes.
 static_assert(sizeof(StepState) == 5 * 8 + sizeof(ScaleState) + 6 * 4 + 2 * 8 + 4 * 8 + 6 * 4);
+
+/// What the end of a step decides by.
+struct StepPolicy {
+  LossScale loss_scale = {};
+  Schedule schedule = {};
+  float clip_norm = 0;          ///< 0: no clipping
+  std::int32_t accumulate = 1;  ///< micro-batches a step
+  std::int64_t weights = 1;     ///< trainable ones
+};
+
+/// What was seen in the stored gradients of a micro-batch.
+struct GradientFindings {
+  double sum_of_squares = 0;  ///< of the true gradients
+  std::int64_t zeros = 0, nonfinite = 0, first_bad_element = -1;
+  std::int32_t first_bad_parameter = -1;
+};
+
+// A step's decisions in their order, for host and device.
+
+/// Before the backward pass of a micro-batch.
+HALFTONE_HD void begin_micro_batch(StepState& state) {
+  if (state.micro_batch != 0) return;
+  state.used_scale = state.scale.scale;
+  state.good_micro_batches = 0;
+  state.outcome = 0;
+  state.loss_sum = 0;
+  state.zero_gradients = 0;
+  state.unchanged_weights = 0;
+}
+
+/// After the gradients were looked at: may this micro-batch count? Once the loss scale's policy has demanded to stop,
+/// steps that were already under way change nothing any more.
+HALFTONE_HD void judge_micro_batch(StepState& state, float loss, const GradientFindings& found) {
+  const bool stopped = state.scale.stop != 0;
+  state.loss = loss;
+  state.sum_of_squares = found.sum_of_squares;
+  state.nonfinite = found.nonfinite;
+  state.first_bad_element = found.first_bad_element;
+  state.first_bad_parameter = found.first_bad_parameter;
+  state.good = found.nonfinite == 0 && std::isfinite(loss) && !stopped;
+  state.commit = 0;
+  if (state.good) {
+    ++state.good_micro_batches;
+    state.loss_sum += loss;
+    state.zero_gradients += found.zeros;
+  } else if (!stopped) {
+    const auto outcome =
+        static_cast<std::int32_t>(std::isfinite(loss) ? StepOutcome::overflow : StepOutcome::nan_in_forward);
+    state.outcome = state.outcome > outcome ? state.outcome : outcome;
+  }
+}
+
+/// Before anything that lasts is written: commit or not, the scale's transition, clipping, the learning rate.
+HALFTONE_HD void decide(StepState& state, const StepPolicy& policy) {
+  if (state.scale.stop != 0) return;
+  const bool last = ++state.micro_batch == policy.accumulate;
+  const float divisor =
+      policy.accumulate > 1 && state.good_micro_batches > 0 ? static_cast<float>(state.good_micro_batches) : 1.0f;
+  const float norm = static_cast<float>(std::sqrt(state.sum_of_squares)) / divisor;
+  state.gradient_norm = norm;
+  state.clip = policy.clip_norm > 0 && norm > policy.clip_norm ? policy.clip_norm / norm : 1.0f;
+  state.learning_rate = policy.schedule.at(state.steps);
+  if (!last) return;
+  state.commit = state.good_micro_batches > 0;
+  state.scale = next(policy.loss_scale, state.scale, static_cast<StepOutcome>(state.outcome), !state.commit);
+  if (state.commit) state.loss = static_cast<float>(state.loss_sum / state.good_micro_batches);
+}
+
+/// The factor that makes of a stored gradient, or of the sum over micro-batches, what the update rule takes.
+HALFTONE_HD float update_factor(const StepState& state, const StepPolicy& policy) {
+  return state.clip / (policy.accumulate > 1 ? static_cast<float>(state.good_micro_batches) : state.gradient_scale());
+}
+
+/// After everything else: counts the step.
+HALFTONE_HD void finish_step(StepState& state, const StepPolicy& policy) {
+  if (state.micro_batch < policy.accumulate) return;
+  state.micro_batch = 0;
+  ++state.attempts;
+  if (!state.commit) return;
+  ++state.steps;
+  const auto weights = static_cast<double>(policy.weights);
+  state.zero_gradient_shares += static_cast<double>(state.zero_gradients) / (weights * state.good_micro_batches);
+  state.unchanged_weight_shares += static_cast<double>(state.unchanged_weights) / weights;
+}
 
 }  // namespace halftone

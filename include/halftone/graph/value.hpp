@@ -18,7 +18,15 @@ struct ValueSpec {
   TensorSpec tensor() const { return {shape, dtype}; }
 };
 
-/// One tensor of a graph: a graph and a number in it. A default-made one is "none".
+/// The role of what an elementwise operation makes of its inputs: a gradient where the first one is a gradient, a
+/// weight where all are weights, exact where all are single exact numbers (losses), else an activation.
+Role result_role(std::span<const ValueSpec> inputs);
+
+/// The role of the gradient of `value`: exact for a single exact number, a weight's for a weight, else an activation's.
+Role gradient_role(const ValueSpec& value);
+
+/// One tensor of a graph: a graph and a number in it. A default-made one is "none". It stays with the graph it was made
+/// by: a graph that is moved or copied takes no values along (`Graph::value` gives the copy's).
 struct Value {
   Graph* graph = nullptr;
   int id = -1;

@@ -32,7 +32,7 @@ struct LossScale {
   static constexpr LossScale dynamic(const DynamicOptions& options = {}) { return {Mode::dynamic, options}; }
 };
 
-/// Steps other than good ones are skipped: they leave weights and optimizer states alone.
+/// What the gradients of a step were. With several micro-batches a step it is the worst of them.
 enum class StepOutcome : std::uint8_t {
   good,
   overflow,       ///< infinity or NaN in the scaled gradients
@@ -42,10 +42,11 @@ enum class StepOutcome : std::uint8_t {
 /// What lasts from step to step; it has no padding.
 struct ScaleState {
   float scale = 1;
-  std::int32_t good_steps = 0;  ///< since the scale last moved or a step was skipped
+  std::int32_t good_steps = 0;  ///< since the scale last moved or a step was bad
+  std::int32_t bad_steps = 0;   ///< in a row, skipped or not
   std::int32_t consecutive_skips = 0;
   std::int32_t stop = 0;  ///< 1 from when policy demands to stop training
-  std::int64_t skipped = 0;
+  std::int32_t unused = 0;
 };
 
 constexpr ScaleState initial_state(const LossScale& loss_scale) { return {.scale = loss_scale.options.initial}; }
@@ -61,7 +62,7 @@ HALFTONE_HD constexpr void grow(const DynamicOptions& o, ScaleState& state) {
 
 HALFTONE_HD constexpr void back_off(const DynamicOptions& o, ScaleState& state) {
   state.good_steps = 0;
-  if (state.consecutive_skips < o.hysteresis) return;
+  if (state.bad_steps < o.hysteresis) return;
   const float smaller = state.scale * o.backoff;
   if (smaller >= o.min) {
     state.scale = smaller;
@@ -73,17 +74,19 @@ HALFTONE_HD constexpr void back_off(const DynamicOptions& o, ScaleState& state) 
 
 }  // namespace detail
 
-/// The state after a step that ended in `outcome`: the one transition, for host and device.
-HALFTONE_HD constexpr ScaleState next(const LossScale& loss_scale, ScaleState state, StepOutcome outcome) {
+/// The state after a step that ended in `outcome`: the one transition, for host and device. A bad step is skipped, but
+/// for one that goes on with its good micro-batches.
+HALFTONE_HD constexpr ScaleState next(const LossScale& loss_scale, ScaleState state, StepOutcome outcome,
+                                      bool skipped) {
   const DynamicOptions& o = loss_scale.options;
   const bool dynamic = loss_scale.mode == LossScale::Mode::dynamic;
+  state.consecutive_skips = skipped ? state.consecutive_skips + 1 : 0;
   if (outcome == StepOutcome::good) {
-    state.consecutive_skips = 0;
+    state.bad_steps = 0;
     if (dynamic) detail::grow(o, state);
     return state;
   }
-  ++state.skipped;
-  ++state.consecutive_skips;
+  ++state.bad_steps;
   if (dynamic) detail::back_off(o, state);
   if (outcome == StepOutcome::nan_in_forward && o.on_nan == OnNan::stop) state.stop = 1;
   if (state.consecutive_skips > o.max_consecutive_skips) state.stop = 1;

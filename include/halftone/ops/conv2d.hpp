@@ -39,14 +39,12 @@ struct ConvAttributes {
 };
 
 /// [x, weight, optional bias] -> y, with an activation on the way out.
-struct Conv2d final : Op {
+struct Conv2d final : Fusable<Conv2d> {
   ConvAttributes conv;
-  std::optional<Activation> epilogue;
   explicit Conv2d(ConvAttributes conv) : conv(conv) {}
   std::string name() const override { return "conv2d"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
-  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
 };
 
 /// [d_output, weight] -> d_input of extent (h, w).

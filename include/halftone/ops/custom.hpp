@@ -14,9 +14,9 @@ struct FloatTensor {
 
 using CustomBody = std::function<void(std::span<const FloatTensor> inputs, std::span<const FloatTensor> outputs)>;
 
-/// An operation of the user's own, on the CPU. `forward` gets the inputs and fills one output of the shape that `shape`
-/// tells from the inputs' shapes. `backward`, where given, gets the inputs, then the output, then its gradient, and
-/// fills one gradient per input.
+/// An operation of the user's own, run by the host. `forward` gets the inputs and fills one output of the shape that
+/// `shape` tells from the inputs' shapes. `backward`, where given, gets the inputs, then the output, then its gradient,
+/// and fills one gradient per input. What they fill is zero at first.
 struct CustomOptions {
   std::string name = "custom";
   std::function<Shape(std::span<const Shape>)> shape = {};  ///< by default the first input's shape

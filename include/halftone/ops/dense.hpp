@@ -20,12 +20,10 @@ Value dense(Value x, int units, const DenseOptions& options = {});
 Value dense(Value x, Value weight, Value bias = {});
 
 /// [x, weight, optional bias] -> y, with an activation on the way out.
-struct Dense final : Op {
-  std::optional<Activation> epilogue;
+struct Dense final : Fusable<Dense> {
   std::string name() const override { return "dense"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
-  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
 };
 
 /// [d_output, weight] -> d_input; `image` is the input's shape but for n.

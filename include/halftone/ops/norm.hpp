@@ -23,16 +23,14 @@ Value layer_norm(Value x, const NormOptions& options = {});
 Value group_norm(Value x, int groups, const NormOptions& options = {});
 
 /// [x, gamma, beta, running mean, running variance] -> [y, mean, inverse deviation].
-struct BatchNorm final : Op {
+struct BatchNorm final : Fusable<BatchNorm> {
   float epsilon, momentum;
-  std::optional<Activation> epilogue;
   BatchNorm(float epsilon, float momentum) : epsilon(epsilon), momentum(momentum) {}
   std::string name() const override { return "batch_norm"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
   void commit(std::span<const Value> inputs, std::span<const Value> outputs) const override;
   std::shared_ptr<const Op> inference() const override;
-  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
 };
 
 /// [d_y, x, gamma, mean, inverse deviation] -> [d_x, d_gamma, d_beta].
@@ -42,14 +40,11 @@ struct BatchNormGradient final : Op {
 };
 
 /// [x, gamma, beta, running mean, running variance] -> y.
-struct BatchNormInference final : Op {
+struct BatchNormInference final : Fusable<BatchNormInference> {
   float epsilon;
-  std::optional<Activation> epilogue;
-  explicit BatchNormInference(float epsilon, std::optional<Activation> epilogue = {})
-      : epsilon(epsilon), epilogue(epilogue) {}
+  explicit BatchNormInference(float epsilon) : epsilon(epsilon) {}
   std::string name() const override { return "batch_norm_inference"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
-  std::shared_ptr<const Op> with_epilogue(const Activation& activation) const override;
 };
 
 /// [batch mean, inverse deviation] -> running mean and variance, written in place behind the `good` flag; `rows`

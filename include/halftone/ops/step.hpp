@@ -2,8 +2,6 @@
 #include <vector>
 
 #include "halftone/graph/parameters.hpp"
-#include "halftone/numeric/loss_scale.hpp"
-#include "halftone/numeric/schedule.hpp"
 #include "halftone/numeric/update_rules.hpp"
 
 namespace halftone {
@@ -27,28 +25,26 @@ struct StepOp : Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec>) const override { return {}; }
 };
 
-/// [gradients, loss]: counts zeros and non-finite numbers, notes the first bad one, sums the squares of the gradients
-/// divided by the seed, sets `good`.
+/// [gradients, loss]: looks for zeros and non-finite numbers, sums the squares of the gradients divided by their scale,
+/// and judges the micro-batch (`judge_micro_batch`).
 struct CheckGradients final : StepOp {
   std::vector<Segment> segments;
   explicit CheckGradients(std::vector<Segment> segments) : segments(std::move(segments)) {}
   std::string name() const override { return "check_gradients"; }
 };
 
-/// [gradients] -> accumulated: adds the gradients divided by the seed where they are good (or sets, in the first good
-/// micro-batch) and sums the squares of the result.
+/// [gradients] -> accumulated: adds the gradients divided by their scale where they are good (or sets, in the first
+/// good micro-batch) and sums the squares of the result.
 struct AccumulateGradients final : StepOp {
   std::vector<Segment> segments;
   explicit AccumulateGradients(std::vector<Segment> segments) : segments(std::move(segments)) {}
   std::string name() const override { return "accumulate_gradients"; }
 };
 
-/// The decisions of a step, on the state alone: scale, clip factor, learning rate, commit or skip.
+/// The decisions of a step, on the state alone (`decide`).
 struct Advance final : StepOp {
-  LossScale loss_scale;
-  Schedule schedule;
-  float clip_norm = 0;  ///< 0: no clipping
-  int accumulate = 1;
+  StepPolicy policy;
+  explicit Advance(const StepPolicy& policy) : policy(policy) {}
   std::string name() const override { return "advance"; }
 };
 
@@ -57,8 +53,8 @@ struct Advance final : StepOp {
 struct Update final : StepOp {
   UpdateRule rule;
   std::vector<Segment> segments;
+  StepPolicy policy;
   float learning_rate = 1;  ///< factor on the schedule's
-  int accumulate = 1;
   bool masters = false;
   std::string name() const override { return "update"; }
 };
@@ -73,10 +69,10 @@ struct AverageWeights final : StepOp {
   std::string name() const override { return "average_weights"; }
 };
 
-/// Counts the step; `weights` is the number of trainable ones.
+/// Counts the step (`finish_step`).
 struct Finish final : StepOp {
-  int accumulate = 1;
-  std::int64_t weights = 1;
+  StepPolicy policy;
+  explicit Finish(const StepPolicy& policy) : policy(policy) {}
   std::string name() const override { return "finish"; }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace halftone {
 
@@ -15,5 +16,15 @@ struct FileError : Error {
 };
 
 [[noreturn]] inline void fail(const std::string& sentence) { throw Error(sentence); }
+
+/// Calls f; an Error that it throws gets `name` and a colon put in front.
+template <class F>
+decltype(auto) naming(const std::string& name, F&& f) {
+  try {
+    return std::forward<F>(f)();
+  } catch (const Error& error) {
+    throw Error(name + ": " + error.what());
+  }
+}
 
 }  // namespace halftone

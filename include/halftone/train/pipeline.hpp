@@ -3,7 +3,8 @@
 
 namespace halftone {
 
-/// A graph on its way to a plan for training: differentiated, in its storage formats, fused.
+/// A graph on its way to a plan for training: differentiated, without what neither loss nor gradients need, in its
+/// storage formats, fused.
 Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device);
 
 /// A graph that computes `output` in evaluation for batches of `batch`, in its storage formats, fused.

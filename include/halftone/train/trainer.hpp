@@ -17,8 +17,8 @@ namespace halftone {
 /// Parameters that lie in `scope` (`in_scope`) and whose names end with `ending` get a rule of their own.
 struct ParameterGroup {
   std::string scope, ending;
-  UpdateRule rule;
-  float learning_rate = 1;  ///< factor on the schedule's
+  std::optional<UpdateRule> rule = {};  ///< by default the trainer's own
+  float learning_rate = 1;              ///< factor on the schedule's
 };
 
 struct TrainerOptions {

@@ -128,6 +128,13 @@ std::int64_t Loader::batches() const {
   return *options_.drop_last ? size_ / options_.batch : (size_ + options_.batch - 1) / options_.batch;
 }
 
+Loader Loader::in_order() const {
+  LoaderOptions options = options_;
+  options.shuffle = options.drop_last = options.flip = false;
+  options.crop = options.cutout = 0;
+  return Loader(dataset_, options);
+}
+
 Epoch Loader::epoch(std::int64_t index, std::int64_t first_batch) const {
   at_least("epoch", index, 0);
   if (first_batch < 0 || first_batch > batches())

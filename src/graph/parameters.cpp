@@ -134,6 +134,10 @@ StepState Parameters::read_state() const {
   return state;
 }
 
+std::function<void()> Parameters::read_state_later(StepState& state) const {
+  return device_.backend().download_later(&state, state_.data(), sizeof state);
+}
+
 void Parameters::write_state(const StepState& state) const {
   device_.backend().upload(state_.data(), &state, sizeof state);
 }

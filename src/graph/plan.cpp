@@ -29,9 +29,19 @@ Plan::Plan(Graph graph, const Parameters& parameters, std::span<const int> keep)
   choose(root);
   place(root, keep);
   bind();
-  replay_ = parameters_.device().backend().capture([this, steps = &steps_] {
-    for (const Step& step : *steps) enqueue(step);
-  });
+  capture();
+}
+
+void Plan::capture() {
+  for (std::size_t first = 0, end = 0; first < steps_.size(); first = end) {
+    const bool on_host = steps_[first].launch.on_host;
+    end = first + 1;
+    while (end < steps_.size() && !on_host && !steps_[end].launch.on_host) ++end;
+    const auto run = [this, first, end] {
+      for (std::size_t s = first; s < end; ++s) enqueue(steps_[s]);
+    };
+    replays_.push_back(on_host ? run : parameters_.device().backend().capture(run));
+  }
 }
 
 void Plan::choose(std::vector<int>& root) {

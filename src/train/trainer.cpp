@@ -19,8 +19,10 @@ void check(const TrainerOptions& options) {
   if (!(options.clip_norm >= 0)) fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
   if (!(options.average_decay >= 0 && options.average_decay < 1))
     fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
-  if (int exponent; !(options.stress > 0) || std::frexp(options.stress, &exponent) != 0.5f)
+  if (int exponent; !std::isnormal(options.stress) || !std::isnormal(1 / options.stress) ||
+                    std::frexp(options.stress, &exponent) != 0.5f)
     fail(fmt::format("--stress {}: it must be a power of two, so that it divides out exactly", options.stress));
+  if (const char* wrong = options.schedule.wrong()) fail(fmt::format("schedule: {}", wrong));
   const LossScale& scale = options.precision.loss_scale;
   if (!(scale.options.initial > 0) || !std::isfinite(scale.options.initial))
     fail(fmt::format("loss scale: {} is not a positive number", scale.options.initial));
@@ -34,6 +36,18 @@ int slots_of(const TrainerOptions& options) {
   return most;
 }
 
+std::string text_of(const RoleFormats& f) {
+  return fmt::format("{} {} {} {}", name_of(f.activations), name_of(f.activation_gradients), name_of(f.weights),
+                     name_of(f.weight_gradients));
+}
+
+/// The formats by role, then those of each exception.
+std::string text_of(const Precision& precision) {
+  std::string text = text_of(precision.formats);
+  for (const auto& e : precision.exceptions) text += fmt::format("; {}: {}", e.scope, text_of(e.formats));
+  return text;
+}
+
 /// What a checkpoint must have been trained with to be continued.
 std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
   const std::string rule = std::visit(
@@ -45,19 +59,21 @@ std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
       },
       options.optimizer);
   return {{"trainer.precision", options.precision.name},
+          {"trainer.formats", text_of(options.precision)},
           {"trainer.rule", rule},
           {"trainer.accumulate", std::to_string(options.accumulate)},
           {"trainer.seed", std::to_string(options.seed)}};
 }
 
 std::string reason_of(const StepState& state, const Parameters& parameters) {
-  if (state.commit) return {};
-  if (state.scale.stop != 0 && state.good_micro_batches > 0) return "the loss scale's policy has stopped training";
+  if (std::isnan(state.loss)) return "loss is nan";
   if (!std::isfinite(state.loss)) return fmt::format("loss is {}", state.loss);
-  if (state.first_bad_parameter < 0) return "every micro-batch was bad";
-  return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,
-                     state.first_bad_element,
-                     parameters.slots[static_cast<std::size_t>(state.first_bad_parameter)].name);
+  if (state.first_bad_parameter >= 0)
+    return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,
+                       state.first_bad_element,
+                       parameters.slots[static_cast<std::size_t>(state.first_bad_parameter)].name);
+  if (!std::isfinite(state.gradient_norm)) return "the gradient's norm is not finite";
+  return "the loss scale's policy has stopped training";
 }
 
 std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& labels) {
@@ -68,30 +84,51 @@ std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& labels) {
 
 struct Trainer::Impl {
   Impl(Value loss, const TrainerOptions& given)
+      : Impl(loss.id, given, for_training(graph_of(loss), loss.id, given.precision, given.device)) {}
+
+  Impl(int loss, const TrainerOptions& given, Graph graph)
       : options(given),
-        loss(loss.id),
-        graph(for_training(graph_of(loss), loss.id, options.precision, options.device)),
         parameters(graph, options.device,
                    {.slots = slots_of(options),
                     .accumulate = options.accumulate > 1,
                     .average = options.average_decay > 0,
                     .seed = options.seed}) {
-    add_step(graph, loss.id, parameters, options);
-    const int keep[] = {loss.id};
-    plan = std::make_unique<Plan>(graph, parameters, keep);
+    add_step(graph, loss, parameters, options);
+    const int keep[] = {loss};
+    plan = std::make_unique<Plan>(std::move(graph), parameters, keep);
     StepState state = parameters.read_state();
     state.scale = initial_state(options.precision.loss_scale);
     state.stress = options.stress;
     parameters.write_state(state);
   }
 
-  StepReport run() {
+  /// A step that was enqueued; its state is here once `arrived` returns.
+  struct UnderWay {
+    StepState state;
+    std::function<void()> arrived;
+  };
+
+  void enqueue() {
     plan->run();
-    const StepState state = parameters.read_state();
-    nonfinite += state.nonfinite;
+    under_way.emplace_back();
+    under_way.back().arrived = parameters.read_state_later(under_way.back().state);
+  }
+
+  ~Impl() { settle(); }
+
+  /// Waits for steps whose reports nobody took.
+  void settle() {
+    while (!under_way.empty()) report();
+  }
+
+  /// The report of the oldest step under way, waited for.
+  StepReport report() {
+    under_way.front().arrived();
+    const StepState state = under_way.front().state;
+    under_way.pop_front();
     attempts = state.attempts;
-    const bool complete = state.micro_batch == 0;
     consumed = state.attempts * options.accumulate + state.micro_batch;
+    const bool complete = state.micro_batch == 0;
     StepReport report;
     report.attempt = state.attempts + (complete ? 0 : 1);
     report.loss = state.loss;
@@ -106,34 +143,34 @@ struct Trainer::Impl {
   }
 
   struct Evaluation {
-    const Graph* graph;
+    std::uint64_t graph;  ///< `Graph::identity`
+    std::size_t nodes;
     int metric;
     std::int64_t batch;
-    std::size_t nodes;
     std::unique_ptr<Plan> plan;
   };
 
   /// The plan that computes `metric` on batches of `batch`; the last few are kept.
   Plan& evaluation(Value metric, std::int64_t batch) {
+    const Graph& graph = graph_of(metric);
     for (const auto& e : evaluations)
-      if (e.graph == metric.graph && e.metric == metric.id && e.batch == batch && e.nodes == metric.graph->nodes.size())
+      if (e.graph == graph.identity() && e.nodes == graph.nodes.size() && e.metric == metric.id && e.batch == batch)
         return *e.plan;
     if (evaluations.size() >= 4) evaluations.pop_front();
     const int keep[] = {metric.id};
     evaluations.push_back(
-        {metric.graph, metric.id, batch, metric.graph->nodes.size(),
-         std::make_unique<Plan>(for_evaluation(*metric.graph, metric.id, batch, options.precision, options.device),
-                                parameters, keep)});
+        {graph.identity(), graph.nodes.size(), metric.id, batch,
+         std::make_unique<Plan>(for_evaluation(graph, metric.id, batch, options.precision, options.device), parameters,
+                                keep)});
     return *evaluations.back().plan;
   }
 
   TrainerOptions options;
-  int loss;
-  Graph graph;
   Parameters parameters;
   std::unique_ptr<Plan> plan;
   std::deque<Evaluation> evaluations;
-  std::int64_t nonfinite = 0, attempts = 0, consumed = 0;  // consumed: batches taken
+  std::deque<UnderWay> under_way;           // a deque: their addresses must stay
+  std::int64_t attempts = 0, consumed = 0;  // consumed: batches taken
 };
 
 Trainer::Trainer(Value loss, const TrainerOptions& options) {
@@ -167,27 +204,43 @@ StepReport Trainer::step(const Batch& batch) {
 }
 
 StepReport Trainer::step(std::span<const std::span<const std::byte>> inputs) {
+  impl_->settle();
   feed(*impl_->plan, inputs);
-  return impl_->run();
+  impl_->enqueue();
+  return impl_->report();
 }
 
 EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
+  if (!*loader.options().drop_last && loader.size() % loader.batch() != 0)
+    fail(fmt::format("epoch: the last batch of {} images would be shorter than {}; training needs drop_last",
+                     loader.size(), loader.batch()));
+  impl_->settle();
   const auto began = std::chrono::steady_clock::now();
   const std::int64_t first = impl_->consumed % loader.batches();
+  const auto ahead = static_cast<std::size_t>(impl_->options.device.backend().steps_ahead());
   EpochReport report;
   report.epoch = impl_->consumed / loader.batches() + 1;
   std::int64_t finite = 0, images = 0;
-  Epoch batches = loader.epoch(report.epoch - 1, first);
-  while (const Batch* batch = batches.next()) {
-    const StepReport step = this->step(*batch);
-    if (std::isfinite(step.loss)) report.loss += step.loss, ++finite;
-    images += batch->size;
+  bool stopped_by_policy = false;
+  const auto take_report = [&] {
+    const StepReport step = impl_->report();
+    if (stopped_by_policy) return;  // it was under way already and changed nothing
+    if (step.complete && std::isfinite(step.loss)) report.loss += step.loss, ++finite;
+    images += loader.batch();
     report.skipped_steps += step.skipped;
-    if ((observer && !observer(step)) || step.stop) {
-      report.stopped = true;
-      break;
-    }
+    stopped_by_policy = step.stop;
+    if ((observer && !observer(step)) || step.stop) report.stopped = true;
+  };
+  Epoch batches = loader.epoch(report.epoch - 1, first);
+  while (!report.stopped) {
+    const Batch* batch = batches.next();
+    if (!batch) break;
+    const std::span<const std::byte> inputs[] = {batch->images, bytes_of(batch->labels)};
+    feed(*impl_->plan, inputs);
+    impl_->enqueue();
+    if (impl_->under_way.size() > ahead) take_report();
   }
+  while (!impl_->under_way.empty()) take_report();
   report.loss = finite > 0 ? report.loss / static_cast<double>(finite) : std::nan("");
   report.loss_scale = impl_->parameters.read_state().scale.scale;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
@@ -228,7 +281,8 @@ double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
   if (average) averaged.emplace(impl_->parameters);
   double sum = 0;
   std::int64_t images = 0;
-  Epoch batches = loader.epoch(0);
+  const Loader in_order = loader.in_order();
+  Epoch batches = in_order.epoch(0);
   while (const Batch* batch = batches.next()) {
     Plan& plan = impl_->evaluation(metric, batch->size);
     const std::span<const std::byte> inputs[] = {batch->images, bytes_of(batch->labels)};
@@ -273,7 +327,7 @@ NumericsReport Trainer::numerics() const {
   const StepState state = impl_->parameters.read_state();
   const auto steps = static_cast<double>(std::max<std::int64_t>(state.steps, 1));
   return {state.zero_gradient_shares / steps, state.unchanged_weight_shares / steps, state.attempts - state.steps,
-          impl_->nonfinite};
+          state.nonfinite_total};
 }
 
 const Plan& Trainer::plan() const { return *impl_->plan; }

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "halftone/graph/differentiate.hpp"
 #include "halftone/halftone.hpp"
 
 namespace halftone {
@@ -165,6 +166,99 @@ TEST(Fuse, LeavesAValueAloneThatSomebodyElseReads) {
   const Value u = conv2d(g.input("x", {1, 4, 4, 2}), 4, 3);
   relu(u) + u;
   EXPECT_EQ(fuse(g, cpu_device({.threads = 1})), 0);
+}
+
+TEST(Fuse, ComesAfterDifferentiate) {
+  Graph g;
+  const Value loss = mean_squared_error(relu(dense(g.input("x", {2, 1, 1, 3}), 4)), g.input("t", {2, 1, 1, 4}));
+  fuse(g, cpu_device({.threads = 1}));
+  try {
+    differentiate(g, loss);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("dense1: an activation is joined to it"), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(Graph, ChecksRanksAndExtents) {
+  Graph g;
+  EXPECT_THROW(g.parameter("w", {1, 2, 2, 1}, constant(0), 2), Error);
+  EXPECT_THROW(g.parameter("w", {2, 1, 1, 1}, constant(0), 1), Error);
+  EXPECT_THROW(g.statistic("s", {2, 1, 1, 3}, 0), Error);
+  const Value x = g.input("x", {2, 4, 1, 1});
+  EXPECT_THROW(reshape(x, {2, -2, -2, 1}), Error);
+  EXPECT_THROW(custom({x}, {.shape = [](auto) { return Shape{0, 1, 1, 3}; }, .forward = [](auto, auto) {}}), Error);
+}
+
+TEST(Graph, AFailedLayerLeavesItsNamesFree) {
+  Graph g;
+  const Value x = g.input("x", {2, 8, 8, 3});
+  EXPECT_THROW(conv2d(x, 4, 3, {.stride = 0, .name = "c"}), Error);
+  EXPECT_THROW(conv2d(x, 4, 11, {.padding = 0, .name = "c"}), Error);
+  conv2d(x, 4, 3, {.name = "c"});
+  EXPECT_THROW(group_norm(x, 2, {.name = "n"}), Error);
+  group_norm(x, 3, {.name = "n"});
+  EXPECT_EQ(g.parameters.size(), 4u);
+}
+
+TEST(Graph, EveryErrorNamesItsNode) {
+  Graph g;
+  const Value x = g.input("x", {2, 8, 8, 3}), labels = g.input("labels", {2, 1, 1, 1}, DType::i32);
+  const auto message = [](auto&& f) -> std::string {
+    try {
+      f();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  Scope scope(g, "stage3");
+  const auto named = [&](auto&& f, const char* name) {
+    const std::string text = message(f);
+    EXPECT_TRUE(text.starts_with(std::string("stage3.") + name + ": ")) << text;
+  };
+  named([&] { conv2d(x, 4, 3, {.stride = 0}); }, "conv1");
+  named([&] { max_pool2d(x, 0); }, "max_pool2d1");
+  named([&] { dropout(x, 1); }, "dropout1");
+  named([&] { cross_entropy(dense(x, 2), labels, 1); }, "cross_entropy1");
+  named(
+      [&] {
+        differentiate(
+            g, custom({mean_squared_error(dense(x, 2), dense(x, 2))}, {.name = "mine", .forward = [](auto, auto) {}}));
+      },
+      "mine1");
+  const Value hits = accuracy(dense(x, 2), labels);
+  named([&] { differentiate(g, hits); }, "accuracy1");
+  EXPECT_NE(message([&] {
+              Graph other;
+              other.parameter("w", {4, 1, 1, 1}, numbers({1, 2}), 4);
+              const Parameters memory(other, cpu_device({.threads = 1}), {});
+            }).find("parameter w: 2 initial values"),
+            std::string::npos);
+}
+
+TEST(Roles, FollowTheValuesThatGradientsBelongTo) {
+  Graph g;
+  const Value x = g.input("x", {2, 1, 1, 3}), target = g.input("t", {2, 1, 1, 4});
+  const Value w = g.parameter("w", Shape::matrix(4, 3), constant(1), 2);
+  const Value coarse = quantize(w, [](float v) { return v; }), halved = scale(w, 0.5f);
+  EXPECT_EQ(coarse.spec().role, Role::weight);
+  EXPECT_EQ(halved.spec().role, Role::weight);
+  EXPECT_EQ((dense(x, coarse) * dense(x, halved)).spec().role, Role::activation);
+  EXPECT_EQ(quantize(x, Grid::fixed(4, 4)).spec().role, Role::activation);
+  const Value loss = scale(cast(mean_squared_error(dense(x, coarse) * dense(x, halved), target), DType::f32), 0.5f);
+  differentiate(g, loss);
+  narrow(g, Precision::f16());
+  for (const Node& node : g.nodes)
+    for (int id : node.outputs) {
+      const ValueInfo& info = g.info(id);
+      if (info.spec.shape == Shape{}) {
+        EXPECT_EQ(info.spec.dtype, DType::f32) << info.name;  // losses and their gradients
+      } else if (info.spec.shape == Shape::matrix(4, 3)) {
+        EXPECT_TRUE(info.spec.role == Role::weight || info.spec.role == Role::weight_gradient) << info.name;
+      }
+    }
 }
 
 }  // namespace

@@ -400,5 +400,131 @@ TEST(Schedule, Shapes) {
   EXPECT_FLOAT_EQ(steps.at(20), 0.01f);
 }
 
+TEST(Trainer, AGroupWithoutARuleKeepsTheTrainersOwn) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions options = options_for(Precision::f32());
+  Trainer plain(net->loss, options);
+  options.groups = {{.scope = "", .ending = ".weight", .learning_rate = 1}};
+  Trainer grouped(net->loss, options);
+  for (int step = 0; step < 3; ++step) plain.step(batch_of(data)), grouped.step(batch_of(data));
+  EXPECT_EQ(lasting_bytes(plain), lasting_bytes(grouped));
+}
+
+TEST(Accumulation, AnEpochsLossIsThatOfItsBatches) {
+  auto data = std::make_shared<const Dataset>(noise());
+  auto whole = plain_net(*data, 16), half = plain_net(*data, 8);
+  TrainerOptions options = options_for(Precision::f32());
+  Trainer one(whole->loss, options);
+  options.accumulate = 2;
+  Trainer two(half->loss, options);
+  const double expected = one.epoch(Loader(data, {.batch = 16, .shuffle = false})).loss;
+  EXPECT_NEAR(two.epoch(Loader(data, {.batch = 8, .shuffle = false})).loss, expected, 1e-5 * expected);
+}
+
+TEST(Accumulation, PoliciesCountStepsNotMicroBatches) {
+  const Dataset data = noise();
+  auto net = plain_net(data, 8);
+  TrainerOptions options = options_for(Precision::f16());
+  options.accumulate = 2;
+  options.precision.loss_scale = LossScale::dynamic({.initial = 0x1p40f, .max_consecutive_skips = 1000});
+  Trainer trainer(net->loss, options);
+  const StepReport first = trainer.step(part(data, 0, 8)), second = trainer.step(part(data, 8, 8));
+  EXPECT_FALSE(first.complete);
+  EXPECT_TRUE(second.skipped);
+  EXPECT_EQ(first.scale, 0x1p40f);
+  EXPECT_EQ(second.scale, 0x1p40f);
+  EXPECT_EQ(trainer.parameters().read_state().scale.scale, 0x1p39f);
+}
+
+TEST(Trainer, ReadsALossInWhateverFormatItIsStored) {
+  const Dataset data = noise();
+  for (const Precision& precision : {Precision::f32(), Precision::bf16()}) {
+    auto plain = plain_net(data, 8), narrow = plain_net(data, 8), view = plain_net(data, 8);
+    Trainer a(plain->loss, options_for(precision));
+    Trainer b(cast(narrow->loss, DType::f16), options_for(precision));
+    Trainer c(reshape(scale(view->loss, 1), Shape{}), options_for(precision));
+    const float loss = a.step(part(data, 0, 8)).loss;
+    EXPECT_NEAR(b.step(part(data, 0, 8)).loss, loss, 0x1p-11f * loss);
+    EXPECT_EQ(c.step(part(data, 0, 8)).loss, loss);
+  }
+}
+
+TEST(Trainer, EvaluationSeesEveryImageAsItIs) {
+  auto data = std::make_shared<const Dataset>(noise(30));
+  auto net = plain_net(*data, 7);
+  Trainer trainer(net->loss, options_for(Precision::f32()));
+  const Value hits = accuracy(net->logits, net->loss.graph->value(net->loss.graph->inputs[1]));
+  const double plain = trainer.evaluate(Loader(data, {.batch = 30, .shuffle = false}), hits);
+  EXPECT_NEAR(trainer.evaluate(Loader(data, {.batch = 7, .crop = 2, .flip = true}), hits), plain, 1e-6);
+}
+
+TEST(Trainer, EvaluationKnowsGraphsApart) {
+  auto data = std::make_shared<const Dataset>(noise());
+  auto net = small_net(*data);
+  Trainer trainer(net->loss, options_for(Precision::f32()));
+  const auto evaluate = [&](float factor) {  // each time a graph of its own, likely at the same address
+    auto other = small_net(*data);
+    return trainer.evaluate(Loader(data, {.batch = batch}), scale(other->loss, factor));
+  };
+  const double once = evaluate(1);
+  EXPECT_NEAR(evaluate(3), 3 * once, 1e-5 * once);
+}
+
+TEST(Trainer, RunsOnlyWhatTheLossNeeds) {
+  const Dataset data = noise();
+  auto net = small_net(data), busy = small_net(data);
+  accuracy(busy->logits, busy->labels);
+  batch_norm(conv2d(busy->logits, 8, 1));
+  const Trainer a(net->loss, options_for(Precision::f32())), b(busy->loss, options_for(Precision::f32()));
+  EXPECT_EQ(a.plan().kernels().size(), b.plan().kernels().size());
+}
+
+TEST(Trainer, ACheckpointOfOtherFormatsIsRefused) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  const Folder folder;
+  Precision wide = Precision::f16().except("dense1", RoleFormats::all(DType::f32));
+  Trainer f16(net->loss, options_for(Precision::f16())), other(net->loss, options_for(wide));
+  f16.save(folder.path());
+  EXPECT_THROW(other.load(folder.path()), FileError);
+}
+
+TEST(Trainer, AShortLastBatchIsRefusedBeforeTheFirst) {
+  auto data = std::make_shared<const Dataset>(noise(30));
+  auto net = plain_net(*data, 8);
+  Trainer trainer(net->loss, options_for(Precision::f32()));
+  EXPECT_THROW(trainer.epoch(Loader(data, {.batch = 8, .drop_last = false})), Error);
+  EXPECT_EQ(trainer.attempts(), 0);
+}
+
+TEST(Trainer, RefusesWhatIsNoScheduleAndNoStress) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions options = options_for(Precision::f32());
+  for (const Schedule& schedule : {Schedule::constant(NAN), Schedule::constant(-1), Schedule::exponential(1, 0, 10),
+                                   Schedule::exponential(1e-40f, 1, 10), Schedule::linear(1, 0)}) {
+    options.schedule = schedule;
+    EXPECT_THROW(Trainer(net->loss, options), Error);
+  }
+  options.schedule = Schedule::constant(1);
+  for (float stress : {0.0f, 3.0f, 0x1p-149f, 0x1p127f, -2.0f}) {
+    options.stress = stress;
+    EXPECT_THROW(Trainer(net->loss, options), Error) << stress;
+  }
+}
+
+TEST(Trainer, AnObserverThatThrowsLeavesAUsableTrainer) {
+  auto data = std::make_shared<const Dataset>(noise());
+  const Loader loader(data, {.batch = batch, .shuffle = false});
+  auto net = small_net(*data);
+  Trainer thrown(net->loss, options_for(Precision::f32())), calm(net->loss, options_for(Precision::f32()));
+  EXPECT_THROW(thrown.epoch(loader, [](const StepReport&) -> bool { throw std::runtime_error("mine"); }),
+               std::runtime_error);
+  thrown.epoch(loader), calm.epoch(loader);
+  EXPECT_EQ(thrown.attempts(), calm.attempts());
+  EXPECT_EQ(lasting_bytes(thrown), lasting_bytes(calm));
+}
+
 }  // namespace
 }  // namespace halftone

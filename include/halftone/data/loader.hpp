@@ -63,6 +63,9 @@ class Loader {
   const Dataset& dataset() const { return *dataset_; }
   const LoaderOptions& options() const { return options_; }
 
+  /// All the same images as they are, in their order: what evaluation reads.
+  Loader in_order() const;
+
   /// The batches of epoch `index` from `first_batch` on. Throws Error if there are fewer batches.
   Epoch epoch(std::int64_t index, std::int64_t first_batch = 0) const;
 

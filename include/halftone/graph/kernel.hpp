@@ -48,6 +48,7 @@ struct Launch {
   std::function<void(const Arguments&)> run;
   std::size_t workspace = 0;  ///< bytes of scratch
   int overwrites = -1;        ///< the input whose memory output 0 may take, where nobody reads that input later
+  bool on_host = false;       ///< `run` reads and writes through the backend's copies, so it cannot be captured
 };
 
 /// Why a factory does not take a request.

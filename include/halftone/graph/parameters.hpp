@@ -53,6 +53,7 @@ class Parameters {
   std::byte* data(Store store) const { return stores_[static_cast<std::size_t>(store)].data(); }
   StepState* state() const { return reinterpret_cast<StepState*>(state_.data()); }  ///< device memory
   StepState read_state() const;
+  std::function<void()> read_state_later(StepState& state) const;  ///< as `Backend::download_later`
   void write_state(const StepState& state) const;
   const Device& device() const { return device_; }
 

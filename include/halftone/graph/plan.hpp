@@ -17,7 +17,9 @@ class Plan {
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
-  void run() const { replay_(); }
+  void run() const {
+    for (const auto& replay : replays_) replay();
+  }
 
   /// A value's memory; throws Error for a value that was neither an input, nor kept, nor lasting.
   TensorView view(int id) const;
@@ -50,6 +52,7 @@ class Plan {
   void choose(std::vector<int>& root);
   void place(const std::vector<int>& root, std::span<const int> keep);
   void bind();
+  void capture();
   void enqueue(const Step& step) const;
 
   Graph graph_;
@@ -61,7 +64,7 @@ class Plan {
   std::vector<void*> memory_;  // by value; null where it was not placed
   std::vector<bool> readable_;
   Buffer arena_, workspace_;
-  std::function<void()> replay_;
+  std::vector<std::function<void()>> replays_;  // runs of launches, each captured as one
 };
 
 /// Gives each interval a place such that no two that live at the same time overlap, large ones first, and returns the

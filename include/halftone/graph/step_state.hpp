@@ -8,12 +8,13 @@
 namespace halftone {
 
 /// All that changes from step to step besides tensors. It lives in device memory; kernels read and write it, the host
-/// only copies it. The first part lasts; of it, a skipped step moves only `attempts` and `scale`. The rest is this
-/// step's.
+/// only copies it. The first part lasts; of it, a skipped step moves only `attempts`, `nonfinite_total` and `scale`.
+/// The rest is this step's.
 struct StepState {
   std::uint64_t seed = 1;
-  std::int64_t steps = 0;     ///< committed so far; schedules, bias corrections and random numbers count by it
-  std::int64_t attempts = 0;  ///< committed and skipped
+  std::int64_t steps = 0;            ///< committed so far; schedules, bias corrections and random numbers count by it
+  std::int64_t attempts = 0;         ///< committed and skipped
+  std::int64_t nonfinite_total = 0;  ///< numbers in weight gradients, over all attempts
   ScaleState scale{};
   double zero_gradient_shares = 0, unchanged_weight_shares = 0;  ///< sums over committed steps
 
@@ -44,7 +45,7 @@ struct StepState {
 };
 
 // No padding: checkpoints hold these bytes.
-static_assert(sizeof(StepState) == 5 * 8 + sizeof(ScaleState) + 6 * 4 + 2 * 8 + 4 * 8 + 6 * 4);
+static_assert(sizeof(StepState) == 6 * 8 + sizeof(ScaleState) + 6 * 4 + 2 * 8 + 4 * 8 + 6 * 4);
 
 /// What the end of a step decides by.
 struct StepPolicy {
@@ -61,6 +62,10 @@ struct GradientFindings {
   std::int64_t zeros = 0, nonfinite = 0, first_bad_element = -1;
   std::int32_t first_bad_parameter = -1;
 };
+
+HALFTONE_HD constexpr std::int32_t worse(std::int32_t a, StepOutcome b) {
+  return a > static_cast<std::int32_t>(b) ? a : static_cast<std::int32_t>(b);
+}
 
 // A step's decisions in their order, for host and device.
 
@@ -84,6 +89,7 @@ HALFTONE_HD void judge_micro_batch(StepState& state, float loss, const GradientF
   state.nonfinite = found.nonfinite;
   state.first_bad_element = found.first_bad_element;
   state.first_bad_parameter = found.first_bad_parameter;
+  if (!stopped) state.nonfinite_total += found.nonfinite;
   state.good = found.nonfinite == 0 && std::isfinite(loss) && !stopped;
   state.commit = 0;
   if (state.good) {
@@ -91,9 +97,7 @@ HALFTONE_HD void judge_micro_batch(StepState& state, float loss, const GradientF
     state.loss_sum += loss;
     state.zero_gradients += found.zeros;
   } else if (!stopped) {
-    const auto outcome =
-        static_cast<std::int32_t>(std::isfinite(loss) ? StepOutcome::overflow : StepOutcome::nan_in_forward);
-    state.outcome = state.outcome > outcome ? state.outcome : outcome;
+    state.outcome = worse(state.outcome, std::isfinite(loss) ? StepOutcome::overflow : StepOutcome::nan_in_forward);
   }
 }
 
@@ -108,7 +112,8 @@ HALFTONE_HD void decide(StepState& state, const StepPolicy& policy) {
   state.clip = policy.clip_norm > 0 && norm > policy.clip_norm ? policy.clip_norm / norm : 1.0f;
   state.learning_rate = policy.schedule.at(state.steps);
   if (!last) return;
-  state.commit = state.good_micro_batches > 0;
+  if (state.good_micro_batches > 0 && !std::isfinite(norm)) state.outcome = worse(state.outcome, StepOutcome::overflow);
+  state.commit = state.good_micro_batches > 0 && std::isfinite(norm);
   state.scale = next(policy.loss_scale, state.scale, static_cast<StepOutcome>(state.outcome), !state.commit);
   if (state.commit) state.loss = static_cast<float>(state.loss_sum / state.good_micro_batches);
 }

@@ -12,8 +12,8 @@ struct Schedule {
   static constexpr int most_milestones = 8;
 
   Kind kind = Kind::constant;
-  float peak = 0.05f;  ///< the learning rate that everything else is relative to
-  float end = 0;  ///< linear, cosine, exponential: the last rate; one_cycle: the first and the last as a share of peak
+  float peak = 0.05f;       ///< the learning rate that everything else is relative to
+  float end = 0;            ///< linear, cosine, exponential: the last rate
   std::int64_t total = 1;   ///< steps in all
   std::int64_t warmup = 0;  ///< steps of linear rise from 0 that come first; one_cycle: of its rise from peak / 25
   std::int64_t milestones[most_milestones] = {};  ///< step: from each of these on another factor
@@ -40,6 +40,17 @@ struct Schedule {
     Schedule schedule{.kind = Kind::step, .peak = peak, .milestone_count = milestone_count, .factor = factor};
     for (int i = 0; i < milestone_count; ++i) schedule.milestones[i] = milestones[i];
     return schedule;
+  }
+
+  /// What makes it no schedule, in words; null where it is one.
+  const char* wrong() const {
+    const auto finite = [](float x) { return std::isfinite(x) && x >= 0; };
+    if (!finite(peak) || !finite(end)) return "rates must be finite and not negative";
+    if (kind == Kind::exponential && !(std::isnormal(end / peak) && std::isnormal(peak / end)))
+      return "an exponential one must lead from one positive rate to another";
+    if (kind == Kind::step && !(std::isnormal(factor) && factor > 0)) return "the factor must be positive and finite";
+    if (total < 1 || warmup < 0) return "it must have steps";
+    return nullptr;
   }
 
   /// The rate of step `step`, which counts from 0.

@@ -10,7 +10,7 @@ namespace halftone {
 class KernelTable;
 
 /// What a kind of machine must offer: memory, ordered work and a table of kernels. Implemented once per kind
-/// (kernels/*).
+/// (kernels/*). Work is done in the order in which it was enqueued, copies among it; the host may run ahead.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -18,8 +18,15 @@ class Backend {
   virtual std::string description() const = 0;    ///< for people: processor, instruction set, threads
   virtual void* allocate(std::size_t bytes) = 0;  ///< 64-byte aligned and zeroed; throws Error where there is no room
   virtual void free(void* memory, std::size_t bytes) noexcept = 0;
-  virtual void upload(void* device, const void* host, std::size_t bytes) = 0;
-  virtual void download(void* host, const void* device, std::size_t bytes) = 0;
+  virtual void upload(void* device, const void* host, std::size_t bytes) = 0;    ///< `host` is free again on return
+  virtual void download(void* host, const void* device, std::size_t bytes) = 0;  ///< waits for the numbers
+  /// Enqueues a download and returns the function that waits for it; `host` must live until then.
+  virtual std::function<void()> download_later(void* host, const void* device, std::size_t bytes) {
+    download(host, device, bytes);
+    return [] {};
+  }
+  /// Steps that may be under way while the host waits for the report of the oldest; 0 where work is done at once.
+  virtual int steps_ahead() const { return 0; }
   virtual void synchronize() = 0;
   /// Returns a function that enqueues again what `enqueue` enqueues; a CUDA backend captures it into one graph launch.
   virtual std::function<void()> capture(std::function<void()> enqueue) = 0;

@@ -80,14 +80,15 @@ class Trainer {
   /// One step on raw bytes, one span per graph input in the order they were made.
   StepReport step(std::span<const std::span<const std::byte>> inputs);
 
-  /// Called after every step; false ends the epoch early.
+  /// Called with every step's report in order; false ends the epoch early. On a device that works ahead of the host, a
+  /// report comes some steps late, and those steps still run.
   using Observer = std::function<bool(const StepReport&)>;
 
   /// Trains to the end of the current epoch, from wherever the step count stands in it, so also after a resume.
   EpochReport epoch(const Loader& loader, const Observer& observer = {});
 
-  /// The mean of `metric`, a single number, over the batches of `loader`, in evaluation. With `average`, by the
-  /// averaged weights.
+  /// The mean of `metric`, a single number, over all images of `loader`, in evaluation: without shuffling, augmentation
+  /// or dropped last batch, whatever the loader's options. With `average`, by the averaged weights.
   double evaluate(const Loader& loader, Value metric, bool average = false);
 
   /// Writes DIR/model.safetensors (parameters and statistics, f32) and DIR/state.safetensors (all else that a bit-exact

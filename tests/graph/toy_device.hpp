@@ -1,0 +1,112 @@
+#pragma once
+#include <sys/mman.h>
+
+#include <cstring>
+#include <deque>
+#include <memory>
+
+#include "halftone/graph/graph.hpp"
+#include "halftone/graph/kernel.hpp"
+
+namespace halftone::test {
+
+/// A device that shows what a backend may count on: the host cannot touch its memory, work waits in a queue until
+/// somebody needs a number, and it has passes of its own. Its arithmetic is the CPU's.
+class ToyBackend final : public Backend {
+ public:
+  explicit ToyBackend(std::vector<Pass> passes = {}, int ahead = 0)
+      : table_(kernels_of_cpu(), std::move(passes)), ahead_(ahead) {}
+
+  std::string name() const override { return "toy"; }
+  std::string description() const override { return "a toy"; }
+
+  void* allocate(std::size_t bytes) override {
+    void* memory = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) fail("the toy is full");
+    blocks_[memory] = bytes;
+    return memory;
+  }
+  void free(void* memory, std::size_t bytes) noexcept override {
+    drain();
+    blocks_.erase(memory);
+    ::munmap(memory, bytes);
+  }
+
+  void upload(void* device, const void* host, std::size_t bytes) override {
+    const auto* from = static_cast<const std::byte*>(host);
+    queue_.push_back([device, copy = std::vector<std::byte>(from, from + bytes)] {
+      if (!copy.empty()) std::memcpy(device, copy.data(), copy.size());
+    });
+  }
+  void download(void* host, const void* device, std::size_t bytes) override { download_later(host, device, bytes)(); }
+  std::function<void()> download_later(void* host, const void* device, std::size_t bytes) override {
+    const std::size_t number = ++downloads_;
+    queue_.push_back([=, this] {
+      if (bytes > 0) std::memcpy(host, device, bytes);
+      arrived_ = number;
+    });
+    return [=, this] {
+      if (arrived_ < number) drain();
+    };
+  }
+  int steps_ahead() const override { return ahead_; }
+  void synchronize() override { drain(); }
+  std::function<void()> capture(std::function<void()> enqueue) override {
+    ++captures;
+    return enqueue;
+  }
+  void* stream() override { return nullptr; }
+  const KernelTable& kernels() const override { return table_; }
+
+  void enqueue(std::function<void()> work) { queue_.push_back(std::move(work)); }
+
+  int captures = 0, drains = 0;
+
+ private:
+  static const Device& cpu() {
+    static const Device device = cpu_device({.threads = 2});
+    return device;
+  }
+
+  /// The CPU's launch, put into the queue.
+  static Offer on_cpu(const Request& request) {
+    Choice choice = choose_kernel({request.op, request.inputs, request.outputs, cpu()});
+    if (choice.kernel.empty()) return Declined{"the CPU has none"};
+    Launch launch = choice.launch;
+    auto& toy = static_cast<ToyBackend&>(request.device.backend());
+    launch.run = [&toy, run = choice.launch.run](const Arguments& a) {
+      toy.enqueue([run, inputs = std::vector<void*>(a.inputs.begin(), a.inputs.end()),
+                   outputs = std::vector<void*>(a.outputs.begin(), a.outputs.end()), workspace = a.workspace,
+                   state = a.state] {
+        run({inputs, outputs, workspace, state, nullptr});
+      });
+    };
+    return launch;
+  }
+
+  static std::map<std::string, std::vector<Kernel>> kernels_of_cpu() {
+    std::map<std::string, std::vector<Kernel>> kernels;
+    for (const auto& [operation, list] : cpu().backend().kernels().all()) kernels[operation] = {{"on_cpu", on_cpu}};
+    return kernels;
+  }
+
+  void protect(int rights) {
+    for (const auto& [memory, bytes] : blocks_) ::mprotect(memory, bytes, rights);
+  }
+
+  void drain() {
+    if (queue_.empty()) return;
+    ++drains;
+    protect(PROT_READ | PROT_WRITE);
+    for (; !queue_.empty(); queue_.pop_front()) queue_.front()();
+    protect(PROT_NONE);
+  }
+
+  KernelTable table_;
+  int ahead_;
+  std::map<void*, std::size_t> blocks_;
+  std::deque<std::function<void()>> queue_;
+  std::size_t downloads_ = 0, arrived_ = 0;
+};
+
+}  // namespace halftone::test

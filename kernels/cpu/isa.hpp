@@ -37,13 +37,13 @@
 #define HALFTONE_AVX2(name) HWY_STATIC_DISPATCH(name)
 #endif
 #define HALFTONE_PER_ISA(isa, name)                              \
-  ((isa) == ::halftone::cpu::Isa::avx512 ? HALFTONE_AVX512(name) \
-   : (isa) == ::halftone::cpu::Isa::avx2 ? HALFTONE_AVX2(name)   \
+  ((isa) >= ::halftone::cpu::Isa::avx512 ? HALFTONE_AVX512(name) \
+   : (isa) >= ::halftone::cpu::Isa::avx2 ? HALFTONE_AVX2(name)   \
                                          : HWY_STATIC_DISPATCH(name))
 
 namespace halftone::cpu {
 
-enum class Isa { baseline, avx2, avx512 };
+enum class Isa { baseline, avx2, avx512 };  ///< each has all that those before it have
 inline constexpr Isa all_isas[] = {Isa::baseline, Isa::avx2, Isa::avx512};
 
 /// Whether this build holds code for the instruction set and this machine runs it.

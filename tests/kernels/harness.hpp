@@ -59,29 +59,35 @@ inline std::vector<float> random_integers(std::int64_t count, unsigned seed, int
 inline const std::vector<std::vector<DType>> dtype_choices = {
     {DType::f32}, {DType::f16}, {DType::bf16}, {DType::f16, DType::f32}, {DType::f32, DType::bf16, DType::f16}};
 
-/// Bytes between two guard zones, 64-byte aligned as in an arena.
+/// Device memory between two guard zones, 64-byte aligned as in an arena.
 class Guarded {
  public:
-  Guarded(std::size_t bytes, unsigned char fill) : bytes_(bytes), memory_(bytes + 3 * zone, guard) {
-    void* start = memory_.data() + zone;
-    std::size_t room = bytes + 2 * zone;
-    start_ = static_cast<unsigned char*>(std::align(zone, bytes, start, room));
-    std::memset(start_, fill, bytes);
+  Guarded(const Device& device, const std::vector<unsigned char>& content)
+      : memory_(device, content.size() + 2 * zone) {
+    std::vector<unsigned char> all(memory_.bytes(), guard);
+    std::copy(content.begin(), content.end(), all.begin() + zone);
+    device.backend().upload(memory_.data(), all.data(), all.size());
   }
-  unsigned char* data() { return start_; }
-  std::vector<unsigned char> bytes() const { return {start_, start_ + bytes_}; }
+  void* data() const { return memory_.data() + zone; }
+  std::vector<unsigned char> bytes() const {
+    const auto all = everything();
+    return {all.begin() + zone, all.end() - zone};
+  }
   bool intact() const {
+    const auto all = everything();
     const auto is_guard = [](unsigned char byte) { return byte == guard; };
-    return std::all_of(memory_.data(), static_cast<const unsigned char*>(start_), is_guard) &&
-           std::all_of(static_cast<const unsigned char*>(start_) + bytes_, memory_.data() + memory_.size(), is_guard);
+    return std::all_of(all.begin(), all.begin() + zone, is_guard) && std::all_of(all.end() - zone, all.end(), is_guard);
   }
 
  private:
-  static constexpr std::size_t zone = 64;
+  std::vector<unsigned char> everything() const {
+    std::vector<unsigned char> all(memory_.bytes());
+    memory_.device().backend().download(all.data(), memory_.data(), all.size());
+    return all;
+  }
+  static constexpr std::ptrdiff_t zone = 64;
   static constexpr unsigned char guard = 0xfb;  // huge and negative in every format: a read of it shows
-  std::size_t bytes_;
-  std::vector<unsigned char> memory_;
-  unsigned char* start_;
+  Buffer memory_;
 };
 
 inline std::vector<unsigned char> encoded(const std::vector<float>& values, DType dtype) {
@@ -128,26 +134,29 @@ inline std::string first_difference(const std::vector<unsigned char>& bytes, DTy
 
 /// Memory for one run of a launch.
 struct KernelRun {
+  Device device;
   std::vector<Guarded> inputs, outputs;
-  StepState state;
+  Guarded state;
 
-  KernelRun(const KernelTest& test, const std::vector<ValueSpec>& in, const std::vector<ValueSpec>& out)
-      : state(test.state) {
-    for (std::size_t i = 0; i < in.size(); ++i) fill(inputs, in[i], &test.values[i]);
+  KernelRun(const KernelTest& test, const Device& device, const std::vector<ValueSpec>& in,
+            const std::vector<ValueSpec>& out)
+      : device(device), state(device, bytes_of(test.state)) {
+    for (std::size_t i = 0; i < in.size(); ++i) add(inputs, in[i], &test.values[i]);
     for (std::size_t i = 0; i < out.size(); ++i)
-      fill(outputs, out[i], i < test.before.size() ? &test.before[i] : nullptr);
+      add(outputs, out[i], i < test.before.size() ? &test.before[i] : nullptr);
   }
 
   /// Runs; `in_place`: output 0 in the memory of the input that the launch may overwrite. Returns the outputs' bytes.
   std::vector<std::vector<unsigned char>> operator()(const Launch& launch, unsigned char workspace_fill,
                                                      bool in_place = false) {
-    Guarded workspace(launch.workspace, workspace_fill);
+    const Guarded workspace(device, std::vector<unsigned char>(launch.workspace, workspace_fill));
     std::vector<void*> in, out;
     for (auto& input : inputs) in.push_back(input.data());
     for (auto& output : outputs) out.push_back(output.data());
     if (in_place) out[0] = in[static_cast<std::size_t>(launch.overwrites)];
-    launch.run({in, out, workspace.data(), &state, nullptr});
+    launch.run({in, out, workspace.data(), static_cast<StepState*>(state.data()), device.backend().stream()});
     EXPECT_TRUE(workspace.intact()) << "the workspace is too small";
+    EXPECT_TRUE(state.intact()) << "writes around the step's state";
     for (auto& input : inputs) EXPECT_TRUE(input.intact()) << "writes around an input";
     for (auto& output : outputs) EXPECT_TRUE(output.intact()) << "writes around an output";
     std::vector<std::vector<unsigned char>> results;
@@ -157,22 +166,26 @@ struct KernelRun {
   }
 
  private:
-  static void fill(std::vector<Guarded>& buffers, const ValueSpec& spec, const std::vector<float>* values) {
-    buffers.emplace_back(spec.tensor().bytes(), 0xff);
-    if (!values) return;
+  static std::vector<unsigned char> bytes_of(const StepState& state) {
+    std::vector<unsigned char> bytes(sizeof state);
+    std::memcpy(bytes.data(), &state, sizeof state);
+    return bytes;
+  }
+
+  void add(std::vector<Guarded>& tensors, const ValueSpec& spec, const std::vector<float>* values) const {
+    if (!values) return tensors.emplace_back(device, std::vector<unsigned char>(spec.tensor().bytes(), 0xff)), void();
     ASSERT_EQ(static_cast<std::int64_t>(values->size()), spec.shape.elements());
-    const auto bytes = encoded(*values, spec.dtype);
-    std::copy(bytes.begin(), bytes.end(), buffers.back().data());
+    tensors.emplace_back(device, encoded(*values, spec.dtype));
   }
 };
 
 /// Runs one launch in all ways and returns the outputs' bytes.
-inline std::vector<std::vector<unsigned char>> check_launch(const KernelTest& test, const Launch& launch,
-                                                            const std::vector<ValueSpec>& in,
+inline std::vector<std::vector<unsigned char>> check_launch(const KernelTest& test, const Device& device,
+                                                            const Launch& launch, const std::vector<ValueSpec>& in,
                                                             const std::vector<ValueSpec>& out,
                                                             const std::vector<Doubles>& expected) {
-  KernelRun run(test, in, out);
-  const KernelRun untouched(test, in, out);
+  KernelRun run(test, device, in, out);
+  const KernelRun untouched(test, device, in, out);
   auto results = run(launch, 0xff);
   for (std::size_t i = 0; i < in.size(); ++i)
     EXPECT_EQ(run.inputs[i].bytes(), untouched.inputs[i].bytes()) << "input " << i << " changed";
@@ -180,16 +193,29 @@ inline std::vector<std::vector<unsigned char>> check_launch(const KernelTest& te
     EXPECT_EQ(
         first_difference(results[i], out[i].dtype, expected[i], i < test.bounds.size() ? test.bounds[i] : Bound{}), "")
         << "output " << i;
-  EXPECT_TRUE(KernelRun(test, in, out)(launch, 0x3c) == results) << "the workspace's former content matters";
+  EXPECT_TRUE(KernelRun(test, device, in, out)(launch, 0x3c) == results) << "the workspace's former content matters";
   if (launch.overwrites >= 0) {
-    EXPECT_TRUE(KernelRun(test, in, out)(launch, 0xff, true) == results) << "differs in place";
+    EXPECT_TRUE(KernelRun(test, device, in, out)(launch, 0xff, true) == results) << "differs in place";
   }
   return results;
 }
 
-/// Runs every listed kernel of the operation on every instruction set this machine has, with one and three threads:
-/// each must meet the bound, write nothing else, give the same bits in place and with any thread count. At least one
-/// must not decline.
+/// Every device that kernels are tested on; those with one `name` must give the same bits.
+struct TestDevice {
+  std::string name;
+  Device device;
+};
+inline std::vector<TestDevice> test_devices() {
+  std::vector<TestDevice> devices;
+  for (cpu::Isa isa : cpu::all_isas)
+    for (int threads : {1, 3})
+      if (cpu::supported(isa))
+        devices.push_back({cpu::name_of(isa), cpu_device({.threads = threads, .isa = cpu::name_of(isa)})});
+  return devices;
+}
+
+/// Runs every listed kernel of the operation on every device: each must meet the bound, write nothing else, give the
+/// same bits in place and with any thread count. At least one must not decline.
 inline void check_kernels(const KernelTest& test) {
   const auto dtype = [&](std::size_t i) { return test.dtypes[std::min(i, test.dtypes.size() - 1)]; };
   std::vector<ValueSpec> in, out = test.outputs;
@@ -203,27 +229,23 @@ inline void check_kernels(const KernelTest& test) {
     stored.push_back(decoded(encoded(test.values[i], in[i].dtype), in[i].dtype));
   const auto expected = test.reference(stored);
   int runs = 0;
-  for (cpu::Isa isa : cpu::all_isas) {
-    if (!cpu::supported(isa)) continue;
-    std::map<std::string, std::vector<std::vector<unsigned char>>> of_one_thread;
-    for (int threads : {1, 3}) {
-      const Device device = cpu_device({.threads = threads, .isa = cpu::name_of(isa)});
-      for (const Kernel& kernel : device.backend().kernels().find(test.op.name())) {
-        std::string where = fmt::format("{}/{} {} threads {}", test.op.name(), kernel.name, cpu::name_of(isa), threads);
-        for (const auto& spec : in) where += fmt::format(" {}{}", to_string(spec.shape), name_of(spec.dtype));
-        for (const auto& spec : out) where += fmt::format(" -> {}{}", to_string(spec.shape), name_of(spec.dtype));
-        SCOPED_TRACE(where);
-        const Offer offer = kernel.make({test.op, in, out, device});
-        const Launch* launch = std::get_if<Launch>(&offer);
-        if (!launch) continue;
-        ++runs;
-        const auto results = check_launch(test, *launch, in, out, expected);
-        const auto [first, is_first] = of_one_thread.try_emplace(kernel.name, results);
-        EXPECT_TRUE(is_first || first->second == results) << "the thread count matters";
-        if (testing::Test::HasFailure()) return;
-      }
+  std::map<std::string, std::vector<std::vector<unsigned char>>> first_results;
+  for (const auto& [device_name, device] : test_devices())
+    for (const Kernel& kernel : device.backend().kernels().find(test.op.name())) {
+      const std::string name = fmt::format("{}/{} on {}", test.op.name(), kernel.name, device_name);
+      std::string where = fmt::format("{}, {}", name, device.backend().description());
+      for (const auto& spec : in) where += fmt::format(" {}{}", to_string(spec.shape), name_of(spec.dtype));
+      for (const auto& spec : out) where += fmt::format(" -> {}{}", to_string(spec.shape), name_of(spec.dtype));
+      SCOPED_TRACE(where);
+      const Offer offer = kernel.make({test.op, in, out, device});
+      const Launch* launch = std::get_if<Launch>(&offer);
+      if (!launch) continue;
+      ++runs;
+      const auto results = check_launch(test, device, *launch, in, out, expected);
+      const auto [first, is_first] = first_results.try_emplace(name, results);
+      EXPECT_TRUE(is_first || first->second == results) << "the thread count matters";
+      if (testing::Test::HasFailure()) return;
     }
-  }
   EXPECT_GT(runs, 0) << test.op.name() << ": no kernel takes this";
 }
 

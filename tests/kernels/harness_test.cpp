@@ -16,10 +16,10 @@ TEST(Harness, TellsTheFirstDifference) {
 TEST(Harness, SeesWritesAroundABuffer) {
   for (std::size_t bytes : {0, 1, 63, 64, 65}) {
     for (int offset : {-64, -1, static_cast<int>(bytes), static_cast<int>(bytes) + 63}) {
-      Guarded buffer(bytes, 0xff);
+      const Guarded buffer(cpu_device(), std::vector<unsigned char>(bytes, 0xff));
       EXPECT_TRUE(buffer.intact());
       EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 64, 0u);
-      buffer.data()[offset] = 0;
+      static_cast<unsigned char*>(buffer.data())[offset] = 0;
       EXPECT_FALSE(buffer.intact()) << bytes << " " << offset;
     }
   }

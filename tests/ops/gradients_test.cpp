@@ -284,7 +284,7 @@ TEST(Gradients, FullJacobian) {
     for (const auto& [memory, gradient] : all) {
       const auto values = memory.read();
       for (std::size_t i = 0; i < values.size(); ++i) {
-        const auto at = [&](double moved) {
+        const auto at = [&, memory = memory](double moved) {
           auto changed = values;
           changed[i] = static_cast<float>(static_cast<double>(values[i]) + moved);
           memory.write(changed);

@@ -13,7 +13,8 @@ set(may_dist tensor ${may_tensor})
 set(may_io graph ${may_graph})
 set(may_inspect graph io ${may_graph})
 set(may_train nn data dist inspect io ${may_nn})
-set(may_kernels numeric tensor ops graph/kernel.hpp graph/op.hpp graph/step_state.hpp graph/value.hpp)
+set(may_kernels numeric tensor ops graph/core_ops.hpp graph/graph.hpp graph/kernel.hpp graph/op.hpp graph/step_state.hpp
+    graph/value.hpp)
 set(may_cli train ${may_train} halftone.hpp)
 
 set(wrong "")

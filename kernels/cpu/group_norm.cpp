@@ -8,6 +8,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/strands-inl.hpp"
+
 // A sample that is an image is normalised by columns, as batch norm does, with one set of coefficients per image. A
 // sample that is a row is summed along its channels.
 
@@ -37,23 +39,9 @@ HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
 
-/// total += the sum of term(i) for i < n, in 16 strands so that it fills vectors.
-template <class Term>
-HWY_INLINE void add_strands(std::int64_t n, double& total, Term term) {
-  constexpr int strands = 16;
-  double sums[strands] = {};
-  std::int64_t i = 0;
-  for (; i + strands <= n; i += strands)
-    for (int j = 0; j < strands; ++j) sums[j] += term(i + j);
-  for (int j = 0; i + j < n; ++j) sums[j] += term(i + j);
-  for (int half = strands / 2; half > 0; half /= 2)
-    for (int j = 0; j < half; ++j) sums[j] += sums[j + half];
-  total += sums[0];
-}
-
 void moments(const float* x, std::int64_t n, double* sums) {
-  add_strands(n, sums[0], [x](std::int64_t i) HWY_ATTR { return static_cast<double>(x[i]); });
-  add_strands(n, sums[1], [x](std::int64_t i) HWY_ATTR { return static_cast<double>(x[i]) * x[i]; });
+  sums[0] += sum_of(n, [x](std::int64_t i) HWY_ATTR { return static_cast<double>(x[i]); });
+  sums[1] += sum_of(n, [x](std::int64_t i) HWY_ATTR { return static_cast<double>(x[i]) * x[i]; });
 }
 
 void normalize(const float* x, const float* gamma, const float* beta, float mean, float inverse, float shift,
@@ -68,10 +56,9 @@ void gradient_sums(const float* d_y, const float* x, const float* gamma, float m
     d_gamma[i] += d_y[i] * (inverse * (x[i] - mean));
     d_beta[i] += d_y[i];
   }
-  add_strands(n, sums[0], [=](std::int64_t i) HWY_ATTR { return static_cast<double>(gamma[i] * d_y[i]); });
-  add_strands(n, sums[1], [=](std::int64_t i) HWY_ATTR {
-    return static_cast<double>(gamma[i] * d_y[i] * (inverse * (x[i] - mean)));
-  });
+  sums[0] += sum_of(n, [=](std::int64_t i) HWY_ATTR { return static_cast<double>(gamma[i] * d_y[i]); });
+  sums[1] += sum_of(
+      n, [=](std::int64_t i) HWY_ATTR { return static_cast<double>(gamma[i] * d_y[i] * (inverse * (x[i] - mean))); });
 }
 
 void d_input(const float* d_y, const float* x, const float* gamma, float mean, float inverse, float a, float b,

@@ -12,6 +12,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/strands-inl.hpp"
+
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
@@ -32,19 +34,7 @@ void softmax_slope(const float* e, float inverse_sum, float background, float fa
 }
 
 double squared_distance(const float* x, const float* y, std::int64_t n) {
-  constexpr int strands = 16;
-  double sums[strands] = {};
-  std::int64_t i = 0;
-  const auto add = [&](std::int64_t k, int strand) HWY_ATTR {
-    const float difference = x[k] - y[k];
-    sums[strand] += difference * difference;
-  };
-  for (; i + strands <= n; i += strands)
-    for (int j = 0; j < strands; ++j) add(i + j, j);
-  for (int j = 0; i + j < n; ++j) add(i + j, j);
-  double total = 0;
-  for (double sum : sums) total += sum;
-  return total;
+  return sum_of(n, [=](std::int64_t i) HWY_ATTR { return static_cast<double>((x[i] - y[i]) * (x[i] - y[i])); });
 }
 
 void scaled_difference(const float* x, const float* y, float factor, std::int64_t n, float* d) {

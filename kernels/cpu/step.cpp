@@ -11,6 +11,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/strands-inl.hpp"
+
 #ifndef HALFTONE_CPU_STEP_ONCE
 #define HALFTONE_CPU_STEP_ONCE
 namespace halftone::cpu {
@@ -28,21 +30,16 @@ HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 
 void inspect(const float* g, std::int64_t count, float factor, Found& found) {
-  double sums[16] = {};  // squares of large f32 numbers fit no f32
+  const double squares = sum_of(count, [=](std::int64_t i) HWY_ATTR {
+    const auto true_gradient = static_cast<double>(g[i] * factor);
+    return true_gradient * true_gradient;
+  });
   std::int32_t zeros = 0, bad = 0;
-  const std::int64_t whole = count / 16 * 16;
-  for (std::int64_t i = 0; i < whole; i += 16)
-    for (int j = 0; j < 16; ++j)
-      sums[j] += static_cast<double>(g[i + j] * factor) * static_cast<double>(g[i + j] * factor);
-  for (std::int64_t i = whole; i < count; ++i)
-    sums[i - whole] += static_cast<double>(g[i] * factor) * static_cast<double>(g[i] * factor);
   for (std::int64_t i = 0; i < count; ++i) {
     zeros += g[i] == 0;
     bad += (bit_cast<std::uint32_t>(g[i]) & 0x7f800000u) == 0x7f800000u;
   }
-  double total = 0;
-  for (double sum : sums) total += sum;
-  found = {total, zeros, bad, -1};
+  found = {squares, zeros, bad, -1};
   for (std::int64_t i = 0; bad > 0 && found.first_bad < 0; ++i)
     if (!std::isfinite(g[i])) found.first_bad = i;
 }

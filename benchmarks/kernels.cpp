@@ -1,0 +1,206 @@
+// Every kernel that the CPU's table lists for a set of typical nodes, in each storage format, one JSON line a row:
+// arithmetic as percent of the measured multiply-add peak, all else as percent of the measured speed of a copy (each
+// input and output counted once). Padding counts as work. One thread (the default) is timed by the processor time it
+// got, so that a busy machine disturbs little.
+//
+//   kernels [--threads N] [--isa NAME] [--only PART_OF_A_NAME]
+#include <fmt/core.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "halftone/halftone.hpp"
+#include "kernels/cpu/peak.hpp"
+
+namespace {
+
+using namespace halftone;
+
+double now(int threads) {
+  timespec time;
+  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+/// Seconds of the fastest of several calls.
+template <class F>
+double seconds(int threads, F&& f) {
+  double best = 1e9, total = 0;
+  for (int i = 0; i < 5 || (total < 0.15 && i < 2000); ++i) {
+    const double start = now(threads);
+    f();
+    const double taken = now(threads) - start;
+    best = std::min(best, taken);
+    total += taken;
+  }
+  return best;
+}
+
+/// Bytes read and written in a second by a copy of what no cache holds.
+double copy_speed() {
+  std::vector<std::byte> from(std::size_t{256} << 20, std::byte{1}), to(from.size());
+  return 2 * static_cast<double>(from.size()) / seconds(1, [&] { std::memcpy(to.data(), from.data(), from.size()); });
+}
+
+/// A node to time; without operations it is bound by memory.
+struct Case {
+  std::string name;
+  std::shared_ptr<const Op> op;
+  std::vector<Shape> inputs;
+  double operations = 0;
+};
+
+struct Convolution {
+  const char* name;
+  Shape x, w;
+  ConvAttributes conv = {1, 1};
+};
+
+const std::vector<Convolution> convolutions = {
+    {"28x28 1>6 5x5 (lenet)", {128, 28, 28, 1}, {6, 5, 5, 1}, {1, 2}},
+    {"14x14 6>16 5x5 (lenet)", {128, 14, 14, 6}, {16, 5, 5, 6}, {1, 0}},
+    {"32x32 3>64 3x3", {16, 32, 32, 3}, {64, 3, 3, 3}},
+    {"32x32 16>16 3x3", {32, 32, 32, 16}, {16, 3, 3, 16}},
+    {"16x16 32>32 3x3", {32, 16, 16, 32}, {32, 3, 3, 32}},
+    {"32x32 64>64 3x3", {8, 32, 32, 64}, {64, 3, 3, 64}},
+    {"8x8 64>64 3x3", {64, 8, 8, 64}, {64, 3, 3, 64}},
+    {"16x16 128>128 3x3", {8, 16, 16, 128}, {128, 3, 3, 128}},
+    {"8x8 256>256 3x3", {16, 8, 8, 256}, {256, 3, 3, 256}},
+    {"4x4 512>512 3x3", {32, 4, 4, 512}, {512, 3, 3, 512}},
+    {"32x32 64>128 3x3 /2", {8, 32, 32, 64}, {128, 3, 3, 64}, {2, 1}},
+    {"32x32 64>128 1x1 /2", {8, 32, 32, 64}, {128, 1, 1, 64}, {2, 0}},
+    {"14x14 256>1024 1x1", {4, 14, 14, 256}, {1024, 1, 1, 256}, {1, 0}},
+};
+
+void add_cases(const Convolution& c, std::vector<Case>& cases) {
+  Conv2d forward(c.conv);
+  forward.epilogue = Relu{};
+  const Shape y = forward.infer(std::vector<ValueSpec>{{c.x}, {c.w}})[0].shape;
+  const double operations = 2.0 * static_cast<double>(y.elements()) * static_cast<double>(c.w.features());
+  const Extent extent(static_cast<int>(c.x.h), static_cast<int>(c.x.w));
+  cases.push_back({c.name, std::make_shared<Conv2d>(forward), {c.x, c.w, Shape::vector(c.w.n)}, operations});
+  cases.push_back({c.name, std::make_shared<Conv2dDInput>(c.conv, extent), {y, c.w}, operations});
+  cases.push_back({c.name, std::make_shared<Conv2dDWeight>(c.conv, c.w), {c.x, y}, operations});
+}
+
+void add_dense(std::int64_t n, std::int64_t features, std::int64_t units, std::vector<Case>& cases) {
+  const std::string name = fmt::format("{} x {}>{}", n, features, units);
+  const Shape x = Shape::matrix(n, features), w = Shape::matrix(units, features), y = Shape::matrix(n, units);
+  const double operations = 2.0 * static_cast<double>(n * features * units);
+  cases.push_back({name, std::make_shared<Dense>(), {x, w, Shape::vector(units)}, operations});
+  cases.push_back({name, std::make_shared<DenseDInput>(x), {y, w}, operations});
+  cases.push_back({name, std::make_shared<DenseDWeight>(), {x, y}, operations});
+}
+
+void add_memory_bound(const Shape& x, std::vector<Case>& cases) {
+  const std::string name = to_string(x);
+  const Shape c = Shape::vector(x.c), half{x.n, x.h / 2, x.w / 2, x.c};
+  const PoolAttributes pool{2, 2, 0};
+  BatchNorm norm(1e-5f, 0.1f);
+  norm.epilogue = Relu{};
+  Add add;
+  add.epilogue = Relu{};
+  cases.push_back({name, std::make_shared<Activate>(Relu{}), {x}});
+  cases.push_back({name, std::make_shared<Activate>(Gelu{}), {x}});
+  cases.push_back({name, std::make_shared<ActivationGradient>(Relu{}), {x, x}});
+  cases.push_back({name, std::make_shared<Add>(add), {x, x}});
+  cases.push_back({name, std::make_shared<BatchNorm>(norm), {x, c, c, c, c}});
+  cases.push_back({name, std::make_shared<BatchNormGradient>(), {x, x, c, c, c}});
+  cases.push_back({name, std::make_shared<MaxPool2d>(pool), {x}});
+  cases.push_back({name, std::make_shared<MaxPool2dGradient>(pool), {half, x}});
+  cases.push_back({name, std::make_shared<SumRows>(), {x}});
+}
+
+/// All tensors of one node in one format, in memory of their own.
+class TimedNode {
+ public:
+  TimedNode(const Case& c, DType dtype, const Device& device)
+      : device_(device), state_(device, {{1, 1, 1, 512}, DType::u8}) {
+    std::mt19937 random(1);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    for (const Shape& shape : c.inputs) inputs_.push_back({shape, dtype});
+    if (c.op->name().starts_with("batch_norm"))
+      for (std::size_t i = 3; i < inputs_.size(); ++i) inputs_[i].dtype = DType::f32;  // statistics
+    outputs_ = c.op->infer(inputs_);
+    for (ValueSpec& spec : outputs_)
+      if (spec.role != Role::exact) spec.dtype = dtype;
+    for (const ValueSpec& spec : inputs_) {
+      std::vector<float> values(static_cast<std::size_t>(spec.shape.elements()));
+      for (float& value : values) value = uniform(random);
+      add(spec).write(values);
+      in_.push_back(tensors_.back().view().data);
+    }
+    for (const ValueSpec& spec : outputs_) out_.push_back(add(spec).data);
+  }
+
+  double bytes() const {
+    double total = 0;
+    for (const auto* specs : {&inputs_, &outputs_})
+      for (const ValueSpec& spec : *specs) total += static_cast<double>(spec.tensor().bytes());
+    return total;
+  }
+
+  Offer offer(const Op& op, const Kernel& kernel) const { return kernel.make({op, inputs_, outputs_, device_}); }
+
+  double time(const Launch& launch, int threads) const {
+    const Buffer workspace(device_, launch.workspace);
+    const Arguments arguments{in_, out_, workspace.data(), static_cast<StepState*>(state_.view().data), nullptr};
+    return seconds(threads, [&] { launch.run(arguments); });
+  }
+
+ private:
+  TensorView add(const ValueSpec& spec) {
+    tensors_.emplace_back(device_, spec.tensor());
+    return tensors_.back().view();
+  }
+  Device device_;
+  Tensor state_;
+  std::vector<ValueSpec> inputs_, outputs_;
+  std::vector<Tensor> tensors_;
+  std::vector<void*> in_, out_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int threads = 1;
+  std::string isa = "auto", only;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (std::string(argv[i]) == "--threads") threads = std::atoi(argv[i + 1]);
+    if (std::string(argv[i]) == "--isa") isa = argv[i + 1];
+    if (std::string(argv[i]) == "--only") only = argv[i + 1];
+  }
+  std::vector<Case> cases;
+  for (const Convolution& c : convolutions) add_cases(c, cases);
+  add_dense(128, 400, 120, cases);
+  add_dense(512, 512, 512, cases);
+  add_memory_bound({64, 32, 32, 64}, cases);
+
+  const Device device = cpu_device({.threads = threads, .isa = isa});
+  const double peak = cpu::multiply_add_peak(*cpu::parse_isa(isa)) * threads, copy = copy_speed() * 1e-9;
+  fmt::print("{{\"device\": \"{}\", \"peak_gflops\": {:.1f}, \"copy_gbytes_per_second\": {:.1f}}}\n",
+             device.backend().description(), peak, copy);
+  for (DType dtype : {DType::f32, DType::f16, DType::bf16})
+    for (const Case& c : cases) {
+      if ((c.op->name() + " " + c.name).find(only) == std::string::npos) continue;
+      const TimedNode node(c, dtype, device);
+      for (const Kernel& kernel : device.backend().kernels().find(c.op->name())) {
+        const Offer offer = node.offer(*c.op, kernel);
+        const auto* launch = std::get_if<Launch>(&offer);
+        if (!launch || kernel.name == std::string("reference")) continue;
+        const double time = node.time(*launch, threads);
+        const double rate = (c.operations > 0 ? c.operations : node.bytes()) / time * 1e-9;
+        fmt::print(
+            "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"format\": \"{}\", \"ms\": {:.3f}, \"{}\": {:.1f}, \"{}\": "
+            "{:.0f}}}\n",
+            c.op->name(), kernel.name, c.name, name_of(dtype), time * 1e3,
+            c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
+            c.operations > 0 ? "percent_of_peak" : "percent_of_copy", 100 * rate / (c.operations > 0 ? peak : copy));
+      }
+    }
+}

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
 
+#include "src/data/input_file.hpp"
 #include "src/data/places.hpp"
 
 namespace halftone {
@@ -17,26 +17,25 @@ constexpr std::int64_t side = 32, channels = 3, plane = side * side, images_per_
 constexpr std::int64_t record = 1 + channels * plane;
 constexpr int classes = 10;
 
-/// Appends the first `count` records of one file: a label byte, then a plane each of red, green and blue.
+/// Appends the first `count` records of one file: a label byte, then a plane each of red, green and blue. The labels of
+/// all are checked.
 void append(Dataset& data, const fs::path& path, std::int64_t count) {
-  std::error_code error;
-  const auto size = fs::file_size(path, error);
-  if (error) throw FileError(fmt::format("{} cannot be opened: {}", path.string(), error.message()));
+  const auto size = size_of_file(path);
   if (size != images_per_file * record)
     throw FileError(
         fmt::format("{} has {} bytes, a CIFAR-10 file has {}", path.string(), size, images_per_file * record));
-  std::ifstream file(path, std::ios::binary);
-  std::array<char, record> bytes;
-  for (std::int64_t i = 0; i < count; ++i) {
-    if (!file.read(bytes.data(), record)) throw FileError(fmt::format("{} cannot be read", path.string()));
-    const int label = static_cast<unsigned char>(bytes[0]);
+  InputFile file(path);
+  std::array<std::byte, record> bytes;
+  for (std::int64_t i = 0; i < images_per_file; ++i) {
+    if (file.read(bytes) != bytes.size()) file.broken("cannot be read");
+    const int label = std::to_integer<int>(bytes[0]);
     if (label >= classes)
-      throw FileError(
-          fmt::format("{} has label {} at image {}, labels must be in [0, {})", path.string(), label, i, classes));
+      file.broken(fmt::format("has label {} at image {}, labels must be in [0, {})", label, i, classes));
+    if (i >= count) continue;
     data.labels.push_back(label);
     for (std::int64_t p = 0; p < plane; ++p)
       for (std::int64_t c = 0; c < channels; ++c)
-        data.pixels.push_back(static_cast<std::byte>(bytes[static_cast<std::size_t>(1 + c * plane + p)]));
+        data.pixels.push_back(bytes[static_cast<std::size_t>(1 + c * plane + p)]);
   }
 }
 

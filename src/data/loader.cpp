@@ -104,8 +104,8 @@ void check(const Dataset& data, const LoaderOptions& options) {
   at_least("workers", options.workers, 0);
   at_least("prefetch", options.prefetch, 0);
   if (options.crop >= std::min(data.image.h, data.image.w))
-    fail(fmt::format("loader option crop is {}, the images of {} have {} x {} pixels", options.crop, data.name,
-                     data.image.h, data.image.w));
+    fail(fmt::format("--crop {}: the images of {} have {} x {} pixels", options.crop, data.name, data.image.h,
+                     data.image.w));
   if (data.pixels.size() != data.labels.size() * data.image_bytes() ||
       data.mean.size() != static_cast<std::size_t>(data.image.c))
     fail(fmt::format("data set {}: pixels, labels and mean do not fit together", data.name));
@@ -120,8 +120,7 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options)
   options_.shuffle = options_.shuffle.value_or(training);
   options_.drop_last = options_.drop_last.value_or(training);
   size_ = images_to_take(dataset_->name, dataset_->size(), options_.limit);
-  if (options_.batch > size_)
-    fail(fmt::format("a batch of {} is larger than the data: {} has {} images", options_.batch, dataset_->name, size_));
+  if (options_.batch > size_) fail(fmt::format("--batch {}: {} has {} images", options_.batch, dataset_->name, size_));
 }
 
 std::int64_t Loader::batches() const {

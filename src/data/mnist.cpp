@@ -1,13 +1,10 @@
 #include "halftone/data/mnist.hpp"
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <memory>
 
+#include "src/data/input_file.hpp"
 #include "src/data/places.hpp"
 
 namespace halftone {
@@ -21,13 +18,8 @@ constexpr int classes = 10;
 /// An idx file, gzipped or plain, whose header is checked while it is opened.
 class IdxFile {
  public:
-  IdxFile(const fs::path& dir, const std::string& name, std::uint32_t magic) : path_(dir / name) {
-    if (std::error_code ignored; !fs::exists(path_, ignored)) path_ += ".gz";
-    errno = 0;
-    file_.reset(gzopen(path_.c_str(), "rb"));
-    if (!file_) broken(fmt::format("cannot be opened: {}", std::strerror(errno)));
+  IdxFile(const fs::path& dir, const std::string& name, std::uint32_t magic) : file_(existing(dir / name)) {
     const std::uint32_t found = number();
-    if (path_.extension() == ".gz" && gzdirect(file_.get())) broken("is not a gzip file");
     if (found != magic)
       broken(fmt::format("is not the idx file expected: it begins with {:#010x}, not {:#010x}", found, magic));
     count_ = number();
@@ -37,43 +29,35 @@ class IdxFile {
 
   std::uint32_t number() {
     unsigned char b[4];
-    if (read(b, 4) != 4) broken("ends inside its header");
+    if (file_.read(std::as_writable_bytes(std::span(b))) != 4) broken("ends inside its header");
     return std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 | b[3];
   }
 
-  /// The first `items` items of `size` bytes; memory grows with what is there, not with what the header says.
-  std::vector<std::byte> items(std::int64_t items, std::int64_t size) {
-    constexpr std::int64_t chunk = 1 << 20;
-    std::vector<std::byte> bytes;
-    for (std::int64_t left = items * size; left > 0;) {
-      const std::size_t want = static_cast<std::size_t>(std::min(left, chunk)), before = bytes.size();
-      bytes.resize(before + want);
-      const std::size_t got = read(bytes.data() + before, want);
-      if (got < want)
-        broken(fmt::format("ends early: its header tells of {} items, {} are there", count_,
-                           (before + got) / static_cast<std::size_t>(size)));
-      left -= static_cast<std::int64_t>(want);
+  /// Reads the items, of `size` bytes each, to the end of the file and returns the first `wanted`; memory grows with
+  /// what is there, not with what the header says.
+  std::vector<std::byte> items(std::int64_t wanted, std::int64_t size) {
+    std::vector<std::byte> kept, chunk(1 << 20);
+    std::int64_t bytes = 0;
+    for (std::size_t got = 1; got > 0 && bytes <= count_ * size; bytes += static_cast<std::int64_t>(got)) {
+      got = file_.read(chunk);
+      const std::size_t missing = static_cast<std::size_t>(wanted * size) - kept.size();
+      kept.insert(kept.end(), chunk.data(), chunk.data() + std::min(got, missing));
     }
-    std::byte extra;
-    if (items == count_ && read(&extra, 1) != 0)
-      broken(fmt::format("goes on after the {} items of its header", count_));
-    return bytes;
+    if (bytes < count_ * size)
+      broken(fmt::format("ends early: its header tells of {} items, {} are there", count_, bytes / size));
+    if (bytes > count_ * size) broken(fmt::format("goes on after the {} items of its header", count_));
+    return kept;
   }
 
-  [[noreturn]] void broken(const std::string& what) const { throw FileError(path_.string() + " " + what); }
+  [[noreturn]] void broken(const std::string& what) const { file_.broken(what); }
 
  private:
-  std::size_t read(void* to, std::size_t bytes) {
-    const int got = gzread(file_.get(), to, static_cast<unsigned>(bytes));
-    if (int ignored; got < 0) throw FileError(fmt::format("cannot read {}", gzerror(file_.get(), &ignored)));
-    return static_cast<std::size_t>(got);
+  static fs::path existing(fs::path path) {
+    if (std::error_code ignored; !fs::exists(path, ignored)) path += ".gz";
+    return path;
   }
 
-  struct Close {
-    void operator()(gzFile file) const { gzclose(file); }
-  };
-  fs::path path_;
-  std::unique_ptr<gzFile_s, Close> file_;
+  InputFile file_;
   std::int64_t count_ = 0;
 };
 
@@ -91,12 +75,13 @@ Dataset read(Dataset data, const fs::path& dir, Split split, std::int64_t limit)
   data.split = split;
   data.image = {1, side, side, 1};
   data.pixels = images.items(count, side * side);
-  for (const std::byte label : labels.items(count, 1)) {
+  for (const std::byte label : labels.items(labels.count(), 1)) {
     if (std::to_integer<int>(label) >= classes)
       labels.broken(fmt::format("has label {} at image {}, labels must be in [0, {})", std::to_integer<int>(label),
                                 data.labels.size(), classes));
     data.labels.push_back(std::to_integer<std::int32_t>(label));
   }
+  data.labels.resize(static_cast<std::size_t>(count));
   return data;
 }
 

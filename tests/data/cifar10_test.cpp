@@ -1,6 +1,7 @@
 #include "halftone/data/cifar10.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -46,7 +47,7 @@ TEST(Cifar10, ReadsOnAcrossFiles) {
   EXPECT_EQ(data.size(), 10001);
   EXPECT_EQ(data.labels.back(), 4);
   EXPECT_EQ(testing::error([&] { load_dataset("cifar10", Split::train, dir / "", 50001); }),
-            "limit 50001 is not possible: cifar10 has 50000 images");
+            "--limit 50001: cifar10 has 50000 images");
 }
 
 TEST(Cifar10, NamesTheDamagedFile) {
@@ -57,8 +58,18 @@ TEST(Cifar10, NamesTheDamagedFile) {
   EXPECT_EQ(file_error(load), file.string() + " has 30726927 bytes, a CIFAR-10 file has 30730000");
   write_batch(file, record(1) + record(200));
   EXPECT_EQ(file_error(load), file.string() + " has label 200 at image 1, labels must be in [0, 10)");
+  write_batch(file, record(1) + record(200));
+  EXPECT_EQ(file_error([&] { load_dataset("cifar10", Split::train, dir / "", 1); }),
+            file.string() + " has label 200 at image 1, labels must be in [0, 10)");
   write_batch(file, record(1));
   EXPECT_EQ(file_error(load), (dir / "data_batch_2.bin").string() + " cannot be opened: No such file or directory");
+}
+
+TEST(Cifar10, RefusesAPipe) {
+  const TemporaryFolder dir;
+  ASSERT_EQ(::mkfifo((dir / "test_batch.bin").c_str(), 0600), 0);
+  EXPECT_EQ(file_error([&] { load_dataset("cifar10", Split::test, dir / ""); }),
+            (dir / "test_batch.bin").string() + " is not a regular file");
 }
 
 TEST(RealCifar10, HasItsSizesMeanAndDeviation) {

@@ -19,9 +19,8 @@ class PartialFile {
  public:
   explicit PartialFile(std::filesystem::path target) : target_(std::move(target)) {
     std::error_code ignored;
-    const bool exists = std::filesystem::exists(target_, ignored);
-    beside_ = !exists || std::filesystem::is_regular_file(target_, ignored);
-    if (exists && beside_) target_ = std::filesystem::canonical(target_);  // through a link, not over it
+    beside_ = !std::filesystem::exists(target_, ignored) || std::filesystem::is_regular_file(target_, ignored);
+    if (beside_ && std::filesystem::is_symlink(target_, ignored)) target_ = place_of(target_);  // through, not over it
     name_ = target_.string() + (beside_ ? ".partial-" + std::to_string(::getpid()) : "");
     descriptor_ = ::open(name_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor_ < 0) give_up();
@@ -61,6 +60,21 @@ class PartialFile {
 };
 
 }  // namespace
+
+std::filesystem::path place_of(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  constexpr int most_links = 40;  // of Linux
+  std::error_code error;
+  fs::path place = path;
+  for (int i = 0; !fs::exists(place, error) && fs::is_symlink(place, error); ++i) {
+    if (i == most_links) throw FileError("cannot write '" + path.string() + "': its links lead in a circle");
+    place = place.parent_path() / fs::read_symlink(place, error);
+  }
+  const fs::path whole = fs::absolute(place, error);
+  if (error) return place;
+  const fs::path real = fs::weakly_canonical(whole, error);
+  return error ? whole : real;
+}
 
 void write_file(const std::filesystem::path& path, std::span<const std::byte> content) {
   PartialFile file(path);

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cctype>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -230,6 +231,19 @@ const StoredTensor& SafeTensors::at(std::string_view name) const {
   throw FileError("'" + file.string() + "': tensor " + in_quotes(name) + " is missing");
 }
 
+std::vector<float> SafeTensors::numbers(std::string_view name) const {
+  const StoredTensor& tensor = at(name);
+  const auto refuse = [&](const std::string& why) {
+    throw FileError("'" + file.string() + "': tensor " + in_quotes(name) + " " + why);
+  };
+  if (tensor.dtype != DType::f32) refuse("holds " + std::string(name_of(tensor.dtype)) + ", not f32");
+  std::vector<float> values(tensor.data.size() / sizeof(float));
+  if (!values.empty()) std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
+  if (!std::ranges::all_of(values, [](float x) { return std::isfinite(x); }))
+    refuse("holds numbers that are not finite");
+  return values;
+}
+
 void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
                        const std::map<std::string, std::string>& metadata) {
   std::vector<const StoredTensor*> sorted;
@@ -253,10 +267,12 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Stored
 
 SafeTensors read_safetensors(const std::filesystem::path& path) {
   std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error))
+    throw FileError("cannot read '" + path.string() + "': it is not a regular file");
   const std::uint64_t file_bytes = std::filesystem::file_size(path, error);
+  if (error) throw FileError("cannot read '" + path.string() + "': " + error.message());
   std::ifstream stream(path, std::ios::binary);
-  if (error || !stream)
-    throw FileError("cannot read '" + path.string() + "'" + (error ? ": " + error.message() : std::string()));
+  if (!stream) throw FileError("cannot read '" + path.string() + "'");
 
   std::uint64_t header_bytes = 0;
   if (file_bytes < sizeof header_bytes) throw FileError("'" + path.string() + "': too short for a safetensors file");

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -32,16 +34,14 @@ StoredTensor f32_tensor(std::string name, std::vector<std::int64_t> shape, const
   return {std::move(name), DType::f32, std::move(shape), {bytes.begin(), bytes.end()}};
 }
 
-/// A tensor of a file as f32 numbers, after a check of its name, format and shape.
+/// A tensor of a file as f32 numbers, after a check of its name, format, shape and numbers.
 std::vector<float> f32_values(const SafeTensors& file, const std::string& name,
                               const std::vector<std::int64_t>& shape) {
   const StoredTensor& tensor = file.at(name);
   if (tensor.dtype != DType::f32 || tensor.shape != shape)
     throw FileError(fmt::format("{}: tensor {} is {} [{}], not f32 [{}]", file.file.string(), name,
                                 name_of(tensor.dtype), fmt::join(tensor.shape, ", "), fmt::join(shape, ", ")));
-  std::vector<float> values(tensor.data.size() / sizeof(float));
-  std::memcpy(values.data(), tensor.data.data(), tensor.data.size());
-  return values;
+  return file.numbers(name);
 }
 
 struct ModelNumbers {
@@ -64,6 +64,49 @@ void put_model(const ModelNumbers& numbers, const Parameters& parameters) {
   for (std::size_t i = 0; i < parameters.slots.size(); ++i)
     parameters.assign(parameters.slots[i], numbers.parameters[i]);
   for (std::size_t i = 0; i < parameters.statistics.size(); ++i) parameters.statistic(i).write(numbers.statistics[i]);
+}
+
+/// What no training leaves in its state, or nothing.
+const char* fault_in(const StepState& s, const std::map<std::string, std::string>& metadata) {
+  const auto told = [&](const char* key, const std::string& otherwise) {
+    const auto found = metadata.find(key);
+    return found == metadata.end() ? otherwise : found->second;
+  };
+  const auto within = [](auto value, auto least, auto most) { return value >= least && value <= most; };  // NaN is not
+  constexpr std::int64_t most_steps = std::int64_t{1} << 40;  // random numbers are drawn for so many
+  std::int64_t accumulate = std::numeric_limits<std::int32_t>::max();
+  const std::string given = told("trainer.accumulate", "");
+  std::from_chars(given.data(), given.data() + given.size(), accumulate);
+  const auto steps = static_cast<double>(s.steps);
+
+  if (!within(s.steps, 0, s.attempts) || s.attempts > most_steps) return "its counts of steps are impossible";
+  if (told("attempts", "") != std::to_string(s.attempts)) return "its count of steps is not that of the metadata";
+  if (told("trainer.seed", std::to_string(s.seed)) != std::to_string(s.seed))
+    return "its seed is not that of the metadata";
+  for (const float scale : {s.scale.scale, s.used_scale})
+    if (!std::isnormal(scale) || scale < 0) return "its loss scale is not a positive, normal number";
+  if (s.scale.good_steps < 0 || s.scale.bad_steps < 0 || s.scale.consecutive_skips < 0 || !within(s.scale.stop, 0, 1))
+    return "its counts of the loss scale are impossible";
+  if (!within(s.zero_gradient_shares, 0.0, steps) || !within(s.unchanged_weight_shares, 0.0, steps))
+    return "its sums of shares are impossible";
+  if (!within(s.micro_batch, 0, accumulate - 1) || !within(s.good_micro_batches, 0, accumulate))
+    return "its counts of micro-batches are impossible";
+  if (!std::isfinite(s.loss_sum) || s.zero_gradients < 0 || s.unchanged_weights < 0 || s.nonfinite < 0)
+    return "its findings of the last step are impossible";
+  return nullptr;
+}
+
+StepState read_state(const SafeTensors& file) {
+  const StoredTensor& stored = file.at(state_name);
+  const auto refuse = [&](const char* why) {
+    throw FileError(fmt::format("{}: tensor {}: {}", file.file.string(), state_name, why));
+  };
+  StepState step;
+  if (stored.dtype != DType::u8) refuse("it does not hold bytes");
+  if (stored.data.size() != sizeof step) refuse("it was written by another version");
+  std::memcpy(&step, stored.data.data(), sizeof step);
+  if (const char* fault = fault_in(step, file.metadata)) refuse(fault);
+  return step;
 }
 
 }  // namespace
@@ -130,14 +173,9 @@ void load_checkpoint(const std::filesystem::path& directory, const Parameters& p
       if (parameters.bytes(store) > 0)
         pending.push_back({parameters.element(store, slot), f32_values(state, fmt::format("{}.{}", name, slot.name),
                                                                        file_shape(slot.shape, slot.rank))});
-  const StoredTensor& stored = state.at(state_name);
-  StepState step;
-  if (stored.data.size() != sizeof step || state.tensors.size() != pending.size() + 1)
-    throw FileError(fmt::format("{}: it was written by another version or for another optimizer", state.file.string()));
-  std::memcpy(&step, stored.data.data(), sizeof step);
-  if (!(step.scale.scale > 0 && step.scale.scale <= std::numeric_limits<float>::max()) || step.steps < 0 ||
-      step.attempts < step.steps || step.micro_batch < 0)
-    throw FileError(fmt::format("{}: tensor {} holds no state of a training", state.file.string(), state_name));
+  if (state.tensors.size() != pending.size() + 1)
+    throw FileError(fmt::format("{}: it was written for another optimizer", state.file.string()));
+  const StepState step = read_state(state);
   put_model(numbers, parameters);
   for (const auto& p : pending) p.view.write(p.values);
   parameters.write_state(step);

@@ -64,11 +64,34 @@ TEST(WriteFile, GoesThroughLinksAndSparesDevices) {
   EXPECT_TRUE(fs::is_symlink(folder / "link"));
   EXPECT_EQ(content_of(folder / "target"), "new");
 
+  fs::create_symlink("new", folder / "dangling");
+  fs::create_symlink(folder / "dangling", folder / "twice");
+  EXPECT_EQ(place_of(folder / "twice"), place_of(folder / "new"));
+  write_file(folder / "twice", std::string_view("made"));
+  EXPECT_TRUE(fs::is_symlink(folder / "twice") && fs::is_symlink(folder / "dangling"));
+  EXPECT_EQ(content_of(folder / "new"), "made");
+
+  fs::create_symlink("round", folder / "round");
+  EXPECT_THROW(write_file(folder / "round", std::string_view("x")), FileError);
+  EXPECT_TRUE(fs::is_symlink(folder / "round"));
+
   write_file("/dev/null", std::string_view("x"));
   EXPECT_TRUE(fs::is_character_file("/dev/null"));
   if (fs::exists("/dev/full")) {
     EXPECT_THROW(write_file("/dev/full", std::string_view("x")), FileError);
   }
+}
+
+TEST(PlaceOf, IsTheSameForEveryWayThere) {
+  TemporaryFolder folder;
+  fs::create_directory(folder / "sub");
+  fs::create_directory_symlink(folder / "sub", folder / "link");
+  const fs::path there = place_of(folder / "sub/x");
+  EXPECT_EQ(place_of(folder / "./link/../link/x"), there);
+  EXPECT_EQ(place_of(fs::relative(folder / "link/x")), there);
+  std::ofstream(there) << "x";
+  EXPECT_EQ(place_of(folder / "link/x"), there);
+  EXPECT_NE(place_of(folder / "link/y"), there);
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
 #include "halftone/io/safetensors.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <limits>
 
 #include "halftone/tensor/error.hpp"
 #include "tests/io/temporary_folder.hpp"
@@ -230,6 +232,20 @@ TEST(SafeTensors, MissingFileAndFolder) {
   TemporaryFolder folder;
   EXPECT_THROW(read_safetensors(folder / "none"), FileError);
   EXPECT_THROW(read_safetensors(folder / "."), FileError);
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_THROW(read_safetensors(folder / "pipe"), FileError);
+}
+
+TEST(SafeTensors, NumbersAreFiniteF32) {
+  const auto holding = [](float x) {
+    const auto bytes = std::as_bytes(std::span(&x, 1));
+    return SafeTensors{"x", {}, {{"t", DType::f32, {1}, {bytes.begin(), bytes.end()}}}};
+  };
+  EXPECT_EQ(holding(1.5f).numbers("t"), std::vector<float>{1.5f});
+  EXPECT_THROW(holding(std::numeric_limits<float>::infinity()).numbers("t"), FileError);
+  EXPECT_THROW(holding(std::numeric_limits<float>::quiet_NaN()).numbers("t"), FileError);
+  EXPECT_THROW((SafeTensors{"x", {}, examples}.numbers("b")), FileError);
+  EXPECT_THROW((SafeTensors{"x", {}, examples}.numbers("nobody")), FileError);
 }
 
 }  // namespace

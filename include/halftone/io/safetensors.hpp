@@ -30,6 +30,8 @@ struct SafeTensors {
   const StoredTensor* find(std::string_view name) const;
   /// The tensor called `name`; throws FileError where the file has none.
   const StoredTensor& at(std::string_view name) const;
+  /// What the tensor called `name` holds; throws FileError unless these are finite f32 numbers.
+  std::vector<float> numbers(std::string_view name) const;
 };
 
 /// Writes a .safetensors file, whole or not at all. The bytes depend on the arguments alone, and not on the order of

@@ -37,7 +37,7 @@ class CpuBackend final : public Backend {
   void* allocate(std::size_t bytes) override {
     const std::size_t whole = (bytes + alignment - 1) / alignment * alignment;
     void* memory = whole < bytes ? nullptr : std::aligned_alloc(alignment, whole);
-    if (!memory) fail(fmt::format("there is no memory for {} bytes", bytes));
+    if (!memory) throw Failure(fmt::format("there is no memory for {} bytes", bytes));
     std::memset(memory, 0, whole);
     return memory;
   }

@@ -6,10 +6,14 @@
 #include <cstdio>
 
 #include "cli/commands.hpp"
+#include "cli/complain.hpp"
+#include "cli/interrupt.hpp"
 #include "cli/options.hpp"
 
 namespace halftone::cli {
 namespace {
+
+struct Interrupted {};
 
 struct FetchSettings {
   std::string name, folder;
@@ -23,12 +27,21 @@ void show(std::string_view file, std::int64_t done, std::int64_t total) {
 
 int run(const FetchSettings& s) {
   if (!s.folder.empty()) check_output_folder("--data-dir", s.folder);
-  FetchOptions options;
   const bool terminal = ::isatty(STDOUT_FILENO) != 0;
-  if (terminal) options.progress = show;
-  const auto folder = fetch(s.name, s.folder, options);
-  fmt::print("{}{} is in {}\n", terminal ? "\r\033[K" : "", s.name, folder.string());
-  return 0;
+  const Interrupt interrupt;
+  FetchOptions options;
+  options.progress = [&](std::string_view file, std::int64_t done, std::int64_t total) {
+    if (interrupt.raised()) throw Interrupted();
+    if (terminal) show(file, done, total);
+  };
+  try {
+    const auto folder = fetch(s.name, s.folder, options);
+    fmt::print("{}{} is in {}\n", terminal ? "\r\033[K" : "", s.name, folder.string());
+    return 0;
+  } catch (const Interrupted&) {
+    complain("interrupted; the files that are whole stay");
+    return interrupted_status;
+  }
 }
 
 }  // namespace

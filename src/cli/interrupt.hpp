@@ -2,7 +2,10 @@
 
 namespace halftone::cli {
 
-/// While it lives, the first SIGINT or SIGTERM only sets a flag; a second one ends the program.
+constexpr int interrupted_status = 130;
+
+/// While it lives, the first SIGINT or SIGTERM only sets a flag; a second one ends the program. A signal that the
+/// program was started to ignore stays ignored.
 class Interrupt {
  public:
   Interrupt();

@@ -47,7 +47,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return run(argc, argv);
-  } catch (const halftone::FileError& error) {
+  } catch (const halftone::Failure& error) {
     return complain(failure, error.what());
   } catch (const halftone::Error& error) {
     return complain(usage, error.what());

@@ -13,8 +13,6 @@
 namespace halftone::cli {
 namespace {
 
-constexpr int interrupted_status = 130;
-
 void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: mnist, fashion-mnist, cifar10 or digits");
@@ -126,7 +124,7 @@ class Run {
       keep();
       epoch = result.training.epoch;
       if (stopped && !interrupt.raised())
-        throw FileError(fmt::format("the loss scale's policy stopped training after step {}", trainer_.attempts()));
+        throw Failure(fmt::format("the loss scale's policy stopped training after step {}", trainer_.attempts()));
       if (stopped || (interrupt.raised() && epoch < settings_.recipe.epochs)) return false;
     }
     return true;

@@ -63,7 +63,6 @@ const Remote& remote(std::string_view name) {
 
 /// What one download carries through libcurl's callback, where no exception may pass.
 struct Transfer {
-  CURL* curl;
   PartialFile& out;
   std::int64_t largest;
   std::string_view file;
@@ -74,29 +73,37 @@ struct Transfer {
     if (out.bytes() + static_cast<std::int64_t>(count) > largest)
       throw FileError(fmt::format("{} is larger than it should be", file));
     out.write(bytes, count);
-    curl_off_t total = 0;
-    curl_easy_getinfo(curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &total);
-    if (options.progress) options.progress(file, out.bytes(), total > 0 ? total : 0);
+  }
+
+  bool succeeds(const std::function<void()>& act) {
+    try {
+      act();
+      return true;
+    } catch (...) {
+      error = std::current_exception();
+      return false;
+    }
   }
 };
 
 std::size_t on_bytes(char* bytes, std::size_t, std::size_t count, void* user) {
   auto& transfer = *static_cast<Transfer*>(user);
-  try {
-    transfer.take(bytes, count);
-    return count;
-  } catch (...) {
-    transfer.error = std::current_exception();
-    return 0;
-  }
+  return transfer.succeeds([&] { transfer.take(bytes, count); }) ? count : 0;
+}
+
+/// About once a second also where nothing comes.
+int on_progress(void* user, curl_off_t total, curl_off_t, curl_off_t, curl_off_t) {
+  auto& transfer = *static_cast<Transfer*>(user);
+  const auto& progress = transfer.options.progress;
+  return !progress || transfer.succeeds([&] { progress(transfer.file, transfer.out.bytes(), total); }) ? 0 : 1;
 }
 
 void download(const std::string& base_url, std::string_view file, std::int64_t largest, PartialFile& out,
               const FetchOptions& options) {
   const std::string url = fmt::format("{}/{}", base_url, file);
   const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(curl_easy_init(), curl_easy_cleanup);
-  if (!curl) fail("libcurl cannot be started");
-  Transfer transfer{curl.get(), out, largest, file, options};
+  if (!curl) throw Failure("libcurl cannot be started");
+  Transfer transfer{out, largest, file, options};
   curl_easy_setopt(curl.get(), CURLOPT_URL, url.c_str());
   curl_easy_setopt(curl.get(), CURLOPT_FAILONERROR, 1l);
   curl_easy_setopt(curl.get(), CURLOPT_FOLLOWLOCATION, 1l);
@@ -106,9 +113,12 @@ void download(const std::string& base_url, std::string_view file, std::int64_t l
   curl_easy_setopt(curl.get(), CURLOPT_LOW_SPEED_TIME, 30l);
   curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, on_bytes);
   curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &transfer);
+  curl_easy_setopt(curl.get(), CURLOPT_NOPROGRESS, 0l);
+  curl_easy_setopt(curl.get(), CURLOPT_XFERINFOFUNCTION, on_progress);
+  curl_easy_setopt(curl.get(), CURLOPT_XFERINFODATA, &transfer);
   const CURLcode code = curl_easy_perform(curl.get());
   if (transfer.error) std::rethrow_exception(transfer.error);
-  if (code != CURLE_OK) fail(fmt::format("{} cannot be downloaded: {}", url, curl_easy_strerror(code)));
+  if (code != CURLE_OK) throw Failure(fmt::format("{} cannot be downloaded: {}", url, curl_easy_strerror(code)));
 }
 
 #else

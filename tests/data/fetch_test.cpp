@@ -26,6 +26,7 @@ struct Fetch : ::testing::Test {
 
 TEST_F(Fetch, NamesAFileThatIsNotThere) {
   EXPECT_TRUE(contains(problem(), options.base_url + "/train-images-idx3-ubyte.gz cannot be downloaded: "));
+  EXPECT_THROW(fetch("mnist", to / "", options), Failure);
   EXPECT_TRUE(to.empty());
 }
 
@@ -41,6 +42,14 @@ TEST_F(Fetch, StopsADownloadThatIsTooLong) {
   testing::write(from / "train-images-idx3-ubyte.gz", "");
   std::filesystem::resize_file(from / "train-images-idx3-ubyte.gz", 10000000);
   EXPECT_EQ(problem(), "train-images-idx3-ubyte.gz is larger than it should be");
+  EXPECT_TRUE(to.empty());
+}
+
+TEST_F(Fetch, WhatTheCallbackThrowsEndsTheDownload) {
+  testing::write(from / "train-images-idx3-ubyte.gz", std::string(1000000, 'x'));
+  struct Enough {};
+  options.progress = [](std::string_view, std::int64_t, std::int64_t) { throw Enough(); };
+  EXPECT_THROW(fetch("mnist", to / "", options), Enough);
   EXPECT_TRUE(to.empty());
 }
 

@@ -10,9 +10,14 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The file system or a file's content is at fault, not the call.
-struct FileError : Error {
+/// The call is right, but memory, a network or a file does not give what it needs.
+struct Failure : Error {
   using Error::Error;
+};
+
+/// The file system or a file's content is at fault, not the call.
+struct FileError : Failure {
+  using Failure::Failure;
 };
 
 [[noreturn]] inline void fail(const std::string& sentence) { throw Error(sentence); }
@@ -22,6 +27,8 @@ template <class F>
 decltype(auto) naming(const std::string& name, F&& f) {
   try {
     return std::forward<F>(f)();
+  } catch (const Failure& failure) {
+    throw Failure(name + ": " + failure.what());
   } catch (const Error& error) {
     throw Error(name + ": " + error.what());
   }

@@ -87,7 +87,7 @@ Json show_profile(const Plan& plan, bool by_node) {
 }
 
 int bench(const BenchSettings& s) {
-  if (!s.json.empty()) check_output_file("--json", s.json);
+  check_outputs({{"--json", s.json}});
   const Device device = s.device.open();
   BenchModel model(s.net, s.precision, s.batch, device);
   const std::vector<double> times = step_times(model, s.seconds);

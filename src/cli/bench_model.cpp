@@ -1,5 +1,9 @@
 #include "cli/bench_model.hpp"
 
+#include <fmt/format.h>
+
+#include <new>
+
 #include "halftone/numeric/philox.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/train/inputs.hpp"
@@ -10,7 +14,13 @@ namespace {
 Batch random_batch(const Net& net, std::int64_t size) {
   Batch batch;
   batch.size = size;
-  batch.images.resize(static_cast<std::size_t>(size * net.image.elements()));
+  const auto bytes = static_cast<std::size_t>(size * net.image.elements());
+  try {
+    batch.images.resize(bytes);
+    batch.labels.reserve(static_cast<std::size_t>(size));
+  } catch (const std::bad_alloc&) {
+    throw Failure(fmt::format("--batch {}: there is no memory for {} bytes of images", size, bytes));
+  }
   for (std::size_t i = 0; i < batch.images.size(); ++i) batch.images[i] = static_cast<std::byte>(bits(1, 0, 0, i));
   for (std::int64_t i = 0; i < size; ++i)
     batch.labels.push_back(static_cast<std::int32_t>(bits(1, 0, 1, static_cast<std::uint64_t>(i)) %

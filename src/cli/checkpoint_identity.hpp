@@ -17,7 +17,7 @@ using Identity = std::vector<std::pair<std::string, std::string>>;
 /// What a checkpoint of this run says of itself: all that must be the same for a resume to go on where it stopped.
 Identity checkpoint_identity(const TrainSettings& settings, const Precision& precision, const Loader& loader);
 
-/// Throws FileError naming the first thing in which the checkpoint in `folder` differs.
+/// Throws Error naming the first thing in which the checkpoint in `folder` differs.
 void check_identity(const std::filesystem::path& folder, const Identity& wanted);
 
 /// Metadata of a checkpoint's model; throws FileError where it is not one of this program's.

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <cstring>
 
 #include "cli/checkpoint_identity.hpp"
 #include "cli/commands.hpp"
@@ -21,11 +20,19 @@ struct EvalSettings {
   bool raw = false;
 };
 
+const Net& net_of(const std::string& checkpoint, const std::string& name) {
+  for (const Net& net : nets())
+    if (net.name == name) return net;
+  throw FileError(fmt::format("{}: it holds the net '{}', which is unknown", checkpoint, name));
+}
+
 int classes_of(const std::string& checkpoint, const std::map<std::string, std::string>& identity) {
-  const auto text = identity.find("classes");
+  const auto found = identity.find("classes");
+  const std::string text = found == identity.end() ? "" : found->second;
   int classes = 0;
-  if (text != identity.end()) std::from_chars(text->second.data(), text->second.data() + text->second.size(), classes);
-  if (classes < 1) throw FileError(fmt::format("{}: it does not say how many classes it tells apart", checkpoint));
+  const char* end = std::from_chars(text.data(), text.data() + text.size(), classes).ptr;
+  if (classes < 1 || end != text.data() + text.size())
+    throw FileError(fmt::format("{}: it does not say how many classes it tells apart", checkpoint));
   return classes;
 }
 
@@ -40,32 +47,31 @@ void load_average(const std::filesystem::path& folder, const std::map<std::strin
   const SafeTensors state = read_safetensors(folder / "state.safetensors");
   if (state.metadata != identity)
     throw FileError(fmt::format("{}: it is of another moment or net than model.safetensors", state.file.string()));
-  std::vector<float> values;
   for (const auto& slot : parameters.slots) {
-    const StoredTensor& average = state.at("average." + slot.name);
-    values.resize(static_cast<std::size_t>(slot.shape.elements()));
-    if (average.dtype != DType::f32 || average.data.size() != values.size() * sizeof(float))
+    const std::string name = "average." + slot.name;
+    const std::vector<float> values = state.numbers(name);
+    if (static_cast<std::int64_t>(values.size()) != slot.shape.elements())
       throw FileError(
-          fmt::format("{}: tensor {} is not {} f32 numbers", state.file.string(), average.name, values.size()));
-    std::memcpy(values.data(), average.data.data(), average.data.size());
+          fmt::format("{}: tensor {} is not of {} numbers", state.file.string(), name, slot.shape.elements()));
     parameters.assign(slot, values);
   }
 }
 
 int evaluate(const EvalSettings& s) {
-  if (!s.json.empty()) check_output_file("--json", s.json);
+  check_outputs({{"--json", s.json}}, {{"--checkpoint", s.checkpoint}});
   const auto identity = read_identity(s.checkpoint);
   const auto told = [&](const std::string& given, const char* key) {
     const auto found = identity.find(key);
     return given.empty() && found != identity.end() ? found->second : given;
   };
-  const std::string name = told("", "net"), precision = told(s.precision, "precision");
+  const Net& net = net_of(s.checkpoint, identity.at("net"));
+  const std::string name(net.name), precision = told(s.precision, "precision");
   const auto data = std::make_shared<const Dataset>(load_dataset(told(s.data, "data"), Split::test, s.data_dir));
   const Loader loader(data, {.batch = std::min(s.batch, data->size())});
 
   Graph graph;
   const Inputs in = inputs(graph, loader);
-  const Value logits = net_by_name(name).build(in.images, classes_of(s.checkpoint, identity));
+  const Value logits = net.build(in.images, classes_of(s.checkpoint, identity));
   const Value loss = cross_entropy(logits, in.labels), hits = accuracy(logits, in.labels);
   Trainer trainer(loss, {.device = s.device.open(), .precision = precision_by_name(precision)});
   load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters());

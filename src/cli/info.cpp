@@ -69,6 +69,7 @@ void show_kernels(const InfoSettings& s, const Device& device) {
 
 int info(const InfoSettings& s) {
   const Device device = s.device.open();
+  precision_by_name(s.precision);
   if (!s.net.empty()) {
     show_kernels(s, device);
     return 0;

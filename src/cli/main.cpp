@@ -1,23 +1,22 @@
-#include <fmt/format.h>
+#include <fcntl.h>
+#include <unistd.h>
 
-#include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <halftone/version.hpp>
 
 #include "cli/commands.hpp"
+#include "cli/complain.hpp"
+#include "cli/words.hpp"
 #include "halftone/tensor/error.hpp"
 
 namespace {
 
-enum Status { failure = 1, usage = 2 };
+enum Status { success = 0, failure = 1, usage = 2 };
 
-/// Says what is wrong, in one line of at most 400 characters.
-int complain(Status status, std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  constexpr std::size_t most = 380;
-  if (text.size() > most) text = text.substr(0, most) + "...";
-  fmt::print(stderr, "halftone: {}\n", text);
+int complain(Status status, const std::string& text) {
+  halftone::cli::complain(text);
   return status;
 }
 
@@ -32,6 +31,7 @@ int run(int argc, char** argv) {
   add_fetch(app, command);
   add_bench(app, command);
   app.require_subcommand(0, 1);
+  check_words(app, std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -42,9 +42,7 @@ int run(int argc, char** argv) {
   return command();
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run_or_complain(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const halftone::Failure& error) {
@@ -56,4 +54,23 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     return complain(failure, error.what());
   }
+}
+
+/// Else a file of ours could become the standard stream that is closed.
+void occupy_standard_streams() {
+  int descriptor = -1;
+  do {
+    descriptor = ::open("/dev/null", O_RDONLY);
+  } while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+  if (descriptor >= 0) ::close(descriptor);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  occupy_standard_streams();
+  std::signal(SIGXFSZ, SIG_IGN);  // writing fails then, and says why
+  const int status = run_or_complain(argc, argv);
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  return written || status != success ? status : complain(failure, "stdout cannot be written");
 }

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
+#include "halftone/io/atomic_file.hpp"
 #include "halftone/tensor/error.hpp"
 
 namespace halftone::cli {
@@ -13,17 +15,21 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::optional<double> finite_number(const std::string& text) {
+using F32 = std::numeric_limits<float>;
+
+/// A decimal number, 0 or a normal one in f32. With a 0 in front CLI11 would take it for an octal one.
+std::optional<double> number(const std::string& text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
+  const double size = std::abs(value);
+  if (error != std::errc() || end != text.data() + text.size() || !(size <= F32::max())) return std::nullopt;
+  if (size > 0 && size < F32::min()) return std::nullopt;
+  if (text.size() > 1 && text[0] == '0' && text[1] != '.') return std::nullopt;
   return value;
 }
 
-std::string range(double least, double most, bool open) {
-  std::string text = fmt::format("{} {}", open ? "above" : "at least", least);
-  if (most < std::numeric_limits<float>::max()) text += fmt::format(" and at most {}", most);
-  return text;
+std::string range(double least, double most) {
+  return fmt::format("at least {} and at most {}", static_cast<float>(least), static_cast<float>(most));
 }
 
 bool writable(const fs::path& path) { return ::access(path.c_str(), W_OK) == 0; }
@@ -37,11 +43,29 @@ void check_folder(const std::string& option, const fs::path& target, const fs::p
   if (!writable(folder)) fail(fmt::format("{} {}: the folder is not writable", option, target.string()));
 }
 
+bool lies_in(const fs::path& inner, const fs::path& outer) {
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
+/// A folder on the way to a checkpoint counts as there.
+void check_file(const std::string& option, const fs::path& file, const std::vector<fs::path>& checkpoints) {
+  std::error_code ignored;
+  if (fs::is_directory(file, ignored) || !file.has_filename())
+    fail(fmt::format("{} {}: that is a folder", option, file.string()));
+  const bool exists = fs::exists(file, ignored);
+  if (exists && !writable(file)) fail(fmt::format("{} {}: the file is not writable", option, file.string()));
+  if (exists && !fs::is_regular_file(file, ignored)) return;
+  const fs::path folder = place_of(file).parent_path();
+  const auto makes_it = [&](const fs::path& checkpoint) { return lies_in(checkpoint, folder); };
+  if (fs::exists(folder, ignored) || std::none_of(checkpoints.begin(), checkpoints.end(), makes_it))
+    check_folder(option, file, folder);
+}
+
 }  // namespace
 
 void DeviceOptions::add_to(CLI::App& app) {
   app.add_option("--device", device, "auto, cpu or cuda")->capture_default_str();
-  app.add_option("--threads", cpu.threads, "threads of the CPU; 0: all")->capture_default_str();
+  app.add_option("--threads", cpu.threads, "threads of the CPU; 0: all")->check(within(0, 1024))->capture_default_str();
   app.add_option("--isa", cpu.isa, "instruction set: auto, baseline, avx2 or avx512")->capture_default_str();
 }
 
@@ -50,12 +74,12 @@ Device DeviceOptions::open() const {
   return device_by_name(device, cpu);
 }
 
-CLI::Validator within(double least, double most, bool open) {
+CLI::Validator within(double least, double most) {
   return CLI::Validator(
       [=](const std::string& text) {
-        const auto value = finite_number(text);
-        const bool good = value && (open ? *value > least : *value >= least) && *value <= most;
-        return good ? std::string() : fmt::format("'{}' is not a number {}", text, range(least, most, open));
+        const auto value = number(text);
+        const bool good = value && *value >= least && *value <= most;
+        return good ? std::string() : fmt::format("'{}' is not a number {}", text, range(least, most));
       },
       "NUMBER");
 }
@@ -65,7 +89,7 @@ LossScale parse_loss_scale(const std::string& text) {
   if (text == "none") return LossScale::none();
   if (text == "dynamic") return LossScale::dynamic();
   const bool dynamic = text.starts_with(prefix);
-  const auto value = finite_number(dynamic ? text.substr(prefix.size()) : text);
+  const auto value = number(dynamic ? text.substr(prefix.size()) : text);
   const DynamicOptions limits;
   if (!value || !(*value >= limits.min && *value <= limits.max))
     fail(fmt::format("--loss-scale {}: it is none, a number between {} and {}, dynamic or dynamic:INITIAL", text,
@@ -74,17 +98,29 @@ LossScale parse_loss_scale(const std::string& text) {
   return dynamic ? LossScale::dynamic({.initial = scale}) : LossScale::fixed(scale);
 }
 
-void check_output_file(const std::string& option, const fs::path& file) {
-  std::error_code ignored;
-  if (fs::is_directory(file, ignored)) fail(fmt::format("{} {}: that is a folder", option, file.string()));
-  const bool exists = fs::exists(file, ignored);
-  if (exists && !writable(file)) fail(fmt::format("{} {}: the file is not writable", option, file.string()));
-  if (exists && !fs::is_regular_file(file, ignored)) return;
-  check_folder(option, file, file.has_parent_path() ? file.parent_path() : fs::path("."));
+void check_outputs(const std::vector<Output>& files, const std::vector<Output>& checkpoints) {
+  std::vector<Output> taken;
+  std::vector<fs::path> folders;
+  for (const auto& [option, folder] : checkpoints) {
+    if (folder.empty()) continue;
+    const fs::path place = place_of(folder);
+    folders.push_back(place.has_filename() ? place : place.parent_path());
+    taken.push_back({option, folders.back()});
+    for (const char* name : {"model.safetensors", "state.safetensors"})
+      taken.push_back({option, place_of(folder / name)});
+  }
+  for (const auto& [option, file] : files) {
+    if (file.empty()) continue;
+    for (const Output& other : taken)
+      if (place_of(file) == other.place)
+        fail(fmt::format("{} {}: that is taken by {}", option, file.string(), other.option));
+    check_file(option, file, folders);
+    taken.push_back({option, place_of(file)});
+  }
 }
 
 void check_output_folder(const std::string& option, const fs::path& folder) {
-  fs::path existing = fs::absolute(folder).lexically_normal();
+  fs::path existing = place_of(folder);
   std::error_code ignored;
   while (!fs::exists(existing, ignored) && existing.has_relative_path()) existing = existing.parent_path();
   check_folder(option, folder, existing);

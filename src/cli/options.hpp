@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "halftone/numeric/loss_scale.hpp"
 #include "halftone/tensor/device.hpp"
@@ -18,18 +19,27 @@ struct DeviceOptions {
   Device open() const;
 };
 
-/// Accepts a finite number within [least, most], or within (least, most] where `open`.
-CLI::Validator within(double least, double most = std::numeric_limits<double>::max(), bool open = false);
+/// Accepts a number within [least, most] that f32 can hold.
+CLI::Validator within(double least, double most);
 
-inline CLI::Validator positive() { return within(0, std::numeric_limits<float>::max(), true); }
+inline CLI::Validator positive() {
+  return within(std::numeric_limits<float>::min(), std::numeric_limits<float>::max());
+}
 
 /// `none`, a number, `dynamic` or `dynamic:INITIAL`.
 LossScale parse_loss_scale(const std::string& text);
 
-/// Throws Error naming the option where a file cannot be written there.
-void check_output_file(const std::string& option, const std::filesystem::path& file);
+/// An option and where it points; an empty place is none.
+struct Output {
+  std::string option;
+  std::filesystem::path place;
+};
 
-/// The same for a folder that is made where it does not exist.
+/// Throws Error naming the option where one of `files` cannot be written, or where that would write over another or
+/// over a checkpoint in one of `checkpoints`. A folder that `--out` makes counts as there.
+void check_outputs(const std::vector<Output>& files, const std::vector<Output>& checkpoints = {});
+
+/// Throws Error naming the option where a folder that does not exist cannot be made there.
 void check_output_folder(const std::string& option, const std::filesystem::path& folder);
 
 }  // namespace halftone::cli

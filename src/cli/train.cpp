@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "cli/checkpoint_identity.hpp"
+#include "cli/complain.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/report.hpp"
 #include "cli/trace.hpp"
@@ -17,10 +18,8 @@ void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: mnist, fashion-mnist, cifar10 or digits");
   net_by_name(s.recipe.net);
-  if (!s.json.empty()) check_output_file("--json", s.json);
-  if (!s.trace.empty()) check_output_file("--trace", s.trace);
-  if (!s.json.empty() && s.json == s.trace) fail("--json and --trace name the same file");
   if (!s.out.empty()) check_output_folder("--out", s.out);
+  check_outputs({{"--json", s.json}, {"--trace", s.trace}}, {{"--out", s.out}, {"--resume", s.resume}});
 }
 
 Precision precision_of(const TrainSettings& s) {
@@ -44,6 +43,9 @@ Loader test_loader(const TrainSettings& s) {
 }
 
 TrainerOptions trainer_options(const TrainSettings& s, const Precision& precision, const Loader& loader) {
+  const std::int64_t batches = s.recipe.epochs * loader.batches();
+  if (s.accumulate > batches)
+    fail(fmt::format("--accumulate {}: the run has {} batches in all", s.accumulate, batches));
   return {.device = s.device.open(),
           .precision = precision,
           .optimizer = update_rule_of(s.recipe),
@@ -75,8 +77,8 @@ class Run {
     const bool finished = epochs();
     report(finished);
     if (finished) return 0;
-    fmt::print(stderr, "halftone: interrupted after step {}{}\n", trainer_.attempts(),
-               settings_.out.empty() ? "" : fmt::format("; --resume {} continues", settings_.out));
+    complain(fmt::format("interrupted after step {}{}", trainer_.attempts(),
+                         settings_.out.empty() ? "" : fmt::format("; --resume {} continues", settings_.out)));
     return interrupted_status;
   }
 
@@ -131,10 +133,9 @@ class Run {
   }
 
   void keep() const {
-    trace_.write();
-    if (settings_.out.empty()) return;
     const Identity known = identity();
-    trainer_.save(settings_.out, {known.begin(), known.end()});
+    if (!settings_.out.empty()) trainer_.save(settings_.out, {known.begin(), known.end()});
+    trace_.write();  // perhaps into the folder that saving has made
   }
 
   void report(bool finished) const {

@@ -26,7 +26,7 @@ void add_optimizer(CLI::App& app, Recipe& r) {
       ->capture_default_str();
   app.add_option("--warmup", r.warmup, "epochs of linear rise that come first")->check(within(0, 1e6));
   app.add_option("--label-smoothing", r.label_smoothing, "share of the target spread over all classes")
-      ->check(within(0, 1));
+      ->check(within(0, 0.999999));
   app.add_option("--ema", r.average_decay, "evaluates averaged weights; the average's decay")
       ->check(within(0, 0.999999));
 }

@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "halftone/tensor/error.hpp"
 #include "src/train/recipes/recipes.hpp"
@@ -20,6 +21,9 @@ double number(const Recipe& recipe, std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
     bad_schedule(recipe, fmt::format("'{}' is not a number", text));
+  using F32 = std::numeric_limits<float>;
+  if (const double size = std::abs(value); size > F32::max() || (size > 0 && size < F32::min()))
+    bad_schedule(recipe, fmt::format("'{}' is too {} for f32", text, size > 1 ? "large" : "small"));
   return value;
 }
 
@@ -34,7 +38,9 @@ std::string_view take_until(std::string_view& text, char mark) {
 Schedule step_schedule(const Recipe& recipe, std::string_view arguments, float peak, double steps) {
   Schedule schedule = Schedule::constant(peak);
   schedule.kind = Schedule::Kind::step;
-  for (std::string_view epochs = take_until(arguments, ':'); !epochs.empty();) {
+  std::string_view epochs = take_until(arguments, ':');
+  if (epochs.ends_with(',')) bad_schedule(recipe, "an epoch is missing");
+  while (!epochs.empty()) {
     if (schedule.milestone_count == Schedule::most_milestones)
       bad_schedule(recipe, fmt::format("there can be at most {} epochs", Schedule::most_milestones));
     const double epoch = number(recipe, take_until(epochs, ','));

@@ -1,5 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <limits>
+
+#include "halftone/io/safetensors.hpp"
 #include "tests/cli/program.hpp"
 
 namespace halftone {
@@ -31,27 +35,41 @@ void expect_one_line(const Case& c, int status) {
 TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
   const Case cases[] = {
       {{}, "command"},
-      {{"trian"}, "trian"},
+      {{"trian", "--net", "x"}, "unknown command 'trian': there are train, eval, info, fetch and bench"},
+      {{"--flavour", "train"}, "unknown option --flavour"},
+      {{"fetch", "mnist", "cifar10"}, "unexpected word 'cifar10'"},
       {{"train"}, "--net"},
       {{"train", "--net", "lenet5"}, "--data"},
       {{"train", "--net", "lenet7", "--data", "digits"}, "lenet7"},
       {{"train", "--recipe", "nothing"}, "--recipe nothing"},
-      {but({"--flavour", "x"}), "--flavour"},
+      {but({"--flavour", "x", "--taste"}), "unknown option --flavour"},
+      {but({"--flavour=x", "y"}), "unknown option --flavour"},
       {but({"--precision", "f17"}), "--precision f17"},
       {but({"--batch", "0"}), "--batch"},
       {but({"--batch", "-5"}), "--batch"},
-      {but({"--batch", "257"}), "257"},
+      {but({"--batch", "257"}), "--batch 257"},
+      {but({"--batch", "010"}), "--batch"},
+      {but({"--batch", " 5"}), "--batch"},
+      {but({"--batch", "0x10"}), "--batch"},
       {but({"--lr", "nan"}), "--lr"},
       {but({"--lr", "0"}), "--lr"},
+      {but({"--lr", "1e-46"}), "--lr"},
+      {but({"--lr", "1e-40"}), "--lr"},
+      {but({"--lr", "1e300"}), "--lr"},
       {but({"--lr", "fast"}), "--lr"},
       {but({"--lr"}), "--lr"},
       {but({"--momentum", "2"}), "--momentum"},
       {but({"--accumulate", "0"}), "--accumulate"},
+      {but({"--accumulate", "3"}), "--accumulate 3: the run has 2 batches"},
       {but({"--clip-norm", "-1"}), "--clip-norm"},
       {but({"--ema", "1"}), "--ema"},
       {but({"--stress", "0"}), "--stress"},
-      {but({"--label-smoothing", "1.5"}), "--label-smoothing"},
+      {but({"--stress", "1.401298464324817e-45"}), "--stress"},
+      {but({"--stress", "1393796574908163946345982392040522594123776"}), "--stress"},
+      {but({"--label-smoothing", "1"}), "--label-smoothing"},
+      {but({"--label-smoothing", "0.99999999"}), "--label-smoothing"},
       {but({"--schedule", "sometimes"}), "--schedule"},
+      {but({"--schedule", "step:1,2,:0.1"}), "--schedule"},
       {but({"--optimizer", "nobody"}), "--optimizer"},
       {but({"--loss-scale", "-8"}), "--loss-scale"},
       {but({"--loss-scale", "0"}), "--loss-scale"},
@@ -62,11 +80,15 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {but({"--isa", "amx"}), "--isa amx"},
       {but({"--isa", "mmx"}), "--isa mmx"},
       {{"info", "--threads", "-1"}, "--threads"},
+      {{"info", "--threads", "0x10"}, "--threads"},
+      {{"info", "--threads", "+5"}, "--threads"},
+      {{"info", "--threads", "1025"}, "--threads"},
+      {{"info", "--precision", "f17"}, "--precision f17"},
       {but({"--seed", "-1"}), "--seed"},
-      {but({"--crop", "28"}), "crop"},
+      {but({"--crop", "28"}), "--crop 28"},
       {{"train", "--net", "lenet5", "--data", "digits", "--epochs", "many"}, "--epochs"},
-      {{"train", "--net", "lenet5", "--data", "digits", "--limit", "1000000"}, "1000000"},
-      {{"train", "--net", "lenet5", "--data", "letters"}, "letters"},
+      {{"train", "--net", "lenet5", "--data", "digits", "--limit", "1000000"}, "--limit 1000000"},
+      {{"train", "--net", "lenet5", "--data", "letters"}, "--data letters"},
       {{"train", "--net", "lenet5", "--data", "mnist", "--data-dir", "/nowhere"}, "/nowhere"},
       {{"bench", "--net", "lenet5", "--batch", "0"}, "--batch"},
       {{"bench", "--net", "lenet5", "--profile", "all"}, "--profile"},
@@ -77,22 +99,104 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
   for (const Case& c : cases) expect_one_line(c, 2);
 }
 
+TEST(Cli, AMissingValueIsNeverTakenFromElsewhere) {
+  const Folder folder;
+  const std::vector<std::pair<std::string, Words>> commands = {
+      {"train", {"--recipe", "--resume", "--out", "--json", "--trace", "--loss-scale", "--lr", "--isa", "--data-dir"}},
+      {"eval", {"--checkpoint", "--data", "--data-dir", "--precision", "--json"}},
+      {"info", {"--net", "--threads"}},
+      {"fetch", {"--data-dir", "--out"}},
+      {"bench", {"--profile", "--json", "--seconds"}},
+  };
+  for (const auto& [command, options] : commands)
+    for (const std::string& option : options)
+      for (const Words& words : {Words{option, ""}, Words{option + "="}, Words{option + "=", "value"},
+                                 Words{option, "--help"}, Words{option}}) {
+        Words all{command};
+        all.insert(all.end(), words.begin(), words.end());
+        expect_one_line({all, option + ": a value is missing"}, 2);
+      }
+}
+
+TEST(Cli, ValuesMayLookLikeOtherWords) {
+  const Folder folder;
+  Program joined(
+      {"bench", "--net=lenet5", "--batch", "1", "--seconds", "0", "--threads=1", "--json=" + folder / "a=b"});
+  EXPECT_EQ(joined.wait(), 0) << joined.err();
+  EXPECT_TRUE(std::filesystem::exists(folder / "a=b"));
+  expect_one_line({{"train", "--net", "train", "--data", "digits"}, "--net train"}, 2);
+  expect_one_line({but({"--lr", "-1"}), "--lr: '-1'"}, 2);
+}
+
 TEST(Cli, PlacesThatCannotBeWrittenAreFoundBeforeTraining) {
   const Folder folder;
   std::ofstream(folder / "file") << "somebody's";
   std::filesystem::create_directory(folder / "sub");
+  std::filesystem::create_directory_symlink("sub", folder / "link");
+  std::filesystem::create_symlink("a", folder / "dangling");
   const std::string file = folder / "file";
   for (const Words& words :
        {Words{"--out", file}, Words{"--out", file + "/deeper"}, Words{"--json", file + "/x.json"},
         Words{"--json", folder / "no/x.json"}, Words{"--json", folder / "sub"}, Words{"--trace", folder / "no/x.csv"},
-        Words{"--json", folder / "a", "--trace", folder / "a"}}) {
+        Words{"--json", folder / "a", "--trace", folder / "a"},
+        Words{"--json", folder / "sub/x", "--trace", folder / "link/x"},
+        Words{"--json", folder / "a", "--trace", folder / "sub/../a"},
+        Words{"--json", folder / "dangling", "--trace", folder / "a"},
+        Words{"--json", folder / "o", "--out", folder / "o/"}, Words{"--json", folder / "o/", "--out", folder / "o"},
+        Words{"--json", folder / "o/model.safetensors", "--out", folder / "o"},
+        Words{"--trace", folder / "sub/state.safetensors", "--out", folder / "link"},
+        Words{"--json", folder / "sub/model.safetensors", "--resume", folder / "link"},
+        Words{"--json", folder / "o/deeper/x", "--out", folder / "o"}}) {
     Program program(but(words));
     EXPECT_EQ(program.wait(), 2) << words[1];
     EXPECT_EQ(program.out(), "") << words[1];
     EXPECT_NE(program.err().find(words[0]), std::string::npos) << program.err();
   }
   EXPECT_EQ(text_of(file), "somebody's");
-  EXPECT_FALSE(std::filesystem::exists(folder / "a"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "a") || std::filesystem::exists(folder / "o"));
+}
+
+TEST(Cli, ReportsMayLieBesideACheckpointInAFolderToBeMade) {
+  const Folder folder;
+  Program program(but({"--out", folder / "a/o", "--json", folder / "a/r.json", "--trace", folder / "a/o/t.csv"}));
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  for (const char* file : {"a/r.json", "a/o/t.csv", "a/o/model.safetensors", "a/o/state.safetensors"})
+    EXPECT_TRUE(std::filesystem::exists(folder / file)) << file;
+  expect_one_line({{"eval", "--checkpoint", folder / "a/o", "--json", folder / "a/o/model.safetensors"}, "--json"}, 2);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose allocators end the program
+TEST(Cli, MemoryThatCannotBeHadIsAFailure) {
+  for (const char* command : {"bench", "info"})
+    expect_one_line({{command, "--net", "resnet50", "--batch", "1000000000"}, "--batch 1000000000"}, 1);
+}
+#endif
+
+/// The exit status of the program where a shell runs it with these words.
+int shell(const std::string& words, const std::string& before = "") {
+  const int status = std::system((before + " exec " HALFTONE_PROGRAM " " + words).c_str());
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+TEST(Cli, StreamsThatCannotBeWrittenAreFailures) {
+  EXPECT_EQ(shell("train 2>&-"), 2);
+  EXPECT_EQ(shell("info >/dev/null"), 0);
+  EXPECT_EQ(shell("info >&- 2>/dev/null"), 1);
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "there is no /dev/full";
+  EXPECT_EQ(shell("train 2>/dev/full"), 2);
+  EXPECT_EQ(shell("info >/dev/full 2>/dev/full"), 1);
+  EXPECT_EQ(shell("--help >/dev/full 2>/dev/null"), 1);
+}
+
+TEST(Cli, AFileBeyondTheLimitOfItsSizeIsAFailure) {
+  const Folder folder;
+  const std::string err = folder / "err", out = folder / "out";
+  EXPECT_EQ(shell("train --net lenet5 --data digits --limit 128 --epochs 1 --threads 1 --out " + out + " 2>" + err +
+                      " >/dev/null",
+                  "ulimit -f 100;"),
+            1);
+  EXPECT_NE(text_of(err).find("File too large"), std::string::npos) << text_of(err);
+  EXPECT_TRUE(std::filesystem::is_empty(out));
 }
 
 TEST(Cli, DamagedCheckpointsFailAndLeaveNothing) {
@@ -108,6 +212,28 @@ TEST(Cli, DamagedCheckpointsFailAndLeaveNothing) {
     expect_one_line({{"eval", "--checkpoint", out, "--json", json}, "model.safetensors"}, 1);
     EXPECT_FALSE(std::filesystem::exists(json) || std::filesystem::exists(folder / "new"));
   }
+}
+
+TEST(Cli, ACheckpointThatSaysNonsenseOfItselfIsAtFault) {
+  const Folder folder;
+  const std::string out = folder / "out";
+  ASSERT_EQ(Program(but({"--out", out, "--ema", "0.5"})).wait(), 0);
+  const auto file = out + "/model.safetensors", state_file = out + "/state.safetensors";
+  const SafeTensors model = read_safetensors(file), state = read_safetensors(state_file);
+  for (const auto& [key, value] : {std::pair("net", "lenet7"), std::pair("classes", "10x"), std::pair("classes", "")}) {
+    auto metadata = model.metadata;
+    metadata[key] = value;
+    write_safetensors(file, model.tensors, metadata);
+    expect_one_line({{"eval", "--checkpoint", out}, out}, 1);
+  }
+  write_safetensors(file, model.tensors, model.metadata);
+  SafeTensors damaged = state;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (StoredTensor& tensor : damaged.tensors)
+    if (tensor.name.starts_with("average.")) std::memcpy(tensor.data.data(), &nan, sizeof nan);
+  write_safetensors(state_file, damaged.tensors, damaged.metadata);
+  expect_one_line({{"eval", "--checkpoint", out}, "average."}, 1);
+  expect_one_line({but({"--ema", "0.5", "--resume", out}), "average."}, 1);
 }
 
 TEST(Cli, AnotherRunsCheckpointIsRefused) {

@@ -76,9 +76,30 @@ TEST(Recipe, WarmsUpInEpochs) {
 }
 
 TEST(Recipe, WrongWordsAreErrorsThatNameTheOption) {
-  for (const char* schedule : {"", "sometimes", "step", "step:", "step:1", "step:1:", "step:x:0.1", "step:1:0",
-                               "step:-1:0.1", "step:1,2,3,4,5,6,7,8,9:0.1", "exponential", "exponential:0",
-                               "exponential:-1", "exponential:nan", "constant:1", "cosine:", "one_cycle:2"})
+  for (const char* schedule : {"",
+                               "sometimes",
+                               "step",
+                               "step:",
+                               "step:1",
+                               "step:1:",
+                               "step:x:0.1",
+                               "step:1:0",
+                               "step:-1:0.1",
+                               "step:1,2,:0.1",
+                               "step:,1:0.1",
+                               "step:1,,2:0.1",
+                               "step:1:1e300",
+                               "step:1:1e-46",
+                               "exponential:1e39",
+                               "exponential:1e-60",
+                               "step:1,2,3,4,5,6,7,8,9:0.1",
+                               "exponential",
+                               "exponential:0",
+                               "exponential:-1",
+                               "exponential:nan",
+                               "constant:1",
+                               "cosine:",
+                               "one_cycle:2"})
     EXPECT_NE(message_of(with_schedule(schedule)).find("--schedule"), std::string::npos) << schedule;
   const std::string unknown = message_of({.optimizer = "nobody"});
   EXPECT_NE(unknown.find("--optimizer nobody"), std::string::npos);

@@ -78,10 +78,11 @@ int evaluate(const EvalSettings& s) {
   const bool averaged = has_average(identity) && !s.raw;
   if (averaged) load_average(s.checkpoint, identity, trainer.parameters());
   const char* weights = averaged ? "averaged" : "raw";
-  const double share = trainer.evaluate(loader, hits), mean_loss = trainer.evaluate(loader, loss);
+  const Score test = score(trainer, loader, hits);
+  const double mean_loss = trainer.evaluate(loader, loss);
 
   fmt::print("{} on {} in {}, {} weights: test error {:.2f} %, loss {:.4f}, {} images\n", name, name_for_people(*data),
-             precision, weights, 100 * (1 - share), mean_loss, data->size());
+             precision, weights, 100 * test.error(), mean_loss, data->size());
   write_json(s.json, {{"net", name},
                       {"data", data->name},
                       {"synthetic", data->synthetic},
@@ -90,8 +91,8 @@ int evaluate(const EvalSettings& s) {
                       {"weights", weights},
                       {"images", data->size()},
                       {"test_loss", mean_loss},
-                      {"test_accuracy", share},
-                      {"test_error", 1 - share}});
+                      {"test_accuracy", test.accuracy()},
+                      {"test_error", test.error()}});
   return 0;
 }
 

@@ -21,8 +21,8 @@ double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::ste
   return std::chrono::duration<double>(b - a).count();
 }
 
-std::string accuracy_text(std::optional<double> accuracy) {
-  return accuracy ? fmt::format("  test accuracy {:.2f} %", 100 * *accuracy) : "";
+std::string accuracy_text(const std::optional<Score>& test) {
+  return test ? fmt::format("  test accuracy {:.2f} %", 100 * test->accuracy()) : "";
 }
 
 }  // namespace
@@ -47,18 +47,17 @@ void Progress::show(const StepReport& step, Clock::time_point now) {
   const double rate = static_cast<double>(seen_ - first_) / std::max(seconds_between(began_, now), 1e-9);
   const double left = static_cast<double>(epochs_ * batches_ - seen_) / rate;
   fmt::print("{}epoch {}/{}  batch {}/{}  loss {:.4f}{}  {:.0f} images/s  scale {:g}  ETA {}", clear_line,
-             (seen_ - 1) / batches_ + 1, epochs_, (seen_ - 1) % batches_ + 1, batches_, loss_, accuracy_text(accuracy_),
+             (seen_ - 1) / batches_ + 1, epochs_, (seen_ - 1) % batches_ + 1, batches_, loss_, accuracy_text(test_),
              rate * static_cast<double>(batch_size_), step.scale, clock_text(left));
   std::fflush(stdout);
 }
 
 void Progress::end(const EpochResult& epoch) {
   const EpochReport& e = epoch.training;
-  if (epoch.test_accuracy) accuracy_ = epoch.test_accuracy;
+  if (epoch.test) test_ = epoch.test;
   fmt::print("{}epoch {}/{}  loss {:.4f}{}  {:.0f} images/s  {:.1f} s  scale {:g}  {} skipped{}\n",
-             terminal_ ? clear_line : "", e.epoch, epochs_, e.loss, accuracy_text(epoch.test_accuracy),
-             e.images_per_second, e.seconds, e.loss_scale, e.skipped_steps,
-             epoch.test_accuracy ? "" : "  (interrupted)");
+             terminal_ ? clear_line : "", e.epoch, epochs_, e.loss, accuracy_text(epoch.test), e.images_per_second,
+             e.seconds, e.loss_scale, e.skipped_steps, epoch.test ? "" : "  (interrupted)");
   std::fflush(stdout);
 }
 

@@ -2,14 +2,14 @@
 #include <chrono>
 #include <optional>
 
-#include "halftone/train/trainer.hpp"
+#include "cli/score.hpp"
 
 namespace halftone::cli {
 
 /// An epoch as the program reports it.
 struct EpochResult {
   EpochReport training;
-  std::optional<double> test_accuracy;  ///< none for an epoch that was interrupted
+  std::optional<Score> test;  ///< none for an epoch that was interrupted
 };
 
 /// What a training run says of itself on stdout: a live line on a terminal, and one line an epoch.
@@ -25,7 +25,7 @@ class Progress {
   void show(const StepReport& step, Clock::time_point now);
   std::int64_t epochs_, batches_, batch_size_, first_ = 0, seen_ = 0;
   double loss_ = 0;  // running mean
-  std::optional<double> accuracy_;
+  std::optional<Score> test_;
   Clock::time_point began_, shown_;
   bool terminal_;
 };

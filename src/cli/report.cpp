@@ -26,7 +26,7 @@ Json to_json(const NumericsReport& n) {
 Json to_json(const EpochResult& epoch) {
   const EpochReport& e = epoch.training;
   Json json = {{"epoch", e.epoch}, {"train_loss", e.loss}, {"test_accuracy", nullptr}};
-  if (epoch.test_accuracy) json["test_accuracy"] = *epoch.test_accuracy;
+  if (epoch.test) json["test_accuracy"] = epoch.test->accuracy();
   json["seconds"] = e.seconds;
   json["images_per_second"] = e.images_per_second;
   json["skipped_steps"] = e.skipped_steps;
@@ -39,10 +39,9 @@ Json final_results(const std::vector<EpochResult>& epochs) {
   double best = 1;
   for (const EpochResult& epoch : epochs) {
     json["train_loss"] = epoch.training.loss;
-    if (!epoch.test_accuracy) continue;
-    const double error = 1 - *epoch.test_accuracy;
-    best = std::min(best, error);
-    json["test_error"] = error;
+    if (!epoch.test) continue;
+    best = std::min(best, epoch.test->error());
+    json["test_error"] = epoch.test->error();
     json["best_test_error"] = best;
   }
   return json;

@@ -120,7 +120,7 @@ class Run {
       progress.begin(trainer_.batches());
       EpochResult result{trainer_.epoch(train_, observe), {}};
       const bool stopped = result.training.stopped;
-      if (!stopped) result.test_accuracy = trainer_.evaluate(test_, accuracy_, settings_.recipe.average_decay > 0);
+      if (!stopped) result.test = score(trainer_, test_, accuracy_, settings_.recipe.average_decay > 0);
       progress.end(result);
       results_.push_back(result);
       keep();

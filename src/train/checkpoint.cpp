@@ -91,7 +91,8 @@ const char* fault_in(const StepState& s, const std::map<std::string, std::string
     return "its sums of shares are impossible";
   if (!within(s.micro_batch, 0, accumulate - 1) || !within(s.good_micro_batches, 0, accumulate))
     return "its counts of micro-batches are impossible";
-  if (!std::isfinite(s.loss_sum) || s.zero_gradients < 0 || s.unchanged_weights < 0 || s.nonfinite < 0)
+  if (!std::isfinite(s.loss_sum) || s.zero_gradients < 0 || s.unchanged_weights < 0 || s.nonfinite < 0 ||
+      s.nonfinite_total < 0)
     return "its findings of the last step are impossible";
   return nullptr;
 }

@@ -42,13 +42,13 @@ struct StepReport {
   float scale = 1;       ///< that this step's gradients carried
   bool complete = true;  ///< false for a micro-batch that is not the last of its step
   bool skipped = false;
-  bool stop = false;   ///< the loss scale's policy asks to stop
+  bool stop = false;   ///< the loss scale's policy has stopped training: no further step changes anything
   std::string reason;  ///< of a skip: what was not finite, and where
 };
 
 struct EpochReport {
   std::int64_t epoch = 0;  ///< from 1
-  double loss = 0;         ///< mean of the finite batch losses
+  double loss = 0;         ///< mean of the steps' finite losses
   double seconds = 0, images_per_second = 0;
   std::int64_t skipped_steps = 0;
   float loss_scale = 1;

@@ -61,10 +61,10 @@ class CpuBackend final : public Backend {
 
 std::shared_ptr<Backend> make_backend(const CpuOptions& options) {
   if (options.threads < 0 || options.threads > 1024)
-    fail(fmt::format("--threads {}: a count between 1 and 1024, or 0 for all", options.threads));
+    fail(fmt::format("threads {}: a count between 1 and 1024, or 0 for all", options.threads));
   const auto isa = parse_isa(options.isa);
-  if (!isa) fail(fmt::format("--isa {}: known instruction sets are auto, baseline, avx2 and avx512", options.isa));
-  if (!supported(*isa)) fail(fmt::format("--isa {}: this processor has no such instructions", options.isa));
+  if (!isa) fail(fmt::format("isa {}: known instruction sets are auto, baseline, avx2 and avx512", options.isa));
+  if (!supported(*isa)) fail(fmt::format("isa {}: this processor has no such instructions", options.isa));
   return std::make_shared<CpuBackend>(options.threads > 0 ? options.threads : processors(), *isa);
 }
 

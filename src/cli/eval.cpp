@@ -41,22 +41,6 @@ bool has_average(const std::map<std::string, std::string>& identity) {
   return decay != identity.end() && decay->second != "none";
 }
 
-/// Puts a checkpoint's averaged weights in the place of the trained ones; `identity` is its model's metadata.
-void load_average(const std::filesystem::path& folder, const std::map<std::string, std::string>& identity,
-                  const Parameters& parameters) {
-  const SafeTensors state = read_safetensors(folder / "state.safetensors");
-  if (state.metadata != identity)
-    throw FileError(fmt::format("{}: it is of another moment or net than model.safetensors", state.file.string()));
-  for (const auto& slot : parameters.slots) {
-    const std::string name = "average." + slot.name;
-    const std::vector<float> values = state.numbers(name);
-    if (static_cast<std::int64_t>(values.size()) != slot.shape.elements())
-      throw FileError(
-          fmt::format("{}: tensor {} is not of {} numbers", state.file.string(), name, slot.shape.elements()));
-    parameters.assign(slot, values);
-  }
-}
-
 int evaluate(const EvalSettings& s) {
   check_outputs({{"--json", s.json}}, {{"--checkpoint", s.checkpoint}});
   const auto identity = read_identity(s.checkpoint);
@@ -76,7 +60,7 @@ int evaluate(const EvalSettings& s) {
   Trainer trainer(loss, {.device = s.device.open(), .precision = precision_by_name(precision)});
   load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters());
   const bool averaged = has_average(identity) && !s.raw;
-  if (averaged) load_average(s.checkpoint, identity, trainer.parameters());
+  if (averaged) load_average(s.checkpoint, trainer.parameters());
   const char* weights = averaged ? "averaged" : "raw";
   const Score test = score(trainer, loader, hits);
   const double mean_loss = trainer.evaluate(loader, loss);

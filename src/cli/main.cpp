@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -20,9 +21,17 @@ int complain(Status status, const std::string& text) {
   return status;
 }
 
-int run(int argc, char** argv) {
+/// What the library says of one of its options, with the dashes that the option has here.
+std::string as_typed(const CLI::App& app, const std::string& text) {
+  const std::string option = "--" + text.substr(0, text.find_first_of(" :"));
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  const bool known = std::any_of(commands.begin(), commands.end(),
+                                 [&](const CLI::App* command) { return command->get_option_no_throw(option); });
+  return known ? "--" + text : text;
+}
+
+int run(CLI::App& app, int argc, char** argv) {
   using namespace halftone::cli;
-  CLI::App app("Trains convolutional networks in many number systems.", "halftone");
   Command command;
   app.set_version_flag("--version", std::string("halftone ") + halftone::version);
   add_train(app, command);
@@ -43,12 +52,13 @@ int run(int argc, char** argv) {
 }
 
 int run_or_complain(int argc, char** argv) {
+  CLI::App app("Trains convolutional networks in many number systems.", "halftone");
   try {
-    return run(argc, argv);
+    return run(app, argc, argv);
   } catch (const halftone::Failure& error) {
     return complain(failure, error.what());
   } catch (const halftone::Error& error) {
-    return complain(usage, error.what());
+    return complain(usage, as_typed(app, error.what()));
   } catch (const std::bad_alloc&) {
     return complain(failure, "out of memory");
   } catch (const std::exception& error) {

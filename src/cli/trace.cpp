@@ -27,7 +27,7 @@ Trace::Trace(std::filesystem::path file)
 
 void Trace::add(const StepReport& step) {
   if (file_.empty() || !step.complete) return;
-  fmt::format_to(std::back_inserter(text_), "{},{},{},{},{},{},{}\n", step.attempt, number(step.loss),
+  fmt::format_to(std::back_inserter(text_), "{},{},{},{},{},{},{}\n", step.attempt, number(step.step_loss),
                  double{step.scale}, step.skipped ? 1 : 0, quoted(step.reason), number(step.gradient_norm),
                  number(step.learning_rate));
 }

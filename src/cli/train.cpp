@@ -125,8 +125,6 @@ class Run {
       results_.push_back(result);
       keep();
       epoch = result.training.epoch;
-      if (stopped && !interrupt.raised())
-        throw Failure(fmt::format("the loss scale's policy stopped training after step {}", trainer_.attempts()));
       if (stopped || (interrupt.raised() && epoch < settings_.recipe.epochs)) return false;
     }
     return true;

@@ -82,7 +82,7 @@ constexpr Source sources[] = {{"mnist", mnist_train, mnist_test, read_mnist},
 const Source& source(std::string_view name) {
   for (const Source& s : sources)
     if (s.name == name) return s;
-  fail(fmt::format("--data {}: known data sets are mnist, fashion-mnist, cifar10 and digits", name));
+  fail(fmt::format("data {}: known data sets are mnist, fashion-mnist, cifar10 and digits", name));
 }
 
 bool holds(const fs::path& dir, const Source& s) {
@@ -132,7 +132,7 @@ fs::path download_folder(std::string_view name) {
 }
 
 std::int64_t images_to_take(std::string_view name, std::int64_t have, std::int64_t limit) {
-  if (limit < 0 || limit > have) fail(fmt::format("--limit {}: {} has {} images", limit, name, have));
+  if (limit < 0 || limit > have) fail(fmt::format("limit {}: {} has {} images", limit, name, have));
   return limit == 0 ? have : limit;
 }
 

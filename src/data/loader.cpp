@@ -104,7 +104,7 @@ void check(const Dataset& data, const LoaderOptions& options) {
   at_least("workers", options.workers, 0);
   at_least("prefetch", options.prefetch, 0);
   if (options.crop >= std::min(data.image.h, data.image.w))
-    fail(fmt::format("--crop {}: the images of {} have {} x {} pixels", options.crop, data.name, data.image.h,
+    fail(fmt::format("crop {}: the images of {} have {} x {} pixels", options.crop, data.name, data.image.h,
                      data.image.w));
   if (data.pixels.size() != data.labels.size() * data.image_bytes() ||
       data.mean.size() != static_cast<std::size_t>(data.image.c))
@@ -120,7 +120,7 @@ Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options)
   options_.shuffle = options_.shuffle.value_or(training);
   options_.drop_last = options_.drop_last.value_or(training);
   size_ = images_to_take(dataset_->name, dataset_->size(), options_.limit);
-  if (options_.batch > size_) fail(fmt::format("--batch {}: {} has {} images", options_.batch, dataset_->name, size_));
+  if (options_.batch > size_) fail(fmt::format("batch {}: {} has {} images", options_.batch, dataset_->name, size_));
 }
 
 std::int64_t Loader::batches() const {

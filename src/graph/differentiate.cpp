@@ -44,7 +44,7 @@ std::vector<Value> values_of(Graph& graph, const std::vector<int>& ids) {
 std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value> also) {
   if (loss.graph != &graph) fail("the loss belongs to another graph");
   if (loss.shape().elements() != 1) fail("the loss must be a single number, not " + to_string(loss.shape()));
-  graph.info(loss.id).spec.role = Role::exact;  // whatever made it: a loss is f32
+  graph.info(loss.id).spec.role = Role::exact;  // f32, unless a cast or a view made it
   const std::vector<bool> wanted = depends(graph, also);
   const KeepScope keep(graph);
   std::vector<Value> gradients(graph.values.size());

@@ -41,7 +41,7 @@ Precision precision_by_name(const std::string& name) {
   if (name == "f32") return Precision::f32();
   if (name == "f16") return Precision::f16();
   if (name == "bf16") return Precision::bf16();
-  fail(fmt::format("--precision {}: known number systems are f32, f16 and bf16", name));
+  fail(fmt::format("precision {}: known number systems are f32, f16 and bf16", name));
 }
 
 void narrow(Graph& graph, const Precision& precision) {

@@ -21,7 +21,7 @@ const Net& net_by_name(std::string_view name) {
     if (name == net.name) return net;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", net.name);
   }
-  fail(fmt::format("--net {}: known nets are {}", name, names));
+  fail(fmt::format("net {}: known nets are {}", name, names));
 }
 
 std::int64_t parameter_count(const Graph& graph) {

@@ -28,8 +28,8 @@ Device best_device(const CpuOptions& options) { return cpu_device(options); }
 Device device_by_name(const std::string& name, const CpuOptions& options) {
   if (name == "cpu") return cpu_device(options);
   if (name == "auto") return best_device(options);
-  if (name == "cuda") fail("--device cuda: this build of Halftone has no CUDA backend");
-  fail("--device " + name + ": known devices are auto, cpu and cuda");
+  if (name == "cuda") fail("device cuda: this build of Halftone has no CUDA backend");
+  fail("device " + name + ": known devices are auto, cpu and cuda");
 }
 
 Buffer::Buffer(Device device, std::size_t bytes) : device_(std::move(device)), bytes_(bytes) {

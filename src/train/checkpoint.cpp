@@ -110,6 +110,23 @@ StepState read_state(const SafeTensors& file) {
   return step;
 }
 
+struct Files {
+  SafeTensors model, state;
+};
+
+/// Both files of a checkpoint, after a check that they belong together.
+Files read_files(const std::filesystem::path& directory) {
+  Files files{read_safetensors(directory / "model.safetensors"), read_safetensors(directory / "state.safetensors")};
+  if (files.model.metadata != files.state.metadata)
+    throw FileError(fmt::format("{}: model.safetensors and state.safetensors are of different moments or nets",
+                                directory.string()));
+  return files;
+}
+
+std::vector<float> read_flat(const SafeTensors& state, const char* store, const ParameterSlot& slot) {
+  return f32_values(state, fmt::format("{}.{}", store, slot.name), file_shape(slot.shape, slot.rank));
+}
+
 }  // namespace
 
 void save_checkpoint(const std::filesystem::path& directory, const Parameters& parameters,
@@ -150,11 +167,7 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
 
 void load_checkpoint(const std::filesystem::path& directory, const Parameters& parameters,
                      const std::map<std::string, std::string>& expected) {
-  const SafeTensors model = read_safetensors(directory / "model.safetensors"),
-                    state = read_safetensors(directory / "state.safetensors");
-  if (model.metadata != state.metadata)
-    throw FileError(fmt::format("{}: model.safetensors and state.safetensors are of different moments or nets",
-                                directory.string()));
+  const auto [model, state] = read_files(directory);
   std::map<std::string, std::string> wanted = expected;
   wanted["format"] = format;
   for (const auto& [key, value] : wanted) {
@@ -172,8 +185,7 @@ void load_checkpoint(const std::filesystem::path& directory, const Parameters& p
   for (const auto& slot : parameters.slots)
     for (const auto& [store, name] : flat_stores)
       if (parameters.bytes(store) > 0)
-        pending.push_back({parameters.element(store, slot), f32_values(state, fmt::format("{}.{}", name, slot.name),
-                                                                       file_shape(slot.shape, slot.rank))});
+        pending.push_back({parameters.element(store, slot), read_flat(state, name, slot)});
   if (state.tensors.size() != pending.size() + 1)
     throw FileError(fmt::format("{}: it was written for another optimizer", state.file.string()));
   const StepState step = read_state(state);
@@ -184,6 +196,13 @@ void load_checkpoint(const std::filesystem::path& directory, const Parameters& p
 
 void load_model(const std::filesystem::path& file, const Parameters& parameters) {
   put_model(read_model(read_safetensors(file), parameters), parameters);
+}
+
+void load_average(const std::filesystem::path& directory, const Parameters& parameters) {
+  const SafeTensors state = read_files(directory).state;
+  std::vector<std::vector<float>> values;
+  for (const auto& slot : parameters.slots) values.push_back(read_flat(state, "average", slot));
+  for (std::size_t i = 0; i < values.size(); ++i) parameters.assign(parameters.slots[i], values[i]);
 }
 
 }  // namespace halftone

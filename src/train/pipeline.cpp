@@ -44,8 +44,7 @@ Graph for_training(const Graph& graph, int loss, const Precision& precision, con
     if (parameter.gradient >= 0) wanted.push_back(parameter.gradient);
   prune(result, wanted);
   narrow(result, precision);
-  const int keep[] = {loss};
-  fuse(result, device, keep);
+  fuse(result, device, wanted);
   return result;
 }
 

@@ -13,7 +13,7 @@ namespace halftone {
 namespace {
 
 [[noreturn]] void bad_schedule(const Recipe& recipe, const std::string& why) {
-  fail(fmt::format("--schedule {}: {}", recipe.schedule, why));
+  fail(fmt::format("schedule {}: {}", recipe.schedule, why));
 }
 
 double number(const Recipe& recipe, std::string_view text) {
@@ -72,7 +72,7 @@ const Recipe& recipe_by_name(std::string_view name) {
     if (name == recipe.name) return recipe;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", recipe.name);
   }
-  fail(fmt::format("--recipe {}: known recipes are {}", name, names));
+  fail(fmt::format("recipe {}: known recipes are {}", name, names));
 }
 
 float learning_rate_of(const Recipe& recipe) {
@@ -88,7 +88,7 @@ std::string optimizer_names() {
 
 UpdateRule update_rule_of(const Recipe& recipe) {
   auto rule = parse_update_rule(recipe.optimizer);
-  if (!rule) fail(fmt::format("--optimizer {}: it is {}", recipe.optimizer, optimizer_names()));
+  if (!rule) fail(fmt::format("optimizer {}: it is {}", recipe.optimizer, optimizer_names()));
   if (Sgd* sgd = std::get_if<Sgd>(&*rule)) *sgd = {.momentum = 0.9f, .weight_decay = 5e-4f};
   std::visit(
       [&](auto& r) {
@@ -96,11 +96,11 @@ UpdateRule update_rule_of(const Recipe& recipe) {
         if constexpr (requires { r.momentum; })
           r.momentum = recipe.momentum.value_or(r.momentum);
         else if (recipe.momentum)
-          fail(fmt::format("--momentum: {} has none", recipe.optimizer));
+          fail(fmt::format("momentum: {} has none", recipe.optimizer));
         if constexpr (requires { r.weight_decay; })
           r.weight_decay = recipe.weight_decay.value_or(r.weight_decay);
         else if (recipe.weight_decay)
-          fail(fmt::format("--weight-decay: {} has none", recipe.optimizer));
+          fail(fmt::format("weight-decay: {} has none", recipe.optimizer));
       },
       *rule);
   return *rule;
@@ -111,7 +111,7 @@ Schedule schedule_of(const Recipe& recipe, double steps) {
   const std::int64_t total = std::llround(static_cast<double>(recipe.epochs) * steps);
   const std::int64_t warmup = std::llround(recipe.warmup * steps);
   if (warmup < 0 || (warmup > 0 && warmup >= total))
-    fail(fmt::format("--warmup {}: it must end within the {} epochs", recipe.warmup, recipe.epochs));
+    fail(fmt::format("warmup {}: it must end within the {} epochs", recipe.warmup, recipe.epochs));
   std::string_view arguments = recipe.schedule;
   const std::string_view kind = take_until(arguments, ':');
   Schedule schedule;

@@ -21,11 +21,10 @@ void check(const TrainerOptions& options) {
     fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
   if (int exponent; !std::isnormal(options.stress) || !std::isnormal(1 / options.stress) ||
                     std::frexp(options.stress, &exponent) != 0.5f)
-    fail(fmt::format("--stress {}: it must be a power of two, so that it divides out exactly", options.stress));
+    fail(fmt::format("stress {}: it must be a power of two, so that it divides out exactly", options.stress));
   if (const char* wrong = options.schedule.wrong()) fail(fmt::format("schedule: {}", wrong));
-  const LossScale& scale = options.precision.loss_scale;
-  if (!(scale.options.initial > 0) || !std::isfinite(scale.options.initial))
-    fail(fmt::format("loss scale: {} is not a positive number", scale.options.initial));
+  if (const char* wrong = options.precision.loss_scale.wrong())
+    fail(fmt::format("loss scale {}: {}", options.precision.loss_scale.options.initial, wrong));
 }
 
 int slots_of(const TrainerOptions& options) {
@@ -48,19 +47,30 @@ std::string text_of(const Precision& precision) {
   return text;
 }
 
-/// What a checkpoint must have been trained with to be continued.
-std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
-  const std::string rule = std::visit(
+std::string text_of(const UpdateRule& rule) {
+  return std::visit(
       [](const auto& r) {
         if constexpr (requires { r.decoupled; })
           return std::string(r.name) + (r.decoupled ? ", decoupled" : "");
         else
           return std::string(r.name);
       },
-      options.optimizer);
+      rule);
+}
+
+/// The trainer's rule, then those of groups that have their own.
+std::string rules_of(const TrainerOptions& options) {
+  std::string text = text_of(options.optimizer);
+  for (const auto& group : options.groups)
+    if (group.rule) text += fmt::format("; {}*{}: {}", group.scope, group.ending, text_of(*group.rule));
+  return text;
+}
+
+/// What a checkpoint must have been trained with to be continued.
+std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
   return {{"trainer.precision", options.precision.name},
           {"trainer.formats", text_of(options.precision)},
-          {"trainer.rule", rule},
+          {"trainer.rule", rules_of(options)},
           {"trainer.accumulate", std::to_string(options.accumulate)},
           {"trainer.seed", std::to_string(options.seed)}};
 }
@@ -96,10 +106,18 @@ struct Trainer::Impl {
     add_step(graph, loss, parameters, options);
     const int keep[] = {loss};
     plan = std::make_unique<Plan>(std::move(graph), parameters, keep);
+    ring.resize(static_cast<std::size_t>(options.device.backend().steps_ahead()) + 1);
     StepState state = parameters.read_state();
     state.scale = initial_state(options.precision.loss_scale);
     state.stress = options.stress;
     parameters.write_state(state);
+  }
+
+  ~Impl() {
+    try {
+      settle();
+    } catch (...) {  // a device that fails now has nobody left to tell
+    }
   }
 
   /// A step that was enqueued; its state is here once `arrived` returns.
@@ -110,35 +128,41 @@ struct Trainer::Impl {
 
   void enqueue() {
     plan->run();
-    under_way.emplace_back();
-    under_way.back().arrived = parameters.read_state_later(under_way.back().state);
+    UnderWay& last = ring[(oldest + under_way) % ring.size()];
+    last.arrived = parameters.read_state_later(last.state);
+    ++under_way;
   }
 
-  ~Impl() { settle(); }
+  /// The state after the oldest step under way, waited for.
+  const StepState& take() {
+    UnderWay& step = ring[oldest];
+    oldest = (oldest + 1) % ring.size();
+    --under_way;
+    step.arrived();
+    attempts = step.state.attempts;
+    consumed = step.state.attempts * options.accumulate + step.state.micro_batch;
+    return step.state;
+  }
 
   /// Waits for steps whose reports nobody took.
   void settle() {
-    while (!under_way.empty()) report();
+    while (under_way > 0) take();
   }
 
-  /// The report of the oldest step under way, waited for.
-  StepReport report() {
-    under_way.front().arrived();
-    const StepState state = under_way.front().state;
-    under_way.pop_front();
-    attempts = state.attempts;
-    consumed = state.attempts * options.accumulate + state.micro_batch;
+  StepReport report(const StepState& state) const {
     const bool complete = state.micro_batch == 0;
     StepReport report;
     report.attempt = state.attempts + (complete ? 0 : 1);
     report.loss = state.loss;
+    report.step_loss =
+        state.good_micro_batches > 0 ? static_cast<float>(state.loss_sum / state.good_micro_batches) : state.loss;
     report.learning_rate = state.learning_rate;
     report.gradient_norm = state.gradient_norm;
     report.scale = state.used_scale;
     report.complete = complete;
     report.skipped = complete && !state.commit;
     report.stop = state.scale.stop != 0;
-    if (report.skipped) report.reason = reason_of(state, parameters);
+    if (!state.good || report.skipped) report.reason = reason_of(state, parameters);
     return report;
   }
 
@@ -169,7 +193,8 @@ struct Trainer::Impl {
   Parameters parameters;
   std::unique_ptr<Plan> plan;
   std::deque<Evaluation> evaluations;
-  std::deque<UnderWay> under_way;           // a deque: their addresses must stay
+  std::vector<UnderWay> ring;  // one more than may be under way
+  std::size_t oldest = 0, under_way = 0;
   std::int64_t attempts = 0, consumed = 0;  // consumed: batches taken
 };
 
@@ -207,7 +232,7 @@ StepReport Trainer::step(std::span<const std::span<const std::byte>> inputs) {
   impl_->settle();
   feed(*impl_->plan, inputs);
   impl_->enqueue();
-  return impl_->report();
+  return impl_->report(impl_->take());
 }
 
 EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
@@ -217,30 +242,30 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
   impl_->settle();
   const auto began = std::chrono::steady_clock::now();
   const std::int64_t first = impl_->consumed % loader.batches();
-  const auto ahead = static_cast<std::size_t>(impl_->options.device.backend().steps_ahead());
   EpochReport report;
   report.epoch = impl_->consumed / loader.batches() + 1;
   std::int64_t finite = 0, images = 0;
-  bool stopped_by_policy = false;
+  bool go_on = true, stopped_by_policy = false;
   const auto take_report = [&] {
-    const StepReport step = impl_->report();
+    const StepReport step = impl_->report(impl_->take());
     if (stopped_by_policy) return;  // it was under way already and changed nothing
-    if (step.complete && std::isfinite(step.loss)) report.loss += step.loss, ++finite;
+    if (std::isfinite(step.loss)) report.loss += step.loss, ++finite;
     images += loader.batch();
     report.skipped_steps += step.skipped;
     stopped_by_policy = step.stop;
-    if ((observer && !observer(step)) || step.stop) report.stopped = true;
+    go_on = (!observer || observer(step)) && go_on && !step.stop;
   };
   Epoch batches = loader.epoch(report.epoch - 1, first);
-  while (!report.stopped) {
+  while (go_on) {
     const Batch* batch = batches.next();
     if (!batch) break;
     const std::span<const std::byte> inputs[] = {batch->images, bytes_of(batch->labels)};
     feed(*impl_->plan, inputs);
     impl_->enqueue();
-    if (impl_->under_way.size() > ahead) take_report();
+    if (impl_->under_way == impl_->ring.size()) take_report();
   }
-  while (!impl_->under_way.empty()) take_report();
+  while (impl_->under_way > 0) take_report();
+  report.stopped = stopped_by_policy || impl_->consumed < report.epoch * loader.batches();
   report.loss = finite > 0 ? report.loss / static_cast<double>(finite) : std::nan("");
   report.loss_scale = impl_->parameters.read_state().scale.scale;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
@@ -301,6 +326,7 @@ void Trainer::save(const std::filesystem::path& directory, const std::map<std::s
 }
 
 void Trainer::load(const std::filesystem::path& directory) {
+  impl_->settle();
   load_checkpoint(directory, impl_->parameters, identity_of(impl_->options));
   StepState state = impl_->parameters.read_state();
   const LossScale& loss_scale = impl_->options.precision.loss_scale;

@@ -47,7 +47,7 @@ TEST(Cifar10, ReadsOnAcrossFiles) {
   EXPECT_EQ(data.size(), 10001);
   EXPECT_EQ(data.labels.back(), 4);
   EXPECT_EQ(testing::error([&] { load_dataset("cifar10", Split::train, dir / "", 50001); }),
-            "--limit 50001: cifar10 has 50000 images");
+            "limit 50001: cifar10 has 50000 images");
 }
 
 TEST(Cifar10, NamesTheDamagedFile) {

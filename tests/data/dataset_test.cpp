@@ -99,14 +99,14 @@ TEST(FindData, TakesEitherFolderOfCifar10) {
 
 TEST(LoadDataset, ListsTheNamesWhenOneIsUnknown) {
   EXPECT_EQ(error([] { load_dataset("imagenet", Split::train); }),
-            "--data imagenet: known data sets are mnist, fashion-mnist, cifar10 and digits");
+            "data imagenet: known data sets are mnist, fashion-mnist, cifar10 and digits");
 }
 
 TEST(LoadDataset, DrawsDigitsUpToALimit) {
   EXPECT_EQ(load_dataset("digits", Split::train, {}, 7).size(), 7);
   EXPECT_EQ(load_dataset("digits", Split::test).size(), 4000);
-  EXPECT_EQ(error([] { load_dataset("digits", Split::train, {}, 20001); }), "--limit 20001: digits has 20000 images");
-  EXPECT_EQ(error([] { load_dataset("digits", Split::train, {}, -1); }), "--limit -1: digits has 20000 images");
+  EXPECT_EQ(error([] { load_dataset("digits", Split::train, {}, 20001); }), "limit 20001: digits has 20000 images");
+  EXPECT_EQ(error([] { load_dataset("digits", Split::train, {}, -1); }), "limit -1: digits has 20000 images");
 }
 
 }  // namespace

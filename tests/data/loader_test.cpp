@@ -121,14 +121,13 @@ TEST(Loader, LimitTakesTheFirstImages) {
 
 TEST(Loader, RefusesWrongOptions) {
   const auto data = numbered(25);
-  EXPECT_EQ(error([&] { Loader(data, {.batch = 26}); }), "--batch 26: numbered has 25 images");
-  EXPECT_EQ(error([&] { Loader(data, {.batch = 10, .limit = 9}); }), "--batch 10: numbered has 9 images");
-  EXPECT_EQ(error([&] { Loader(data, {.batch = 10, .limit = 26}); }), "--limit 26: numbered has 25 images");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 26}); }), "batch 26: numbered has 25 images");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 10, .limit = 9}); }), "batch 10: numbered has 9 images");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 10, .limit = 26}); }), "limit 26: numbered has 25 images");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 0}); }), "loader option batch is 0, it must be at least 1");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .workers = -1}); }),
             "loader option workers is -1, it must be at least 0");
-  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .crop = 1}); }),
-            "--crop 1: the images of numbered have 1 x 1 pixels");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .crop = 1}); }), "crop 1: the images of numbered have 1 x 1 pixels");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 10}).epoch(0, 3); }), "batch 3 of numbered is asked for, there are 2");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 10}).epoch(-1); }), "loader option epoch is -1, it must be at least 0");
 }

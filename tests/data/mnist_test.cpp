@@ -60,7 +60,7 @@ TEST_F(Mnist, TakesTheFirstImages) {
   const Dataset data = load(2);
   EXPECT_EQ(data.labels, (std::vector<std::int32_t>{7, 0}));
   EXPECT_EQ(data.pixels.size(), 2u * 784);
-  EXPECT_EQ(testing::error([&] { load(4); }), "--limit 4: mnist has 3 images");
+  EXPECT_EQ(testing::error([&] { load(4); }), "limit 4: mnist has 3 images");
 }
 
 TEST_F(Mnist, NamesAnAbsentFile) {

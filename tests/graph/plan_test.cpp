@@ -217,6 +217,7 @@ TEST(Graph, EveryErrorNamesItsNode) {
   const auto named = [&](auto&& f, const char* name) {
     const std::string text = message(f);
     EXPECT_TRUE(text.starts_with(std::string("stage3.") + name + ": ")) << text;
+    EXPECT_EQ(text.find("stage3", 1), std::string::npos) << text;  // named once
   };
   named([&] { conv2d(x, 4, 3, {.stride = 0}); }, "conv1");
   named([&] { max_pool2d(x, 0); }, "max_pool2d1");
@@ -228,6 +229,15 @@ TEST(Graph, EveryErrorNamesItsNode) {
             g, custom({mean_squared_error(dense(x, 2), dense(x, 2))}, {.name = "mine", .forward = [](auto, auto) {}}));
       },
       "mine1");
+  struct Wrong final : Op {
+    std::string name() const override { return "wrong"; }
+    std::vector<ValueSpec> infer(std::span<const ValueSpec> in) const override { return {in[0]}; }
+    std::vector<Value> gradient(const GradientRequest& request) const override {
+      return {request.d_outputs[0] + request.d_outputs[0].graph->input("other", {1, 1, 1, 5})};
+    }
+  };
+  const Value odd = g.add_one(std::make_shared<Wrong>(), {dense(x, 2)});
+  named([&] { differentiate(g, mean_squared_error(odd, dense(x, 2))); }, "wrong1.add1");
   const Value hits = accuracy(dense(x, 2), labels);
   named([&] { differentiate(g, hits); }, "accuracy1");
   EXPECT_NE(message([&] {

@@ -3,7 +3,6 @@
 
 #include <cstring>
 #include <deque>
-#include <memory>
 
 #include "halftone/graph/graph.hpp"
 #include "halftone/graph/kernel.hpp"
@@ -22,7 +21,7 @@ class ToyBackend final : public Backend {
 
   void* allocate(std::size_t bytes) override {
     void* memory = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) fail("the toy is full");
+    if (memory == MAP_FAILED) throw Failure("the toy is full");
     blocks_[memory] = bytes;
     return memory;
   }
@@ -53,7 +52,13 @@ class ToyBackend final : public Backend {
   void synchronize() override { drain(); }
   std::function<void()> capture(std::function<void()> enqueue) override {
     ++captures;
-    return enqueue;
+    std::deque<std::function<void()>> before;
+    std::swap(before, queue_);
+    capturing_ = true;
+    enqueue();
+    capturing_ = false;
+    std::swap(before, queue_);
+    return [this, recorded = std::move(before)] { queue_.insert(queue_.end(), recorded.begin(), recorded.end()); };
   }
   void* stream() override { return nullptr; }
   const KernelTable& kernels() const override { return table_; }
@@ -95,6 +100,7 @@ class ToyBackend final : public Backend {
   }
 
   void drain() {
+    if (capturing_) fail("the host waits for what is only being captured");
     if (queue_.empty()) return;
     ++drains;
     protect(PROT_READ | PROT_WRITE);
@@ -104,6 +110,7 @@ class ToyBackend final : public Backend {
 
   KernelTable table_;
   int ahead_;
+  bool capturing_ = false;
   std::map<void*, std::size_t> blocks_;
   std::deque<std::function<void()>> queue_;
   std::size_t downloads_ = 0, arrived_ = 0;

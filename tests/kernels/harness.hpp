@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
-#include <memory>
 #include <random>
 
 #include "halftone/graph/kernel.hpp"

@@ -72,7 +72,7 @@ TEST(Recipe, WarmsUpInEpochs) {
   EXPECT_NEAR(schedule_of(recipe, 100).at(0), 0.5f / 101, 1e-7);
   EXPECT_EQ(schedule_of(recipe, 100).at(100), 0.5f);
   recipe.warmup = 10;
-  EXPECT_NE(message_of(recipe).find("--warmup"), std::string::npos);
+  EXPECT_NE(message_of(recipe).find("warmup"), std::string::npos);
 }
 
 TEST(Recipe, WrongWordsAreErrorsThatNameTheOption) {
@@ -100,11 +100,11 @@ TEST(Recipe, WrongWordsAreErrorsThatNameTheOption) {
                                "constant:1",
                                "cosine:",
                                "one_cycle:2"})
-    EXPECT_NE(message_of(with_schedule(schedule)).find("--schedule"), std::string::npos) << schedule;
+    EXPECT_NE(message_of(with_schedule(schedule)).find("schedule"), std::string::npos) << schedule;
   const std::string unknown = message_of({.optimizer = "nobody"});
-  EXPECT_NE(unknown.find("--optimizer nobody"), std::string::npos);
+  EXPECT_NE(unknown.find("optimizer nobody"), std::string::npos);
   EXPECT_NE(unknown.find(optimizer_names()), std::string::npos);
-  EXPECT_NE(message_of({.optimizer = "adam", .momentum = 0.5f}).find("--momentum"), std::string::npos);
+  EXPECT_NE(message_of({.optimizer = "adam", .momentum = 0.5f}).find("momentum"), std::string::npos);
   EXPECT_THROW(recipe_by_name("nothing"), Error);
 }
 

@@ -171,6 +171,30 @@ TEST(ToyDevice, CheckpointsGoFromDeviceToDevice) {
   EXPECT_EQ(lasting(on_toy), lasting(on_cpu));
 }
 
+TEST(ToyDevice, StepsThatNobodyAskedAboutAreForgottenByALoad) {
+  const auto folder = std::filesystem::temp_directory_path() / ("halftone-toy-load-" + std::to_string(::getpid()));
+  auto n = net();
+  Trainer trainer(cross_entropy(n->logits, n->labels), options_on(toy({}, 2)));
+  trainer.save(folder);
+  EXPECT_THROW(trainer.epoch(noise(), [](const StepReport&) -> bool { throw std::runtime_error("mine"); }),
+               std::runtime_error);
+  trainer.load(folder);
+  std::filesystem::remove_all(folder);
+  int batches = 0;
+  const EpochReport report = trainer.epoch(noise(), [&](const StepReport&) { return ++batches > 0; });
+  EXPECT_EQ(batches, 6);
+  EXPECT_FALSE(report.stopped);
+}
+
+TEST(ToyDevice, AnObserverWhoStopsTooLateStopsNothing) {
+  auto n = net();
+  Trainer trainer(cross_entropy(n->logits, n->labels), options_on(toy({}, 2)));
+  int batches = 0;
+  EXPECT_FALSE(trainer.epoch(noise(), [&](const StepReport&) { return ++batches < 5; }).stopped);  // the sixth runs
+  EXPECT_EQ(batches, 6);
+  EXPECT_TRUE(trainer.epoch(noise(), [&](const StepReport&) { return ++batches < 8; }).stopped);
+}
+
 TEST(ToyDevice, GradientsCanBeChecked) {
   Graph g;
   const Value x = g.input("x", {4, 1, 1, 6}), target = g.input("target", {4, 1, 1, 3});

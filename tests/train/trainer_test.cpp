@@ -331,7 +331,7 @@ TEST(Accumulation, ReportsTheMeanLossOfTheGoodOnes) {
   const float first = trainer.step(part(data, 0, 8)).loss;
   Trainer other(net->loss, options);
   const float second = other.step(part(data, 8, 8)).loss;
-  EXPECT_FLOAT_EQ(trainer.step(part(data, 8, 8)).loss, (first + second) / 2);
+  EXPECT_FLOAT_EQ(trainer.step(part(data, 8, 8)).step_loss, (first + second) / 2);
 }
 
 TEST(Trainer, ACheckpointOfAnotherPrecisionIsRefused) {
@@ -488,6 +488,61 @@ TEST(Trainer, ACheckpointOfOtherFormatsIsRefused) {
   Trainer f16(net->loss, options_for(Precision::f16())), other(net->loss, options_for(wide));
   f16.save(folder.path());
   EXPECT_THROW(other.load(folder.path()), FileError);
+}
+
+TEST(Trainer, ACheckpointOfOtherRulesIsRefused) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  const Folder folder;
+  TrainerOptions options = options_for(Precision::f32(), adamw());
+  Trainer plain(net->loss, options);
+  options.groups = {{.scope = "", .ending = ".bias", .rule = Sgd{.momentum = 0.9f}}};
+  Trainer grouped(net->loss, options);
+  grouped.save(folder.path());
+  EXPECT_THROW(plain.load(folder.path()), FileError);
+}
+
+TEST(Accumulation, AnEpochNeedNotEndWithAStep) {
+  auto data = std::make_shared<const Dataset>(noise());
+  auto net = plain_net(*data, 8);
+  TrainerOptions options = options_for(Precision::f32());
+  options.accumulate = 3;
+  Trainer trainer(net->loss, options);
+  const Loader loader(data, {.batch = 8, .shuffle = false});
+  std::vector<float> losses;
+  const double loss =
+      trainer.epoch(loader, [&](const StepReport& step) { return losses.push_back(step.loss), true; }).loss;
+  ASSERT_EQ(losses.size(), 4u);
+  EXPECT_NEAR(loss, (losses[0] + losses[1] + losses[2] + losses[3]) / 4, 1e-6);
+}
+
+TEST(Accumulation, TellsWhyAMicroBatchWasLeftOut) {
+  Dataset data = noise();
+  std::vector<float> pixels(static_cast<std::size_t>(data.image.elements() * data.size()), 0.5f);
+  pixels[0] = std::numeric_limits<float>::quiet_NaN();
+  data.pixels.resize(pixels.size() * sizeof(float));
+  std::memcpy(data.pixels.data(), pixels.data(), data.pixels.size());
+  data.dtype = DType::f32;
+  auto net = plain_net(data, 8);
+  TrainerOptions options = options_for(Precision::f32());
+  options.accumulate = 2;
+  Trainer trainer(net->loss, options);
+  EXPECT_EQ(trainer.step(part(data, 0, 8)).reason, "loss is nan");
+  const StepReport second = trainer.step(part(data, 8, 8));
+  EXPECT_FALSE(second.skipped);
+  EXPECT_EQ(second.reason, "");
+}
+
+TEST(Trainer, RefusesWhatIsNoLossScale) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  TrainerOptions options = options_for(Precision::f32());
+  for (const LossScale& scale :
+       {LossScale::fixed(1e-40f), LossScale::fixed(0), LossScale::dynamic({.growth = 0.5f}),
+        LossScale::dynamic({.backoff = 1}), LossScale::dynamic({.interval = 0}), LossScale::dynamic({.min = 0})}) {
+    options.precision.loss_scale = scale;
+    EXPECT_THROW(Trainer(net->loss, options), Error);
+  }
 }
 
 TEST(Trainer, AShortLastBatchIsRefusedBeforeTheFirst) {

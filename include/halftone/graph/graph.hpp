@@ -47,14 +47,14 @@ struct StatisticInfo {
 /// independent; a `Value`'s number means the same tensor in a copy.
 class Graph {
  public:
-  /// A tensor that the user feeds.
+  /// A tensor that the user feeds; throws Error for an extent below 1.
   Value input(const std::string& name, Shape shape, DType dtype = DType::f32);
 
   /// A trainable tensor, named within the current scope; throws Error where the name is taken or `rank` (as in
   /// `ParameterInfo`) does not fit the shape.
   Value parameter(const std::string& name, Shape shape, Initializer initializer, int rank, bool trainable = true);
 
-  /// A lasting f32 vector that is not trained, such as a running mean.
+  /// A lasting f32 vector that is not trained, such as a running mean; throws Error as `parameter` does.
   Value statistic(const std::string& name, Shape shape, float initial);
 
   /// A value in a store, for nodes that work on whole stores.

@@ -20,12 +20,12 @@ struct StepState {
 
   float stress = 1;         ///< multiplies the gradient at the loss and is divided out where gradients are read
   float learning_rate = 0;  ///< that this step uses
-  float loss = 0;
+  float loss = 0;           ///< of this micro-batch
   float used_scale = 1;     ///< loss scale that this step's gradients carry
   float clip = 1;           ///< factor on the unscaled gradients
   float gradient_norm = 0;  ///< of the unscaled gradients, before clipping
   double sum_of_squares = 0;
-  double loss_sum = 0;              ///< of this step's good micro-batches; `loss` ends as their mean
+  double loss_sum = 0;              ///< of this step's good micro-batches
   std::int64_t zero_gradients = 0;  ///< over its good micro-batches
   std::int64_t nonfinite = 0, unchanged_weights = 0;
   std::int64_t first_bad_element = -1;  ///< in parameter `first_bad_parameter`
@@ -115,7 +115,6 @@ HALFTONE_HD void decide(StepState& state, const StepPolicy& policy) {
   if (state.good_micro_batches > 0 && !std::isfinite(norm)) state.outcome = worse(state.outcome, StepOutcome::overflow);
   state.commit = state.good_micro_batches > 0 && std::isfinite(norm);
   state.scale = next(policy.loss_scale, state.scale, static_cast<StepOutcome>(state.outcome), !state.commit);
-  if (state.commit) state.loss = static_cast<float>(state.loss_sum / state.good_micro_batches);
 }
 
 /// The factor that makes of a stored gradient, or of the sum over micro-batches, what the update rule takes.

@@ -7,6 +7,7 @@
 namespace halftone {
 
 /// Where writing to `path` leads: an absolute path without links, also behind those that lead to nothing yet.
+/// Throws FileError for links that lead in a circle.
 std::filesystem::path place_of(const std::filesystem::path& path);
 
 /// Replaces the file at `path` by `content`, whole or not at all: written beside as `path`.partial-PID, then renamed.

@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -30,6 +31,18 @@ struct LossScale {
   static constexpr LossScale none() { return {}; }
   static constexpr LossScale fixed(float scale) { return {Mode::fixed, {.initial = scale}}; }
   static constexpr LossScale dynamic(const DynamicOptions& options = {}) { return {Mode::dynamic, options}; }
+
+  /// What makes it no loss scale, in words; null where it is one.
+  const char* wrong() const {
+    const auto normal = [](float x) { return std::isnormal(x) && x > 0; };
+    if (!normal(options.initial)) return "it must be a positive, normal number";
+    if (mode != Mode::dynamic) return nullptr;
+    if (!normal(options.min) || !(options.max >= options.min)) return "min and max must be positive, normal numbers";
+    if (!(options.growth >= 1) || !(options.backoff > 0 && options.backoff < 1))
+      return "it must grow by a factor of at least 1 and back off by one between 0 and 1";
+    if (options.interval < 1 || options.hysteresis < 1) return "interval and hysteresis must be at least 1";
+    return nullptr;
+  }
 };
 
 /// What the gradients of a step were. With several micro-batches a step it is the worst of them.

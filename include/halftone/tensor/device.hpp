@@ -16,7 +16,7 @@ class Backend {
   virtual ~Backend() = default;
   virtual std::string name() const = 0;           ///< "cpu", "cuda"
   virtual std::string description() const = 0;    ///< for people: processor, instruction set, threads
-  virtual void* allocate(std::size_t bytes) = 0;  ///< 64-byte aligned and zeroed; throws Error where there is no room
+  virtual void* allocate(std::size_t bytes) = 0;  ///< 64-byte aligned and zeroed; throws Failure where there is no room
   virtual void free(void* memory, std::size_t bytes) noexcept = 0;
   virtual void upload(void* device, const void* host, std::size_t bytes) = 0;    ///< `host` is free again on return
   virtual void download(void* host, const void* device, std::size_t bytes) = 0;  ///< waits for the numbers

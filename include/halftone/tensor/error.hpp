@@ -22,15 +22,17 @@ struct FileError : Failure {
 
 [[noreturn]] inline void fail(const std::string& sentence) { throw Error(sentence); }
 
-/// Calls f; an Error that it throws gets `name` and a colon put in front.
+/// Calls f; an Error that it throws gets `name` and a colon put in front, if it does not begin with the name already.
+/// What is a Failure remains one.
 template <class F>
 decltype(auto) naming(const std::string& name, F&& f) {
+  const auto named = [&](const std::string& text) { return text.starts_with(name) ? text : name + ": " + text; };
   try {
     return std::forward<F>(f)();
   } catch (const Failure& failure) {
-    throw Failure(name + ": " + failure.what());
+    throw Failure(named(failure.what()));
   } catch (const Error& error) {
-    throw Error(name + ": " + error.what());
+    throw Error(named(error.what()));
   }
 }
 

@@ -35,24 +35,26 @@ struct TrainerOptions {
   std::uint64_t seed = 1;
 };
 
-/// What one step did, true gradients throughout: nobody sees a scaled one.
+/// What one batch did, true gradients throughout: nobody sees a scaled one. With micro-batches a step has several.
 struct StepReport {
   std::int64_t attempt = 0;  ///< steps so far, skipped ones too, this one included
-  float loss = 0, learning_rate = 0, gradient_norm = 0;
-  float scale = 1;       ///< that this step's gradients carried
+  float loss = 0;            ///< of this batch
+  float step_loss = 0;       ///< mean over the step's good micro-batches so far
+  float learning_rate = 0, gradient_norm = 0;
+  float scale = 1;       ///< that this step's gradients carry
   bool complete = true;  ///< false for a micro-batch that is not the last of its step
   bool skipped = false;
   bool stop = false;   ///< the loss scale's policy has stopped training: no further step changes anything
-  std::string reason;  ///< of a skip: what was not finite, and where
+  std::string reason;  ///< why the batch does not count: what was not finite, and where
 };
 
 struct EpochReport {
   std::int64_t epoch = 0;  ///< from 1
-  double loss = 0;         ///< mean of the steps' finite losses
+  double loss = 0;         ///< mean of the finite batch losses
   double seconds = 0, images_per_second = 0;
   std::int64_t skipped_steps = 0;
   float loss_scale = 1;
-  bool stopped = false;  ///< early, by the callback or the loss scale's policy
+  bool stopped = false;  ///< early, by the observer or the loss scale's policy
 };
 std::ostream& operator<<(std::ostream& out, const EpochReport& report);
 
@@ -75,24 +77,26 @@ class Trainer {
   explicit Trainer(Value loss, const TrainerOptions& options = {});
   ~Trainer();
 
-  /// One step (or micro-batch) on a batch of images and labels, in the order of `inputs`.
+  /// One step (or micro-batch) on a batch of images and labels, in the order of `inputs`. Throws Error for other sizes.
   StepReport step(const Batch& batch);
-  /// One step on raw bytes, one span per graph input in the order they were made.
+  /// One step on raw bytes, one span per graph input in the order they were made. Throws Error for other sizes.
   StepReport step(std::span<const std::span<const std::byte>> inputs);
 
   /// Called with every step's report in order; false ends the epoch early. On a device that works ahead of the host, a
   /// report comes some steps late, and those steps still run.
   using Observer = std::function<bool(const StepReport&)>;
 
-  /// Trains to the end of the current epoch, from wherever the step count stands in it, so also after a resume.
+  /// Trains to the end of the current epoch, from wherever the step count stands in it, so also after a resume. Throws
+  /// Error for batches of another size than the graph's, the last one included.
   EpochReport epoch(const Loader& loader, const Observer& observer = {});
 
   /// The mean of `metric`, a single number, over all images of `loader`, in evaluation: without shuffling, augmentation
-  /// or dropped last batch, whatever the loader's options. With `average`, by the averaged weights.
+  /// or dropped last batch, whatever the loader's options. With `average`, by the averaged weights. Throws Error
+  /// for a metric that is no single number and where there is no average.
   double evaluate(const Loader& loader, Value metric, bool average = false);
 
   /// Writes DIR/model.safetensors (parameters and statistics, f32) and DIR/state.safetensors (all else that a bit-exact
-  /// resume needs). Each file is replaced whole or not at all.
+  /// resume needs). Each file is replaced whole or not at all. Throws FileError naming what cannot be written.
   void save(const std::filesystem::path& directory, const std::map<std::string, std::string>& metadata = {}) const;
 
   /// Continues from a checkpoint of the same net, precision, optimizer, seed and micro-batches a step. Throws FileError
@@ -115,5 +119,9 @@ class Trainer {
 /// Reads parameters and statistics of a checkpoint's model.safetensors into memory; throws FileError naming file and
 /// tensor.
 void load_model(const std::filesystem::path& file, const Parameters& parameters);
+
+/// Reads the averaged weights of the checkpoint in `directory` in the place of the trained ones; throws FileError
+/// naming file and tensor, before anything has changed.
+void load_average(const std::filesystem::path& directory, const Parameters& parameters);
 
 }  // namespace halftone

@@ -170,10 +170,18 @@ class TimedNode {
 int main(int argc, char** argv) {
   int threads = 1;
   std::string isa = "auto", only;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    if (std::string(argv[i]) == "--threads") threads = std::atoi(argv[i + 1]);
-    if (std::string(argv[i]) == "--isa") isa = argv[i + 1];
-    if (std::string(argv[i]) == "--only") only = argv[i + 1];
+  for (int i = 1; i < argc; i += 2) {
+    const std::string option = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
+    if (option == "--threads" && std::atoi(value.c_str()) > 0) {
+      threads = std::atoi(value.c_str());
+    } else if (option == "--isa" && cpu::parse_isa(value)) {
+      isa = value;
+    } else if (option == "--only" && !value.empty()) {
+      only = value;
+    } else {
+      fmt::print(stderr, "kernels [--threads N] [--isa NAME] [--only PART_OF_A_NAME]\n");
+      return 2;
+    }
   }
   std::vector<Case> cases;
   for (const Convolution& c : convolutions) add_cases(c, cases);

@@ -12,12 +12,16 @@ import argparse
 import json
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+except ImportError as error:
+    sys.exit(f"{error}. To compare with PyTorch: pip install torch")
 
 
 class Block(nn.Module):

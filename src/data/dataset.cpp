@@ -145,7 +145,7 @@ fs::path find_data(std::string_view name, const fs::path& dir) {
     if (name == "cifar10" && holds(place / "cifar-10-batches-bin", wanted)) return place / "cifar-10-batches-bin";
     searched += (searched.empty() ? "" : ", ") + place.string();
   }
-  fail(fmt::format("{} is not in {}; 'halftone fetch {}' gets it", name, searched, name));
+  throw Failure(fmt::format("{} is not in {}; 'halftone fetch {}' gets it", name, searched, name));
 }
 
 Dataset load_dataset(std::string_view name, Split split, const fs::path& dir, std::int64_t limit) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "halftone/graph/differentiate.hpp"
 #include "halftone/graph/fuse.hpp"
 #include "halftone/ops/step.hpp"
@@ -37,6 +39,12 @@ std::vector<std::vector<int>> members(const Parameters& parameters, const std::v
 }  // namespace
 
 Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device) {
+  for (const auto& exception : precision.exceptions) {
+    const auto fits = [&](const auto& named) { return in_scope(named.name, exception.scope); };
+    if (std::none_of(graph.nodes.begin(), graph.nodes.end(), fits) &&
+        std::none_of(graph.parameters.begin(), graph.parameters.end(), fits))
+      fail(fmt::format("precision exception: no node and no parameter lies in \"{}\"", exception.scope));
+  }
   Graph result = graph;
   differentiate(result, result.value(loss));
   std::vector<int> wanted = {loss};

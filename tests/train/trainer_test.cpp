@@ -533,6 +533,18 @@ TEST(Accumulation, TellsWhyAMicroBatchWasLeftOut) {
   EXPECT_EQ(second.reason, "");
 }
 
+TEST(Trainer, RefusesAnExceptionThatFitsNothing) {
+  const Dataset data = noise();
+  auto net = small_net(data);
+  for (const char* scope : {"head", "dense1.", "conv"}) {
+    const Precision precision = Precision::f16().except(scope, RoleFormats::all(DType::f32));
+    if (scope == std::string("dense1."))
+      Trainer(net->loss, options_for(precision));  // the control: it holds parameters
+    else
+      EXPECT_THROW(Trainer(net->loss, options_for(precision)), Error) << scope;
+  }
+}
+
 TEST(Trainer, RefusesWhatIsNoLossScale) {
   const Dataset data = noise();
   auto net = small_net(data);

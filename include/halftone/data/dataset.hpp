@@ -44,7 +44,7 @@ Dataset in_memory(std::string name, Shape image, std::span<const float> pixels, 
 
 /// The folder that holds "mnist", "fashion-mnist" or "cifar10". A given `dir` is the only place searched (for CIFAR-10
 /// the folder itself or its `cifar-10-batches-bin`); else $HALFTONE_DATA/<name>, ./data/<name> and the user's cache
-/// folder. Throws Error that says how to get the data where it is absent.
+/// folder. Throws Failure that says how to get the data where it is absent.
 std::filesystem::path find_data(std::string_view name, const std::filesystem::path& dir = {});
 
 /// Loads "mnist", "fashion-mnist", "cifar10" or draws "digits" (which needs no folder). `limit` takes the first so many

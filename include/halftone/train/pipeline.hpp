@@ -4,7 +4,7 @@
 namespace halftone {
 
 /// A graph on its way to a plan for training: differentiated, without what neither loss nor gradients need, in its
-/// storage formats, fused.
+/// storage formats, fused. Throws Error for an exception of the precision that fits nothing.
 Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device);
 
 /// A graph that computes `output` in evaluation for batches of `batch`, in its storage formats, fused.

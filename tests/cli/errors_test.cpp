@@ -5,6 +5,7 @@
 
 #include "halftone/io/safetensors.hpp"
 #include "tests/cli/program.hpp"
+#include "tests/sanitizers.hpp"
 
 namespace halftone {
 namespace {
@@ -164,7 +165,7 @@ TEST(Cli, ReportsMayLieBesideACheckpointInAFolderToBeMade) {
   expect_one_line({{"eval", "--checkpoint", folder / "a/o", "--json", folder / "a/o/model.safetensors"}, "--json"}, 2);
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose allocators end the program
+#ifndef HALFTONE_SANITIZED  // whose allocators end the program
 TEST(Cli, MemoryThatCannotBeHadIsAFailure) {
   for (const char* command : {"bench", "info"})
     expect_one_line({{command, "--net", "resnet50", "--batch", "1000000000"}, "--batch 1000000000"}, 1);

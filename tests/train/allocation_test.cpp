@@ -5,14 +5,9 @@
 #include <new>
 
 #include "halftone/halftone.hpp"
+#include "tests/sanitizers.hpp"
 
-// Sanitizers bring an `operator new` of their own.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HALFTONE_SANITIZED
-#endif
-#endif
-#if !defined(HALFTONE_SANITIZED) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef HALFTONE_SANITIZED
 
 namespace {
 std::atomic<std::int64_t> allocations = 0;

@@ -20,19 +20,6 @@ std::vector<bool> depends(const Graph& graph, std::span<const Value> also) {
   return result;
 }
 
-/// Gives the graph its scope back, also when something is thrown.
-class KeepScope {
- public:
-  explicit KeepScope(Graph& graph) : graph_(graph), scope_(graph.scope) {}
-  ~KeepScope() { graph_.scope = scope_; }
-  KeepScope(const KeepScope&) = delete;
-  KeepScope& operator=(const KeepScope&) = delete;
-
- private:
-  Graph& graph_;
-  std::string scope_;
-};
-
 std::vector<Value> values_of(Graph& graph, const std::vector<int>& ids) {
   std::vector<Value> values;
   for (int id : ids) values.push_back(graph.value(id));
@@ -46,7 +33,7 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
   if (loss.shape().elements() != 1) fail("the loss must be a single number, not " + to_string(loss.shape()));
   graph.info(loss.id).spec.role = Role::exact;  // f32, unless a cast or a view made it
   const std::vector<bool> wanted = depends(graph, also);
-  const KeepScope keep(graph);
+  const Scope scope(graph, {});  // gives the graph its own back, also when something is thrown
   std::vector<Value> gradients(graph.values.size());
   graph.scope = {};
   gradients[at(loss.id)] = graph.add_one(std::make_shared<SeedGradient>(), {}, "seed_gradient");
@@ -106,7 +93,7 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
 
 void add_commits(Graph& graph) {
   const std::size_t count = graph.nodes.size();
-  const KeepScope keep(graph);
+  const Scope scope(graph, {});  // gives the graph its own back, also when something is thrown
   for (std::size_t n = 0; n < count; ++n) {
     const Node node = graph.nodes[n];
     graph.scope = node.name + ".";

@@ -76,14 +76,14 @@ std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
 }
 
 std::string reason_of(const StepState& state, const Parameters& parameters) {
+  if (state.outcome == 0) return "the loss scale's policy has stopped training";  // before this batch
   if (std::isnan(state.loss)) return "loss is nan";
   if (!std::isfinite(state.loss)) return fmt::format("loss is {}", state.loss);
   if (state.first_bad_parameter >= 0)
     return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,
                        state.first_bad_element,
                        parameters.slots[static_cast<std::size_t>(state.first_bad_parameter)].name);
-  if (!std::isfinite(state.gradient_norm)) return "the gradient's norm is not finite";
-  return "the loss scale's policy has stopped training";
+  return "the gradient's norm is not finite";
 }
 
 std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& labels) {

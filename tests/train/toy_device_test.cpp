@@ -152,6 +152,11 @@ TEST(ToyDevice, StepsUnderWayChangeNothingOnceAPolicyStops) {
     EXPECT_EQ(reports, 3);
     EXPECT_EQ(trainer.attempts(), 3);
     EXPECT_EQ(trainer.batches(), 3);
+    const Loader more = noise();
+    Epoch batches = more.epoch(0);
+    const StepReport after = trainer.step(*batches.next());
+    EXPECT_TRUE(after.stop && after.skipped);
+    EXPECT_EQ(after.reason, "the loss scale's policy has stopped training");
     return lasting(trainer);
   };
   EXPECT_EQ(stopped_on(toy({}, 3)), stopped_on(cpu_device()));

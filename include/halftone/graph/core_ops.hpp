@@ -1,5 +1,4 @@
 #pragma once
-
 #include "halftone/graph/op.hpp"
 
 namespace halftone {

@@ -8,16 +8,17 @@ namespace halftone {
 /// a + b, then an activation. Gradients flow to both unchanged.
 struct Add final : Fusable<Add> {
   std::string name() const override { return "add"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 
-/// The same numbers in another storage format: in `dtype` where that is given, else in the role's own.
+/// The same numbers stored otherwise: as `storage` says where that is given, else as the role's are.
 struct Cast final : Op {
   explicit Cast(Role role) : role(role) {}
-  explicit Cast(DType dtype) : role(Role::exact), dtype(dtype) {}
+  explicit Cast(const Storage& storage) : role(Role::exact), storage(storage) {}
   Role role;
-  DType dtype = DType::f32;
+  Storage storage;
   std::string name() const override { return "cast"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
@@ -33,7 +34,7 @@ struct Reshape final : Op {
   bool is_view() const override { return true; }
 };
 
-/// The gradient with which the backward pass begins: `StepState::gradient_scale()`.
+/// [state] -> the gradient with which the backward pass begins: `StepState::gradient_scale()`.
 struct SeedGradient final : Op {
   std::string name() const override { return "seed_gradient"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

@@ -12,8 +12,27 @@ namespace halftone {
 /// Fills a parameter at birth; the random numbers to use are those of (seed, stream).
 using Initializer = std::function<void(std::span<float> values, std::uint64_t seed, std::uint32_t stream)>;
 
-/// Memory that outlasts a step. A value without such a home lives in a plan's arena.
-enum class Store { none, weights, masters, gradients, accumulated, slot0, slot1, average, statistics, count };
+/// Memory that outlasts a step. A value without such a home lives in a plan's arena. Those from `weights` to `average`
+/// hold numbers for each parameter; `state` is the step's state, `ranges` all scales that move.
+enum class Store {
+  none,
+  weights,
+  masters,
+  gradients,
+  accumulated,
+  slot0,
+  slot1,
+  compensation,
+  average,
+  statistics,
+  state,
+  ranges,
+  count
+};
+inline constexpr std::size_t store_count = static_cast<std::size_t>(Store::count);
+
+/// "weights", "masters", ...: also the names that checkpoints use.
+const char* name_of(Store store);
 
 struct Node {
   std::shared_ptr<const Op> op;
@@ -25,7 +44,8 @@ struct ValueInfo {
   ValueSpec spec;
   std::string name;
   Store store = Store::none;
-  std::size_t offset = 0;  ///< bytes within the store
+  int owner = -1;          ///< in a store: the number of the parameter or statistic
+  std::size_t offset = 0;  ///< bytes within the store; set by `Parameters::place`
 };
 
 struct ParameterInfo {
@@ -43,10 +63,28 @@ struct StatisticInfo {
   float initial = 0;
 };
 
-/// Nodes in the order in which they run, the values between them, and the parameters they share. Copies are
-/// independent; a `Value`'s number means the same tensor in a copy.
+/// What a graph consists of.
+struct GraphBody {
+  std::vector<Node> nodes;        ///< in the order in which they run
+  std::vector<ValueInfo> values;  ///< by number
+  std::vector<int> inputs;
+  std::vector<ParameterInfo> parameters;
+  std::vector<StatisticInfo> statistics;
+  std::string scope;  ///< with its final dot
+  bool evaluates = false;  ///< made by `for_inference`: random rounding draws the same numbers every time
+  std::map<std::string, int> counters;
+  std::uint32_t streams = 0;
+  std::uint64_t identity = 0;
+};
+
+/// A handle to nodes, the values between them, and the parameters they share; copies of it name the same graph. A
+/// `clone` is independent, and a `Value`'s number means the same tensor in it.
 class Graph {
  public:
+  Graph();
+  Graph clone() const;
+  bool operator==(const Graph&) const = default;  ///< the same one
+
   /// A tensor that the user feeds; throws Error for an extent below 1.
   Value input(const std::string& name, Shape shape, DType dtype = DType::f32);
 
@@ -57,62 +95,57 @@ class Graph {
   /// A lasting f32 vector that is not trained, such as a running mean; throws Error as `parameter` does.
   Value statistic(const std::string& name, Shape shape, float initial);
 
-  /// A value in a store, for nodes that work on whole stores.
-  Value stored(const std::string& name, ValueSpec spec, Store store, std::size_t offset = 0);
+  /// A value in a store: what it holds for a parameter or, in `state` and `ranges`, all of it as u8.
+  Value stored(const std::string& name, ValueSpec spec, Store store, int owner = -1);
+
+  /// The step's state, for nodes that read or write it; the same value at every call.
+  Value state();
 
   /// Adds a node; its name is the scope, `label` (else the operation's name) and a running number. Throws Error naming
-  /// the node.
+  /// the node for inputs that are too few, too many, of another graph, or do not fit.
   std::vector<Value> add(std::shared_ptr<const Op> op, const std::vector<Value>& inputs, const std::string& label = {});
   Value add_one(std::shared_ptr<const Op> op, const std::vector<Value>& inputs, const std::string& label = {});
 
-  /// Adds a node that writes values which exist already.
+  /// Adds a node that writes values which exist already; throws Error as `add` does.
   void add_writing(std::shared_ptr<const Op> op, const std::vector<Value>& inputs, const std::vector<Value>& outputs,
                    const std::string& label = {});
 
-  Value value(int id) { return {this, id}; }
-  ValueInfo& info(int id) { return values[static_cast<std::size_t>(id)]; }
-  const ValueInfo& info(int id) const { return values[static_cast<std::size_t>(id)]; }
+  Value value(int id) { return {body_, id}; }
+  ValueInfo& info(int id) { return body_->values[static_cast<std::size_t>(id)]; }
+  const ValueInfo& info(int id) const { return body_->values[static_cast<std::size_t>(id)]; }
   std::vector<ValueSpec> specs(std::span<const int> ids) const;
   std::string scoped(const std::string& name) const;
   /// `base` and the next number that it has in this scope: "conv1".
   std::string numbered(const std::string& base);
   /// A stream of random numbers that nobody else in this graph draws from.
-  std::uint32_t new_stream() { return streams_++; }
+  std::uint32_t new_stream() { return body_->streams++; }
 
-  /// Differs from that of every other graph there is or was, also from that of a copy.
-  std::uint64_t identity() const { return identity_.number; }
+  /// Differs from that of every other graph there is or was, also from that of a clone.
+  std::uint64_t identity() const { return body_->identity; }
 
-  std::vector<Node> nodes;
-  std::vector<ValueInfo> values;
-  std::vector<int> inputs;
-  std::vector<ParameterInfo> parameters;
-  std::vector<StatisticInfo> statistics;
-  std::string scope;  ///< with its final dot
+  GraphBody* operator->() { return body_.get(); }
+  const GraphBody* operator->() const { return body_.get(); }
 
  private:
-  friend class Scope;
-  struct Identity {
-    Identity();
-    Identity(const Identity&) : Identity() {}
-    Identity& operator=(const Identity&) { return number = Identity().number, *this; }
-    std::uint64_t number;
-  };
+  friend Graph graph_of(const Value& value);
+  explicit Graph(std::shared_ptr<GraphBody> body) : body_(std::move(body)) {}
   Value new_value(ValueSpec spec, std::string name);
-  Identity identity_;
-  std::map<std::string, int> counters_;
-  std::uint32_t streams_ = 0;
+  std::vector<int> numbers_of(const Node& node, const std::vector<Value>& values) const;
+  std::shared_ptr<GraphBody> body_;
 };
 
 /// While it lives, names in the graph begin with `name` and a dot.
 class Scope {
  public:
-  Scope(Graph& graph, const std::string& name) : graph_(graph), before_(graph.scope) { graph.scope += name + "."; }
-  ~Scope() { graph_.scope = before_; }
+  Scope(Graph graph, const std::string& name) : graph_(std::move(graph)), before_(graph_->scope) {
+    graph_->scope += name + ".";
+  }
+  ~Scope() { graph_->scope = before_; }
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 
  private:
-  Graph& graph_;
+  Graph graph_;
   std::string before_;
 };
 
@@ -126,10 +159,10 @@ std::vector<std::vector<int>> readers(const Graph& graph);
 /// Removes all nodes that compute nothing `outputs` needs.
 void prune(Graph& graph, std::span<const int> outputs);
 
-/// The graph with another batch size: each input's first extent becomes `batch` and all shapes are inferred anew.
+/// A clone with another batch size: each input's first extent becomes `batch` and all shapes are inferred anew.
 Graph with_batch(const Graph& graph, std::int64_t batch);
 
-/// What computes `outputs` in evaluation: pruned, operations in their inference form.
+/// A clone that computes `outputs` in evaluation: pruned, operations in their inference form.
 Graph for_inference(const Graph& graph, std::span<const int> outputs);
 
 }  // namespace halftone

@@ -4,7 +4,7 @@
 #include <map>
 #include <span>
 #include <string>
-#include <variant>
+#include <typeindex>
 #include <vector>
 
 #include "halftone/graph/op.hpp"
@@ -14,7 +14,7 @@ namespace halftone {
 
 struct Node;
 
-/// What a kernel factory sees: one node, its shapes and formats, and where it is to run.
+/// What a kernel factory sees: one node, its shapes and storages, and where it is to run.
 struct Request {
   const Op& op;
   std::span<const ValueSpec> inputs, outputs;
@@ -26,21 +26,30 @@ struct Request {
   }
 };
 
+/// Where a value lies, and what it takes to write it.
+struct Memory {
+  void* data = nullptr;
+  RangeState* range = nullptr;  ///< of a storage that has one, in device memory
+  std::uint32_t stream = 0;     ///< of the random numbers that its rounding draws
+};
+
 /// Memory that one launch works on, settled when the plan is built.
 struct Arguments {
-  std::span<void*const> inputs, outputs;
+  std::span<const Memory> inputs, outputs;
   void* workspace = nullptr;
   StepState* state = nullptr;
   void* stream = nullptr;
 
   template <class T = void>
   const T* in(std::size_t i) const {
-    return static_cast<const T*>(inputs[i]);
+    return static_cast<const T*>(inputs[i].data);
   }
   template <class T = void>
   T* out(std::size_t i) const {
-    return static_cast<T*>(outputs[i]);
+    return static_cast<T*>(outputs[i].data);
   }
+  /// What the rounding of a value draws in this step.
+  RandomKey key(const Memory& value) const { return {state->seed, state->random_step(), value.stream}; }
 };
 
 /// A kernel made ready for one node. `run` only enqueues: it allocates nothing, waits for nothing, decides nothing.
@@ -51,37 +60,46 @@ struct Launch {
   bool on_host = false;       ///< `run` reads and writes through the backend's copies, so it cannot be captured
 };
 
-/// Why a factory does not take a request.
-struct Declined {
-  std::string reason;
-};
-
-using Offer = std::variant<Launch, Declined>;
-using KernelFactory = Offer (*)(const Request&);
-
+/// One way to do an operation. `make` is called for requests that are not declined, and settles everything.
 struct Kernel {
   const char* name;  ///< "implicit_gemm"
-  KernelFactory make;
+  Launch (*make)(const Request&);
+  std::string (*decline)(const Request&) = nullptr;  ///< says why it does not take a request, else nothing; cheap
+  /// Its runs begin and end as `Storage::granule` asks. A kernel that writes others gives f32 numbers where a packed
+  /// storage is wanted, and these are stored by a cast that follows in the same launch.
+  bool packs = false;
 };
 
 /// Rewrites a whole graph for a device before kernels are chosen: nodes may become others that only this kind of device
 /// knows, also such as join several or work on tensors in a layout of their own (a vector of u8 to everybody else).
-/// What is in `keep` or lies in a store must still be computed, in its format, and nodes that write stores keep their
+/// What is in `keep` or lies in a store must still be computed, in its storage, and nodes that write stores keep their
 /// order.
 using Pass = void (*)(Graph& graph, const Device& device, std::span<const int> keep);
 
-/// For each operation the ways to do it, best first, reference last. Plans, tests and reports walk the same lists. Then
-/// the device's own passes in the order in which a plan runs them.
+/// For each type of operation the ways to do it, best first, reference last. Plans, tests and reports walk the same
+/// lists. Then the device's own passes in the order in which a plan runs them.
 class KernelTable {
  public:
-  explicit KernelTable(std::map<std::string, std::vector<Kernel>> kernels, std::vector<Pass> passes = {})
-      : kernels_(std::move(kernels)), passes_(std::move(passes)) {}
-  std::span<const Kernel> find(const std::string& operation) const;
-  const std::map<std::string, std::vector<Kernel>>& all() const { return kernels_; }
+  struct List {
+    std::string operation;
+    std::vector<Kernel> kernels;
+  };
+  using Lists = std::map<std::type_index, List>;
+
+  /// The entry for operations of one type.
+  template <class Operation>
+  static Lists::value_type list(std::string operation, std::vector<Kernel> kernels) {
+    return {typeid(Operation), {std::move(operation), std::move(kernels)}};
+  }
+
+  explicit KernelTable(Lists lists, std::vector<Pass> passes = {})
+      : lists_(std::move(lists)), passes_(std::move(passes)) {}
+  std::span<const Kernel> find(const Op& op) const;
+  const Lists& all() const { return lists_; }
   std::span<const Pass> passes() const { return passes_; }
 
  private:
-  std::map<std::string, std::vector<Kernel>> kernels_;
+  Lists lists_;
   std::vector<Pass> passes_;
 };
 
@@ -91,6 +109,9 @@ struct Choice {
   Launch launch;
   std::vector<std::string> declined;  ///< "conv2d/implicit_gemm: groups"
 };
+
+/// Whether an operation has a kernel of its own (`Op::lower`) or a listed one takes it, without making any.
+bool has_kernel(const Request& request);
 
 /// Asks an operation's own `lower`, then its list in order.
 Choice choose_kernel(const Request& request);

@@ -19,13 +19,24 @@ struct GradientRequest {
   std::vector<bool> wanted;  ///< per input: does anybody need its gradient
 };
 
-/// An operation: typed attributes and what can be said of them without any kernel.
+/// How many inputs an operation takes.
+struct Arity {
+  int least, most;
+  static constexpr int any = 1 << 30;
+  constexpr Arity(int exactly) : least(exactly), most(exactly) {}  // NOLINT(google-explicit-constructor): 2 means two
+  constexpr Arity(int least, int most) : least(least), most(most) {}
+};
+
+/// An operation: typed attributes and what can be said of them without any kernel. Kernel tables list it by its type.
 class Op {
  public:
   virtual ~Op() = default;
 
-  /// The operation's name, under which the kernel tables list it.
+  /// For people: nodes are called by it.
   virtual std::string name() const = 0;
+
+  /// `infer` is not asked about any other number of inputs.
+  virtual Arity arity() const { return 1; }
 
   /// Outputs' shapes and roles from the inputs'; throws Error for inputs that do not fit.
   virtual std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const = 0;

@@ -1,31 +1,39 @@
 #pragma once
 #include <array>
 #include <map>
+#include <optional>
 
-#include "halftone/graph/graph.hpp"
+#include "halftone/graph/precision.hpp"
 #include "halftone/graph/step_state.hpp"
 
 namespace halftone {
 
-/// Where one parameter lies in the flat stores.
+/// What a store holds for one parameter, and where: bytes from the store's beginning.
+struct Place {
+  Storage storage;
+  std::size_t offset = 0;
+};
+
 struct ParameterSlot {
   std::string name;
   Shape shape;
   int rank = 4;
   bool trainable = true;  ///< and the loss depends on it: it has a gradient
-  std::int64_t count = 0;
-  std::int64_t offset = 0;  ///< in elements, in the f32 stores: masters, accumulated, slots, average
-  DType weight_dtype = DType::f32, gradient_dtype = DType::f32;
-  std::size_t weight_offset = 0, gradient_offset = 0;  ///< in bytes
+  std::array<std::optional<Place>, store_count> places = {};
+
+  const std::optional<Place>& in(Store store) const { return places[static_cast<std::size_t>(store)]; }
+  /// Where the numbers lie that an update changes: the masters or, where there are none, the weights.
+  Store truth() const { return in(Store::masters) ? Store::masters : Store::weights; }
 };
 
-/// All memory of a model that outlasts a step, one flat buffer a kind, so that optimizer, loss scale and norms see one
-/// array: weights (working copies), f32 masters (absent where all weights are f32), gradients, optimizer slots, running
-/// average, statistics, and the step's state. Shared by training and evaluation plans.
+/// All memory of a model that outlasts a step, one flat buffer a store: weights (the copies that nodes work with), the
+/// masters of those whose update is stored otherwise, gradients, optimizer slots, running average, statistics, scales
+/// that move, and the step's state. Shared by training and evaluation plans.
 class Parameters {
  public:
   struct Options {
-    int slots = 0;  ///< f32 values per weight that the optimizer keeps
+    Precision precision = Precision::f32();  ///< says how updates and slots are stored
+    int slots = 0;                           ///< numbers per weight that the optimizer keeps
     bool gradients = true, accumulate = false, average = false;
     std::uint64_t seed = 1;
   };
@@ -37,24 +45,30 @@ class Parameters {
   /// stranger.
   void place(Graph& graph) const;
 
-  TensorView weight(const ParameterSlot& slot) const;  ///< the working copy
-  TensorView master(
-      const ParameterSlot& slot) const;  ///< the f32 truth: the master, or the weight itself where there is none
-  TensorView gradient(const ParameterSlot& slot) const;              ///< throws Error where there is none
-  TensorView element(Store store, const ParameterSlot& slot) const;  ///< of slot0, slot1, average, accumulated
+  /// What a store holds for a parameter; throws Error where it holds nothing.
+  TensorView view(Store store, const ParameterSlot& slot) const;
+  TensorView weight(const ParameterSlot& slot) const { return view(Store::weights, slot); }
+  TensorView truth(const ParameterSlot& slot) const { return view(slot.truth(), slot); }
+  TensorView gradient(const ParameterSlot& slot) const { return view(Store::gradients, slot); }
   TensorView statistic(std::size_t i) const;
   const ParameterSlot& find(const std::string& name) const;  ///< throws Error for an unknown name
 
-  /// Writes f32 numbers into a parameter: its master, its running average and, rounded, its working copy.
-  void assign(const ParameterSlot& slot, std::span<const float> values) const;
+  /// Writes f32 numbers into a parameter: its truth, its running average and its working copy, each as it is stored.
+  void assign(const ParameterSlot& slot, std::span<const float> values);
 
-  bool has_masters() const { return bytes(Store::masters) > 0; }
   std::size_t bytes(Store store) const { return stores_[static_cast<std::size_t>(store)].bytes(); }
-  std::byte* data(Store store) const { return stores_[static_cast<std::size_t>(store)].data(); }
-  StepState* state() const { return reinterpret_cast<StepState*>(state_.data()); }  ///< device memory
+  std::byte* data(Store store) const { return stores_[static_cast<std::size_t>(store)].data(); }  ///< device memory
+
+  StepState* state() const { return reinterpret_cast<StepState*>(data(Store::state)); }  ///< device memory
   StepState read_state() const;
   std::function<void()> read_state_later(StepState& state) const;  ///< as `Backend::download_later`
-  void write_state(const StepState& state) const;
+  void write_state(const StepState& state);
+
+  /// The scale of a value that has one, in device memory; null where it has none.
+  RangeState* range(const std::string& value) const;
+  std::vector<RangeState> read_ranges() const;  ///< in the order of `ranges`
+  void write_ranges(std::span<const RangeState> states);
+
   const Device& device() const { return device_; }
 
   std::vector<ParameterSlot> slots;
@@ -64,12 +78,26 @@ class Parameters {
     std::size_t offset;
   };
   std::vector<StatisticSlot> statistics;
+  struct RangeSlot {
+    std::string value;  ///< its name
+    Storage storage;
+    bool lasts;  ///< the value is in a store
+  };
+  std::vector<RangeSlot> ranges;
 
  private:
-  TensorView view(Store store, std::size_t offset, TensorSpec spec) const;
+  void add_slot(const Graph& graph, const ParameterInfo& info, const Options& options);
+  void put(ParameterSlot& slot, Store store, const Storage& storage);
+  TensorView view(Store store, std::size_t offset, TensorSpec spec, const std::string& name) const;
+
   Device device_;
-  std::array<Buffer, static_cast<std::size_t>(Store::count)> stores_;
-  Buffer state_;
+  std::array<std::size_t, store_count> sizes_ = {};
+  std::array<Buffer, store_count> stores_;
+  std::map<std::string, std::size_t> range_of_;
 };
+
+/// The name of what a store holds for a parameter: "conv1.weight" among the weights, else such as
+/// "masters.conv1.weight".
+std::string name_in(Store store, const std::string& parameter);
 
 }  // namespace halftone

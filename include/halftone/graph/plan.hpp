@@ -11,8 +11,10 @@ namespace halftone {
 /// that allocates nothing and decides nothing. The parameters must outlive the plan.
 class Plan {
  public:
-  /// Throws Error naming the node for which no kernel was found. The values in `keep` stay readable after a run.
-  Plan(Graph graph, const Parameters& parameters, std::span<const int> keep = {});
+  /// Throws Error naming the node for which no kernel was found. The values in `keep` stay readable after a run. The
+  /// graph is cloned.
+  Plan(const Graph& graph, const Parameters& parameters, std::span<const int> keep = {});
+  Plan(const Graph& graph, const Parameters&& parameters, std::span<const int> keep = {}) = delete;
 
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
@@ -47,7 +49,7 @@ class Plan {
  private:
   struct Step {
     Launch launch;
-    std::vector<void*> inputs, outputs;
+    std::vector<Memory> inputs, outputs;
   };
   void choose(std::vector<int>& root);
   void place(const std::vector<int>& root, std::span<const int> keep);
@@ -61,9 +63,9 @@ class Plan {
   std::vector<int> step_nodes_;
   std::vector<Report> reports_;
   std::vector<Placement> placements_;
-  std::vector<void*> memory_;  // by value; null where it was not placed
+  std::vector<Memory> memory_;  // by value; null where it was not placed
   std::vector<bool> readable_;
-  Buffer arena_, workspace_;
+  Buffer arena_, workspace_, state_;  // state_: of an evaluation, which does not change
   std::vector<std::function<void()>> replays_;  // runs of launches, each captured as one
 };
 

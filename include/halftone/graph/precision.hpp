@@ -7,40 +7,57 @@
 
 namespace halftone {
 
-/// The storage format of each role. Arithmetic is f32 throughout; a result is rounded once, when it is stored.
-struct RoleFormats {
-  DType activations = DType::f32;
-  DType activation_gradients = DType::f32;
-  DType weights = DType::f32;  ///< the working copy; where it is not f32, f32 masters are kept beside
-  DType weight_gradients = DType::f32;
+/// How the numbers of each role are stored. Arithmetic is f32 throughout; a result is rounded once, when it is stored.
+struct RoleStorage {
+  Storage activations, activation_gradients;
+  Storage weights;  ///< what nodes work with
+  Storage weight_gradients;
+  Storage update;  ///< what an update reads and writes: masters are kept beside weights that are stored otherwise
+  Storage slots;   ///< what the optimizer keeps
+  bool compensated = false;  ///< what rounding took from an update is kept, stored as `slots`, for the next (Kahan 1965)
 
-  static RoleFormats all(DType dtype) { return {dtype, dtype, dtype, dtype}; }
-  DType of(Role role, DType otherwise) const;
+  /// The four roles of a graph's values alike; update and slots are f32.
+  static RoleStorage all(const Storage& storage) { return {storage, storage, storage, storage, {}, {}}; }
+  /// All alike: no number is kept wider.
+  static RoleStorage pure(const Storage& storage) { return {storage, storage, storage, storage, storage, storage}; }
+  Storage of(Role role, const Storage& otherwise) const;
 };
 
-/// A number system for training: formats by role, exceptions by scope, and how the loss is scaled.
+/// A number system for training: storages by role, exceptions by scope, and how the loss is scaled.
 struct Precision {
   std::string name = "f32";
-  RoleFormats formats = {};
+  RoleStorage storage = {};
   LossScale loss_scale = LossScale::none();
   struct Exception {
     std::string scope;  ///< every node and parameter in it (`in_scope`)
-    RoleFormats formats;
+    RoleStorage storage;
   };
   std::vector<Exception> exceptions = {};  ///< the first that fits counts
+  bool fuses = true;  ///< an activation may join the operation before it; the number between is not rounded then
 
   static Precision f32();
   static Precision f16();   ///< f16 storage, f32 masters, dynamic loss scale
   static Precision bf16();  ///< bf16 storage, f32 masters, no loss scale
-  Precision except(std::string scope, RoleFormats formats) const;
 
-  const RoleFormats& at(const std::string& name) const;
+  enum class Update { nearest, stochastic, kahan };
+  static Precision bf16_pure(Update update = Update::nearest);  ///< bf16 storage and updates (Zamirai et al. 2020)
+
+  /// Weights, activations, gradients, updates and slots in fixed point of at most 32 bits (Gupta et al. 2015; 16.16 is
+  /// DaDianNao, Chen et al. 2014). Throws Error for other widths.
+  static Precision fixed(int integer_bits, int fraction_bits, Rounding rounding);
+
+  Precision except(std::string scope, RoleStorage storage) const;
+
+  const RoleStorage& at(const std::string& name) const;
 };
 
-/// A preset by its name; throws Error that lists the names.
+/// A preset by its name, such as "f16" or "fixed:6.10:stochastic"; throws Error that lists the names.
 Precision precision_by_name(const std::string& name);
 
-/// Gives every value the storage format of its role; values of the roles `input` and `exact` keep theirs.
+/// "f32, f16, ...": what `precision_by_name` takes.
+std::string precision_names();
+
+/// Gives every value the storage of its role; values of the roles `input` and `exact` keep theirs.
 void narrow(Graph& graph, const Precision& precision);
 
 }  // namespace halftone

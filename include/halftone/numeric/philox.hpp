@@ -45,4 +45,13 @@ HALFTONE_HD constexpr float uniform(std::uint64_t seed, std::uint64_t step, std:
   return to_uniform(bits(seed, step, node, element));
 }
 
+/// Which random numbers to draw: those of one tensor in one step.
+struct RandomKey {
+  std::uint64_t seed = 0, step = 0;
+  std::uint32_t stream = 0;
+  HALFTONE_HD constexpr float uniform(std::uint64_t element) const {
+    return halftone::uniform(seed, step, stream, element);
+  }
+};
+
 }  // namespace halftone

@@ -2,8 +2,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "halftone/numeric/formats.hpp"
-#include "halftone/numeric/philox.hpp"
+#include "halftone/numeric/math.hpp"
 
 namespace halftone {
 
@@ -46,27 +45,6 @@ HALFTONE_HD constexpr float round_to_integer(float x, Rounding rounding, float u
 
 }  // namespace detail
 
-/// Encodes in any format with any rounding; 32 bits of `random` decide where it is stochastic. A stochastic result lies
-/// between the two neighbours of `x`, and beyond the largest number the format's own overflow is the upper one.
-template <class Format>
-HALFTONE_HD constexpr typename Format::Storage encode(float x, Rounding rounding, std::uint32_t random) {
-  if constexpr (std::is_same_v<Format, F32>) {
-    return x;
-  } else if constexpr (std::is_integral_v<typename Format::Storage> && Format::epsilon == 1) {
-    return Format::encode(detail::round_to_integer(x, rounding, to_uniform(random)));
-  } else {
-    if (rounding == Rounding::nearest) return Format::encode(x);
-    constexpr int mantissa_bits = 23 - Format::dropped_bits;
-    const std::uint32_t a = bit_cast<std::uint32_t>(x) & 0x7fffffffu;
-    const auto [significand, exponent] =
-        detail::round_magnitude(a, Format::dropped_bits, Format::first_exponent, rounding, random);
-    const bool to_infinity =
-        Format::overflow == Overflow::infinity && (rounding == Rounding::stochastic || a == 0x7f800000u);
-    return Format::assemble(x, significand + ((exponent - Format::first_exponent) << mantissa_bits),
-                            Format::largest_code + to_infinity);
-  }
-}
-
 /// Rounds f32 numbers to a number system chosen at run time. NaN stays NaN.
 struct Grid {
   enum class Kind : std::uint8_t { floating, fixed, binary };
@@ -105,6 +83,8 @@ struct Grid {
   static constexpr Grid binary(Rounding rounding = Rounding::nearest) {
     return {Kind::binary, rounding, true, 0, 1, 2, -1, 1};
   }
+
+  constexpr bool operator==(const Grid&) const = default;
 
   /// `u` in [0, 1) decides where rounding is stochastic.
   HALFTONE_HD constexpr float operator()(float x, float u) const {

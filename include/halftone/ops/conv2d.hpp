@@ -43,6 +43,7 @@ struct Conv2d final : Fusable<Conv2d> {
   ConvAttributes conv;
   explicit Conv2d(ConvAttributes conv) : conv(conv) {}
   std::string name() const override { return "conv2d"; }
+  Arity arity() const override { return {2, 3}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
@@ -53,6 +54,7 @@ struct Conv2dDInput final : Op {
   Extent extent;
   Conv2dDInput(ConvAttributes conv, Extent extent) : conv(conv), extent(extent) {}
   std::string name() const override { return "conv2d_d_input"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
@@ -62,6 +64,7 @@ struct Conv2dDWeight final : Op {
   Shape shape;
   Conv2dDWeight(ConvAttributes conv, Shape shape) : conv(conv), shape(shape) {}
   std::string name() const override { return "conv2d_d_weight"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 

@@ -34,6 +34,7 @@ struct Custom final : Op {
   CustomOptions options;
   explicit Custom(CustomOptions options) : options(std::move(options)) {}
   std::string name() const override { return options.name; }
+  Arity arity() const override { return {1, Arity::any}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
   Launch lower(const Request& request) const override;
@@ -45,6 +46,7 @@ struct CustomGradient final : Op {
   std::size_t count;
   CustomGradient(CustomOptions options, std::size_t count) : options(std::move(options)), count(count) {}
   std::string name() const override { return options.name + "_gradient"; }
+  Arity arity() const override { return {2, Arity::any}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   Launch lower(const Request& request) const override;
 };

@@ -22,6 +22,7 @@ Value dense(Value x, Value weight, Value bias = {});
 /// [x, weight, optional bias] -> y, with an activation on the way out.
 struct Dense final : Fusable<Dense> {
   std::string name() const override { return "dense"; }
+  Arity arity() const override { return {2, 3}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
@@ -31,12 +32,14 @@ struct DenseDInput final : Op {
   Shape image;
   explicit DenseDInput(Shape image) : image(image) {}
   std::string name() const override { return "dense_d_input"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 /// [x, d_output] -> d_weight.
 struct DenseDWeight final : Op {
   std::string name() const override { return "dense_d_weight"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 

@@ -18,6 +18,7 @@ struct SoftmaxCrossEntropy final : Op {
   float smoothing;
   explicit SoftmaxCrossEntropy(float smoothing) : smoothing(smoothing) {}
   std::string name() const override { return "softmax_cross_entropy"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
@@ -27,11 +28,13 @@ struct SoftmaxCrossEntropyGradient final : Op {
   float smoothing;
   explicit SoftmaxCrossEntropyGradient(float smoothing) : smoothing(smoothing) {}
   std::string name() const override { return "softmax_cross_entropy_gradient"; }
+  Arity arity() const override { return 3; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 struct MeanSquaredError final : Op {
   std::string name() const override { return "mean_squared_error"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
@@ -39,11 +42,13 @@ struct MeanSquaredError final : Op {
 /// [d_loss, x, target] -> d_x = 2 (x - target) d_loss / count.
 struct MeanSquaredErrorGradient final : Op {
   std::string name() const override { return "mean_squared_error_gradient"; }
+  Arity arity() const override { return 3; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 struct Accuracy final : Op {
   std::string name() const override { return "accuracy"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 

@@ -26,6 +26,7 @@ struct BatchNorm final : Fusable<BatchNorm> {
   float epsilon, momentum;
   BatchNorm(float epsilon, float momentum) : epsilon(epsilon), momentum(momentum) {}
   std::string name() const override { return "batch_norm"; }
+  Arity arity() const override { return 5; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
   void commit(std::span<const Value> inputs, std::span<const Value> outputs) const override;
@@ -35,6 +36,7 @@ struct BatchNorm final : Fusable<BatchNorm> {
 /// [d_y, x, gamma, mean, inverse deviation] -> [d_x, d_gamma, d_beta].
 struct BatchNormGradient final : Op {
   std::string name() const override { return "batch_norm_gradient"; }
+  Arity arity() const override { return 5; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
@@ -43,6 +45,7 @@ struct BatchNormInference final : Fusable<BatchNormInference> {
   float epsilon;
   explicit BatchNormInference(float epsilon) : epsilon(epsilon) {}
   std::string name() const override { return "batch_norm_inference"; }
+  Arity arity() const override { return 5; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
@@ -54,6 +57,7 @@ struct UpdateRunningStatistics final : Op {
   UpdateRunningStatistics(float epsilon, float momentum, std::int64_t rows)
       : epsilon(epsilon), momentum(momentum), rows(rows) {}
   std::string name() const override { return "update_running_statistics"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
@@ -65,6 +69,7 @@ struct GroupNorm final : Op {
   float epsilon;
   GroupNorm(int groups, bool per_pixel, float epsilon) : groups(groups), per_pixel(per_pixel), epsilon(epsilon) {}
   std::string name() const override { return "group_norm"; }
+  Arity arity() const override { return 3; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
@@ -75,6 +80,7 @@ struct GroupNormGradient final : Op {
   bool per_pixel;
   GroupNormGradient(int groups, bool per_pixel) : groups(groups), per_pixel(per_pixel) {}
   std::string name() const override { return "group_norm_gradient"; }
+  Arity arity() const override { return 4; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 

@@ -25,8 +25,8 @@ inline Value operator*(Value a, Value b) { return multiply(a, b); }
 /// x times a constant.
 Value scale(Value x, float factor);
 
-/// The same numbers stored in `dtype` (and rounded to it).
-Value cast(Value x, DType dtype);
+/// The same numbers stored otherwise (and rounded).
+Value cast(Value x, const Storage& storage);
 
 /// Other extents over the same elements in the same order; n = -1 keeps the batch.
 Value reshape(Value x, Shape shape);
@@ -61,11 +61,13 @@ struct ActivationGradient final : Op {
   Activation activation;
   explicit ActivationGradient(const Activation& activation) : activation(activation) {}
   std::string name() const override { return "activation_gradient"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 struct Multiply final : Op {
   std::string name() const override { return "multiply"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
@@ -80,6 +82,7 @@ struct Scale final : Op {
 
 struct Concat final : Op {
   std::string name() const override { return "concat"; }
+  Arity arity() const override { return {1, Arity::any}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };

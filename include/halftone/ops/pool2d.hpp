@@ -39,6 +39,7 @@ struct MaxPool2dGradient final : Op {
   PoolAttributes pool;
   explicit MaxPool2dGradient(PoolAttributes pool) : pool(pool) {}
   std::string name() const override { return "max_pool2d_gradient"; }
+  Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 

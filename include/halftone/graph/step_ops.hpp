@@ -1,0 +1,86 @@
+#pragma once
+#include <vector>
+
+#include "halftone/graph/op.hpp"
+#include "halftone/graph/step_state.hpp"
+#include "halftone/numeric/range.hpp"
+#include "halftone/numeric/update_rules.hpp"
+
+namespace halftone {
+
+// A training step begins with `BeginMicroBatch` and ends with check, (accumulate,) advance, move ranges, update,
+// (average,) finish. They name all that they read and write in stores as their inputs and outputs, the step's state
+// too; what lasts is written behind the state's flags alone.
+
+/// Operations without inferred outputs: theirs exist already.
+struct StepOp : Op {
+  Arity arity() const override { return {0, Arity::any}; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec>) const override { return {}; }
+};
+
+/// -> [state]: `begin_micro_batch`.
+struct BeginMicroBatch final : StepOp {
+  std::string name() const override { return "begin_micro_batch"; }
+};
+
+/// [loss, gradients...] -> [state]: looks for zeros and non-finite numbers, sums the squares of the gradients divided by
+/// their scale, and judges the micro-batch (`judge_micro_batch`). `parameters` has the number of each gradient's.
+struct CheckGradients final : StepOp {
+  std::vector<int> parameters;
+  explicit CheckGradients(std::vector<int> parameters) : parameters(std::move(parameters)) {}
+  std::string name() const override { return "check_gradients"; }
+};
+
+/// [gradients...] -> [accumulated..., state]: adds the gradients divided by their scale where they are good (or sets, in
+/// the first good micro-batch) and sums the squares of the result.
+struct AccumulateGradients final : StepOp {
+  std::string name() const override { return "accumulate_gradients"; }
+};
+
+/// -> [state]: the decisions of a step (`decide`).
+struct Advance final : StepOp {
+  StepPolicy policy;
+  explicit Advance(const StepPolicy& policy) : policy(policy) {}
+  std::string name() const override { return "advance"; }
+};
+
+/// -> [ranges]: `move_range` for each of them in order.
+struct MoveRanges final : StepOp {
+  struct Range {
+    RangeController controller;
+    bool moves;  ///< else it was only noticed
+    bool lasts;
+  };
+  std::vector<Range> ranges;
+  std::string name() const override { return "move_ranges"; }
+};
+
+/// [gradients or accumulated...] -> [for each: truth, slots..., compensation if there is one, weight if it is not the
+/// truth, ...; state]: one optimizer rule, where `commit` is set.
+struct Update final : StepOp {
+  UpdateRule rule;
+  StepPolicy policy;
+  float learning_rate = 1;  ///< factor on the schedule's
+  struct Updated {
+    bool compensated = false, has_copy = false;
+  };
+  std::vector<Updated> parameters;
+  std::string name() const override { return "update"; }
+};
+
+/// [truths...] -> [averages...]: average = decay * average + (1 - decay) * truth where `commit` is set.
+struct AverageWeights final : StepOp {
+  float decay;
+  explicit AverageWeights(float decay) : decay(decay) {}
+  std::string name() const override { return "average_weights"; }
+};
+
+/// [ranges] -> [ranges, state]: what was written by `next` is read by it from now on; counts the step (`finish_step`).
+struct Finish final : StepOp {
+  StepPolicy policy;
+  std::size_t ranges = 0;  ///< how many there are
+  explicit Finish(const StepPolicy& policy) : policy(policy) {}
+  std::string name() const override { return "finish"; }
+};
+
+}  // namespace halftone

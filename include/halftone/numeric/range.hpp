@@ -1,0 +1,75 @@
+#pragma once
+#include <cstdint>
+
+#include "halftone/numeric/math.hpp"
+#include "halftone/numeric/type_list.hpp"
+
+namespace halftone {
+
+/// What was noticed of numbers before they were rounded, in units of the scale that they were written with.
+struct Noticed {
+  std::int64_t count = 0;
+  std::int64_t zeros = 0;       ///< exact ones
+  std::int64_t flushed = 0;     ///< others that became zero
+  std::int64_t saturated = 0;   ///< at least the largest number in magnitude
+  std::int64_t upper_half = 0;  ///< at least half of it
+  float largest = 0;            ///< magnitude; NaN is left out
+  std::int32_t unused = 0;
+
+  HALFTONE_HD constexpr void add(const Noticed& other) {
+    count += other.count;
+    zeros += other.zeros;
+    flushed += other.flushed;
+    saturated += other.saturated;
+    upper_half += other.upper_half;
+    if (other.largest > largest) largest = other.largest;
+  }
+};
+
+/// The scale of one tensor and what its controller goes by; it has no padding. Within the end of a step numbers are read
+/// by `scale` and written by `next`; everywhere else these are the same.
+struct RangeState {
+  float scale = 1, next = 1;
+  Noticed noticed{};                ///< since the controller last looked
+  Noticed kept{};                   ///< the controller's own, over several steps
+  std::int64_t steps = 0;           ///< committed ones that `kept` stands for
+  float memory[8] = {};             ///< the controller's own
+};
+
+// A range controller is a functor: `move` is called once at the end of each committed step with what was `noticed` in
+// it, and may change `next` and whatever is the controller's own.
+
+/// The range doubles where a larger share than `threshold` reaches its end, and halves where no larger share would
+/// reach the end of half of it; judged every `interval` steps (Courbariaux et al. 2015, section 5).
+struct OverflowRate {
+  float threshold = 1e-4f;
+  std::int32_t interval = 100;
+
+  static constexpr const char* name = "overflow_rate";
+  constexpr bool operator==(const OverflowRate&) const = default;
+  HALFTONE_HD constexpr void move(RangeState& state) const {
+    state.kept.add(state.noticed);
+    if (++state.steps < interval) return;
+    const double allowed = threshold * static_cast<double>(state.kept.count);
+    if (static_cast<double>(state.kept.saturated) > allowed) {
+      state.next = state.scale * 2;
+    } else if (static_cast<double>(state.kept.upper_half) <= allowed) {
+      state.next = state.scale / 2;
+    }
+    state.kept = {};
+    state.steps = 0;
+  }
+};
+
+/// Every range controller.
+using RangeControllers = TypeList<OverflowRate>;
+using RangeController = RangeControllers::Variant;
+
+/// The end of a step for one range: the controller judges where `commit` says so. What was noticed counts once; a step
+/// that is no commit leaves no trace, but for a tensor that `lasts` it was written by an earlier one.
+inline void move_range(const RangeController& controller, RangeState& state, bool commit, bool lasts) {
+  if (commit) std::visit([&](const auto& c) { c.move(state); }, controller);
+  if (commit || !lasts) state.noticed = {};
+}
+
+}  // namespace halftone

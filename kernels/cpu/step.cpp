@@ -1,10 +1,12 @@
-#include "halftone/ops/step.hpp"
+#include "halftone/graph/step_ops.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "kernels/cpu/backend.hpp"
-#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/storage.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/step.cpp"
@@ -76,157 +78,269 @@ HWY_AFTER_NAMESPACE();
 namespace halftone::cpu {
 namespace {
 
-/// A run of at most step_chunk elements of one segment.
+/// A run of at most step_chunk numbers of one tensor.
 struct Chunk {
-  const float* gradient(const Arguments& a, float* buffer) const {
-    return read(a.in<std::byte>(0) + segment.gradient_offset, first, count, buffer);
-  }
-  std::int64_t element() const { return segment.offset + first; }
-
-  Segment segment;
+  std::size_t tensor;
   std::int64_t first, count;
-  Reader read;   ///< gradients
-  Writer write;  ///< weights
 };
 
-std::vector<Chunk> chunks_of(const std::vector<Segment>& segments, const Machine& machine) {
+template <class Tensors>
+std::vector<Chunk> chunks_of(const Tensors& tensors) {
   std::vector<Chunk> chunks;
-  for (const Segment& segment : segments) {
-    const Reader read(machine, {{}, segment.gradient_dtype});
-    const Writer write(machine, {{}, segment.weight_dtype});
-    for (std::int64_t first = 0; first < segment.count; first += step_chunk)
-      chunks.push_back({segment, first, std::min(step_chunk, segment.count - first), read, write});
-  }
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    for (std::int64_t first = 0, elements = tensors[i].shape.elements(); first < elements; first += step_chunk)
+      chunks.push_back({i, first, std::min(step_chunk, elements - first)});
   return chunks;
 }
 
+std::vector<Access> accesses(Isa isa, std::span<const ValueSpec> values) {
+  std::vector<Access> result;
+  for (const ValueSpec& value : values) result.emplace_back(isa, value);
+  return result;
+}
+
+/// A run of a tensor that is read, changed and stored again; f32 is changed where it is.
+class Changing {
+ public:
+  Changing(const Access& access, const Arguments& a, std::size_t output, const Chunk& chunk, float* buffer)
+      : output_(access, a, output), chunk_(chunk), values_(output_.place(chunk.first, buffer)) {
+    if (!access.f32) Input(access, a.outputs[output]).copy(chunk.first, chunk.count, values_);
+  }
+  float* values() const { return values_; }
+  void store() const { output_(chunk_.first, chunk_.count, values_); }
+  /// What has been stored, as it will be read.
+  void read_back(float* to) const { output_.read_back(chunk_.first, chunk_.count, to); }
+
+ private:
+  Output output_;
+  Chunk chunk_;
+  float* values_;
+};
+
 }  // namespace
 
-Offer seed_gradient(const Request& request) {
-  if (request.outputs[0].dtype != DType::f32) return Declined{"the seed is f32"};
-  return Launch{[](const Arguments& a) {
-    begin_micro_batch(*a.state);
-    *a.out<float>(0) = a.state->gradient_scale();
+Launch begin_micro_batch(const Request&) {
+  return {[](const Arguments& a) { halftone::begin_micro_batch(*a.state); }};
+}
+
+Launch seed_gradient(const Request& request) {
+  return {[seed = Access(machine_of(request).isa, request.outputs[0])](const Arguments& a) {
+    const float scale = a.state->gradient_scale();
+    Output(seed, a, 0)(0, 1, &scale);
   }};
 }
 
-Offer check_gradients(const Request& request) {
-  const auto& op = request.attributes<CheckGradients>();
-  const auto machine = machine_of(request);
-  const auto chunks = chunks_of(op.segments, machine);
-  const auto [threads, isa] = machine;
-  const auto look = HALFTONE_PER_ISA(isa, inspect);
-  const Reader read_loss(machine, request.inputs[1]);
-  return Launch{[=, threads = threads](const Arguments& a) {
-                  auto* found = static_cast<Found*>(a.workspace);
-                  const float factor = 1 / a.state->gradient_scale();
-                  parallel_for(threads, static_cast<std::int64_t>(chunks.size()), [&](std::int64_t t) {
-                    float buffer[step_chunk];
-                    const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
-                    look(chunk.gradient(a, buffer), chunk.count, factor, found[t]);
-                  });
-                  GradientFindings all;
-                  for (std::size_t i = 0; i < chunks.size(); ++i) {
-                    all.sum_of_squares += found[i].sum_of_squares;
-                    all.zeros += found[i].zeros;
-                    all.nonfinite += found[i].bad;
-                    if (found[i].bad > 0 && all.first_bad_parameter < 0) {
-                      all.first_bad_parameter = chunks[i].segment.parameter;
-                      all.first_bad_element = chunks[i].first + found[i].first_bad;
-                    }
-                  }
-                  float loss = 0;
-                  judge_micro_batch(*a.state, *read_loss(a.inputs[1], 0, 1, &loss), all);
-                },
-                chunks.size() * sizeof(Found)};
+Launch check_gradients(const Request& request) {
+  const auto [threads, isa] = machine_of(request);
+  const auto chunks = chunks_of(request.inputs.subspan(1));
+  const auto inputs = accesses(isa, request.inputs);
+  const auto inspect = HALFTONE_PER_ISA(isa, inspect);
+  const auto run = [=, threads = threads, parameters = request.attributes<CheckGradients>().parameters](
+                       const Arguments& a) {
+    auto* found = static_cast<Found*>(a.workspace);
+    const float factor = 1 / a.state->gradient_scale();
+    parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
+      float buffer[step_chunk];
+      const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
+      const Input gradient(inputs[chunk.tensor + 1], a.inputs[chunk.tensor + 1]);
+      inspect(gradient(chunk.first, chunk.count, buffer), chunk.count, factor, found[t]);
+    });
+    GradientFindings all;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      all.sum_of_squares += found[i].sum_of_squares;
+      all.zeros += found[i].zeros;
+      all.nonfinite += found[i].bad;
+      if (found[i].bad > 0 && all.first_bad_parameter < 0) {
+        all.first_bad_parameter = parameters[chunks[i].tensor];
+        all.first_bad_element = chunks[i].first + found[i].first_bad;
+      }
+    }
+    float loss = 0;
+    judge_micro_batch(*a.state, *Input(inputs[0], a.inputs[0])(0, 1, &loss), all);
+  };
+  return {run, chunks.size() * sizeof(Found)};
 }
 
-Offer accumulate_gradients(const Request& request) {
-  const auto& op = request.attributes<AccumulateGradients>();
-  const auto machine = machine_of(request);
-  const auto chunks = chunks_of(op.segments, machine);
-  const auto [threads, isa] = machine;
-  const auto look = HALFTONE_PER_ISA(isa, inspect);
+Launch accumulate_gradients(const Request& request) {
+  const auto [threads, isa] = machine_of(request);
+  const auto chunks = chunks_of(request.inputs);
+  const auto inputs = accesses(isa, request.inputs);
+  const auto inspect = HALFTONE_PER_ISA(isa, inspect);
   const auto add_scaled = HALFTONE_PER_ISA(isa, scale_into);
-  return Launch{[=, threads = threads](const Arguments& a) {
-                  auto* found = static_cast<Found*>(a.workspace);
-                  StepState& state = *a.state;
-                  const float factor = 1 / state.gradient_scale();
-                  parallel_for(threads, static_cast<std::int64_t>(chunks.size()), [&](std::int64_t t) {
-                    float buffer[step_chunk];
-                    const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
-                    float* sum = a.out<float>(0) + chunk.element();
-                    if (state.good)
-                      add_scaled(chunk.gradient(a, buffer), chunk.count, factor, state.good_micro_batches == 1, sum);
-                    look(sum, chunk.count, 1, found[t]);
-                  });
-                  state.sum_of_squares = 0;
-                  for (std::size_t i = 0; state.good_micro_batches > 0 && i < chunks.size(); ++i)
-                    state.sum_of_squares += found[i].sum_of_squares;
-                },
-                chunks.size() * sizeof(Found)};
+  const auto run = [=, threads = threads](const Arguments& a) {
+    auto* found = static_cast<Found*>(a.workspace);
+    StepState& state = *a.state;
+    const float factor = 1 / state.gradient_scale();
+    parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
+      float buffer[step_chunk];
+      const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
+      float* sum = a.out<float>(chunk.tensor) + chunk.first;
+      const Input gradient(inputs[chunk.tensor], a.inputs[chunk.tensor]);
+      if (state.good)
+        add_scaled(gradient(chunk.first, chunk.count, buffer), chunk.count, factor, state.good_micro_batches == 1, sum);
+      inspect(sum, chunk.count, 1, found[t]);
+    });
+    state.sum_of_squares = 0;
+    for (std::size_t i = 0; state.good_micro_batches > 0 && i < chunks.size(); ++i)
+      state.sum_of_squares += found[i].sum_of_squares;
+  };
+  return {run, chunks.size() * sizeof(Found)};
 }
 
-Offer advance(const Request& request) {
-  return Launch{[policy = request.attributes<Advance>().policy](const Arguments& a) { decide(*a.state, policy); }};
+Launch advance(const Request& request) {
+  return {[policy = request.attributes<Advance>().policy](const Arguments& a) { decide(*a.state, policy); }};
 }
 
-Offer update(const Request& request) {
+Launch move_ranges(const Request& request) {
+  return {[op = request.attributes<MoveRanges>()](const Arguments& a) {
+    const StepState& state = *a.state;
+    if (state.micro_batch < op.accumulate) return;
+    const bool commit = state.commit && state.outcome == 0;
+    auto* range = a.out<RangeState>(0);
+    for (const auto& [controller, moves, lasts] : op.ranges) move_range(controller, *range++, commit && moves, lasts);
+  }};
+}
+
+Launch settle_ranges(const Request& request) {
+  const std::size_t count = request.outputs[0].tensor().bytes() / sizeof(RangeState);
+  return {[count](const Arguments& a) {
+    auto* ranges = a.out<RangeState>(0);
+    for (std::size_t i = 0; i < count; ++i) ranges[i].scale = ranges[i].next;
+  }};
+}
+
+namespace {
+
+/// How one parameter's numbers are read and written in an update, and which outputs they are.
+struct Updating {
+  Shape shape;
+  Access gradient, truth, slots[2], compensation, copy;
+  std::size_t output;  ///< of the truth; the others follow
+  int slot_count;
+  bool compensated, has_copy;
+
+  Updating(Isa isa, const Request& request, std::size_t input, std::size_t output, int slot_count,
+           const Update::Updated& updated)
+      : shape(request.inputs[input].shape),
+        gradient(isa, request.inputs[input]),
+        truth(isa, request.outputs[output]),
+        output(output),
+        slot_count(slot_count),
+        compensated(updated.compensated),
+        has_copy(updated.has_copy) {
+    for (int i = 0; i < slot_count; ++i) slots[i] = Access(isa, request.outputs[output + 1 + static_cast<std::size_t>(i)]);
+    if (compensated) compensation = Access(isa, request.outputs[compensation_output()]);
+    if (has_copy) copy = Access(isa, request.outputs[copy_output()]);
+  }
+  std::size_t compensation_output() const { return output + 1 + static_cast<std::size_t>(slot_count); }
+  std::size_t copy_output() const { return compensation_output() + (compensated ? 1 : 0); }
+  std::size_t end() const { return copy_output() + (has_copy ? 1 : 0); }
+
+  /// Updates one chunk by `apply(gradient, weights, slot 0, slot 1)`, which says how many weights stay as they are.
+  template <class Apply>
+  std::int64_t run(const Arguments& a, const Chunk& chunk, const Apply& apply) const {
+    float buffers[6][step_chunk];
+    const float* g = Input(gradient, a.inputs[chunk.tensor])(chunk.first, chunk.count, buffers[0]);
+    const Changing weights(truth, a, output, chunk, buffers[1]);
+    std::optional<Changing> slot[2];
+    float* of_slot[2] = {buffers[2], buffers[3]};
+    if (slot_count < 2) std::fill_n(buffers[3], chunk.count, 0.0f);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(slot_count); ++i)
+      of_slot[i] = slot[i].emplace(slots[i], a, output + 1 + i, chunk, buffers[2 + i]).values();
+    const auto step = [&] { return apply(g, chunk.count, weights.values(), of_slot[0], of_slot[1]); };
+    std::int64_t unchanged;
+    const float* stored = weights.values();
+    if (truth.f32 && !compensated) {
+      unchanged = step();
+    } else {
+      unchanged = rounded(a, chunk, weights, buffers[4], buffers[5], step);
+      stored = buffers[5];
+    }
+    for (const auto& changed : slot)
+      if (changed) changed->store();
+    if (has_copy) Output(copy, a, copy_output())(chunk.first, chunk.count, stored);
+    return unchanged;
+  }
+
+  /// The same where storing rounds: `stored` is what will be read. With a compensation the rule sees the weight
+  /// together with what rounding has taken from it, and what it takes now is kept (Kahan 1965).
+  template <class Step>
+  std::int64_t rounded(const Arguments& a, const Chunk& chunk, const Changing& weights, float* before, float* stored,
+                       const Step& step) const {
+    float lost[step_chunk];
+    float* w = weights.values();
+    std::copy_n(w, chunk.count, before);
+    std::optional<Changing> rest;
+    if (compensated) {
+      const float* k = rest.emplace(compensation, a, compensation_output(), chunk, lost).values();
+      for (std::int64_t i = 0; i < chunk.count; ++i) w[i] += k[i];
+    }
+    step();
+    weights.store();
+    weights.read_back(stored);
+    if (compensated) {
+      for (std::int64_t i = 0; i < chunk.count; ++i) rest->values()[i] = w[i] - stored[i];
+      rest->store();
+    }
+    std::int64_t unchanged = 0;
+    for (std::int64_t i = 0; i < chunk.count; ++i) unchanged += stored[i] == before[i];
+    return unchanged;
+  }
+};
+
+}  // namespace
+
+Launch update(const Request& request) {
   const auto& op = request.attributes<Update>();
-  const auto machine = machine_of(request);
-  const auto chunks = chunks_of(op.segments, machine);
-  const auto [threads, isa] = machine;
-  const float rate = op.learning_rate;
-  const bool masters = op.masters, accumulated = op.policy.accumulate > 1;
+  const auto [threads, isa] = machine_of(request);
   return std::visit(
-      [&, isa = isa, threads = threads](const auto& rule) -> Offer {
+      [&, isa = isa, threads = threads](const auto& rule) -> Launch {
         using Rule = std::decay_t<decltype(rule)>;
+        std::vector<Updating> parameters;
+        for (std::size_t i = 0, output = 0; i < op.parameters.size(); ++i, output = parameters.back().end())
+          parameters.emplace_back(isa, request, i, output, rule.slots(), op.parameters[i]);
+        const auto chunks = chunks_of(parameters);
         const auto apply = HALFTONE_PER_ISA(isa, Apply<Rule>::function);
-        const auto run = [=, policy = op.policy](const Arguments& a) {
+        const std::size_t workspace = chunks.size() * sizeof(std::int64_t);
+        const auto run = [=, parameters = std::move(parameters), policy = op.policy,
+                          rate = op.learning_rate](const Arguments& a) {
           StepState& state = *a.state;
           if (!state.commit) return;
           const auto coefficients = rule.at(state.learning_rate * rate, state.steps + 1);
           const float factor = update_factor(state, policy);
           auto* unchanged = static_cast<std::int64_t*>(a.workspace);
-          parallel_for(threads, static_cast<std::int64_t>(chunks.size()), [&](std::int64_t t) {
-            float buffer[step_chunk], unused[step_chunk];
+          parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
             const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
-            const float* g = accumulated ? a.in<float>(0) + chunk.element() : chunk.gradient(a, buffer);
-            std::byte* weights = a.out<std::byte>(1) + chunk.segment.weight_offset;
-            float* w = masters ? a.out<float>(0) + chunk.element() : reinterpret_cast<float*>(weights) + chunk.first;
-            if (rule.slots() < 2) std::memset(unused, 0, sizeof unused);
-            float* slot0 = rule.slots() > 0 ? a.out<float>(2) + chunk.element() : unused;
-            float* slot1 = rule.slots() > 1 ? a.out<float>(3) + chunk.element() : unused;
-            unchanged[t] = apply(rule, coefficients, g, factor, chunk.count, w, slot0, slot1);
-            if (masters) chunk.write(weights, chunk.first, chunk.count, w);
+            unchanged[t] = parameters[chunk.tensor].run(
+                a, chunk, [&](const float* g, std::int64_t count, float* w, float* slot0, float* slot1) {
+                  return apply(rule, coefficients, g, factor, count, w, slot0, slot1);
+                });
           });
           for (std::size_t i = 0; i < chunks.size(); ++i) state.unchanged_weights += unchanged[i];
         };
-        return Launch{run, chunks.size() * sizeof(std::int64_t)};
+        return {run, workspace};
       },
       op.rule);
 }
 
-Offer average_weights(const Request& request) {
-  const auto& op = request.attributes<AverageWeights>();
-  const auto machine = machine_of(request);
-  const auto chunks = chunks_of(op.segments, machine);
-  const auto [threads, isa] = machine;
-  const auto mix = HALFTONE_PER_ISA(isa, blend);
-  return Launch{[=, threads = threads, decay = op.decay, masters = op.masters](const Arguments& a) {
+Launch average_weights(const Request& request) {
+  const auto [threads, isa] = machine_of(request);
+  const auto chunks = chunks_of(request.inputs);
+  const auto inputs = accesses(isa, request.inputs);
+  const auto blend = HALFTONE_PER_ISA(isa, blend);
+  return {[=, threads = threads, decay = request.attributes<AverageWeights>().decay](const Arguments& a) {
     if (!a.state->commit) return;
-    parallel_for(threads, static_cast<std::int64_t>(chunks.size()), [&](std::int64_t t) {
+    parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
+      float buffer[step_chunk];
       const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
-      const auto* w =
-          masters ? a.in<float>(0) + chunk.element()
-                  : reinterpret_cast<const float*>(a.in<std::byte>(0) + chunk.segment.weight_offset) + chunk.first;
-      mix(w, chunk.count, decay, a.out<float>(0) + chunk.element());
+      const Input truth(inputs[chunk.tensor], a.inputs[chunk.tensor]);
+      blend(truth(chunk.first, chunk.count, buffer), chunk.count, decay, a.out<float>(chunk.tensor) + chunk.first);
     });
   }};
 }
 
-Offer finish(const Request& request) {
-  return Launch{[policy = request.attributes<Finish>().policy](const Arguments& a) { finish_step(*a.state, policy); }};
+Launch finish(const Request& request) {
+  return {[policy = request.attributes<Finish>().policy](const Arguments& a) { finish_step(*a.state, policy); }};
 }
 
 }  // namespace halftone::cpu

@@ -79,6 +79,8 @@ class Output {
   }
   /// Stores numbers [first, first + count); nothing is left to do where `from` is their place.
   void operator()(std::int64_t first, std::int64_t count, const float* from) const;
+  /// What has been stored, as it will be read.
+  void read_back(std::int64_t first, std::int64_t count, float* to) const;
 
  private:
   const Access* access_;

@@ -9,10 +9,10 @@ std::size_t at(int id) { return static_cast<std::size_t>(id); }
 
 /// Which values have a trainable parameter, or one of `also`, behind them.
 std::vector<bool> depends(const Graph& graph, std::span<const Value> also) {
-  std::vector<bool> result(graph.values.size(), false);
-  for (const auto& parameter : graph.parameters) result[at(parameter.value)] = parameter.trainable;
-  for (const Value& value : also) result[at(value.id)] = true;
-  for (const Node& node : graph.nodes) {
+  std::vector<bool> result(graph->values.size(), false);
+  for (const auto& parameter : graph->parameters) result[at(parameter.value)] = parameter.trainable;
+  for (const Value& value : also) result[at(value.id())] = true;
+  for (const Node& node : graph->nodes) {
     bool any = false;
     for (int id : node.inputs) any = any || result[at(id)];
     for (int id : node.outputs) result[at(id)] = result[at(id)] || any;
@@ -29,17 +29,19 @@ std::vector<Value> values_of(Graph& graph, const std::vector<int>& ids) {
 }  // namespace
 
 std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value> also) {
-  if (loss.graph != &graph) fail("the loss belongs to another graph");
+  if (graph_of(loss) != graph) fail("the loss belongs to another graph");
+  for (const Value& value : also)
+    if (graph_of(value) != graph) fail("a value whose gradient is wanted belongs to another graph");
   if (loss.shape().elements() != 1) fail("the loss must be a single number, not " + to_string(loss.shape()));
-  graph.info(loss.id).spec.role = Role::exact;  // f32, unless a cast or a view made it
+  graph.info(loss.id()).spec.role = Role::exact;  // f32, unless a cast or a view made it
   const std::vector<bool> wanted = depends(graph, also);
   const Scope scope(graph, {});  // gives the graph its own back, also when something is thrown
-  std::vector<Value> gradients(graph.values.size());
-  graph.scope = {};
-  gradients[at(loss.id)] = graph.add_one(std::make_shared<SeedGradient>(), {}, "seed_gradient");
+  std::vector<Value> gradients(graph->values.size());
+  graph->scope = {};
+  gradients[at(loss.id())] = graph.add_one(std::make_shared<SeedGradient>(), {graph.state()}, "seed_gradient");
 
-  for (std::size_t n = graph.nodes.size(); n-- > 0;) {
-    const Node node = graph.nodes[n];
+  for (std::size_t n = graph->nodes.size(); n-- > 0;) {
+    const Node node = graph->nodes[n];
     GradientRequest request;
     const auto inputs = values_of(graph, node.inputs), outputs = values_of(graph, node.outputs);
     std::vector<Value> d_outputs;
@@ -54,49 +56,49 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
     }
     if (!flows || !needed) continue;
     request.inputs = inputs, request.outputs = outputs, request.d_outputs = d_outputs;
-    graph.scope = node.name + ".";
-    const std::size_t before = graph.values.size();
+    graph->scope = node.name + ".";
+    const std::size_t before = graph->values.size();
     const std::vector<Value> d_inputs = naming(node.name, [&] {
       if (node.op->is_fused()) fail("an activation is joined to it: fuse comes after differentiate");
       return node.op->gradient(request);
     });
     for (std::size_t i = 0; i < d_inputs.size(); ++i) {
       if (!d_inputs[i] || !request.wanted[i]) continue;
-      if (at(d_inputs[i].id) >= before)  // a value of its own, not one passed on
-        graph.info(d_inputs[i].id).spec.role = gradient_role(graph.info(node.inputs[i]).spec);
+      if (at(d_inputs[i].id()) >= before)  // a value of its own, not one passed on
+        graph.info(d_inputs[i].id()).spec.role = gradient_role(graph.info(node.inputs[i]).spec);
       Value& total = gradients[at(node.inputs[i])];
       total = total ? graph.add_one(std::make_shared<Add>(), {total, d_inputs[i]}) : d_inputs[i];
     }
   }
 
-  graph.scope = {};
-  std::vector<bool> shared(graph.values.size(),
+  graph->scope = {};
+  std::vector<bool> shared(graph->values.size(),
                            false);  // whose memory is another value's, or already a parameter's gradient
-  for (const Node& node : graph.nodes)
+  for (const Node& node : graph->nodes)
     if (node.op->is_view()) shared[at(node.inputs[0])] = shared[at(node.outputs[0])] = true;
-  for (auto& parameter : graph.parameters) {
+  for (auto& parameter : graph->parameters) {
     Value gradient = gradients[at(parameter.value)];
     if (!parameter.trainable || !gradient) continue;
     // A gradient that others read too (an activation's, the seed) keeps its own role and format.
-    if (shared[at(gradient.id)] || graph.info(gradient.id).spec.role != Role::weight_gradient)
+    if (shared[at(gradient.id())] || graph.info(gradient.id()).spec.role != Role::weight_gradient)
       gradient = graph.add_one(std::make_shared<Cast>(Role::weight_gradient), {gradient});
     else
-      shared[at(gradient.id)] = true;
-    graph.info(gradient.id).spec.role = Role::weight_gradient;
-    graph.info(gradient.id).name = "gradient of " + parameter.name;
-    parameter.gradient = gradient.id;
+      shared[at(gradient.id())] = true;
+    graph.info(gradient.id()).spec.role = Role::weight_gradient;
+    graph.info(gradient.id()).name = "gradient of " + parameter.name;  // as `name_in` has it
+    parameter.gradient = gradient.id();
   }
   std::vector<Value> result;
-  for (const Value& value : also) result.push_back(gradients[at(value.id)]);
+  for (const Value& value : also) result.push_back(gradients[at(value.id())]);
   return result;
 }
 
 void add_commits(Graph& graph) {
-  const std::size_t count = graph.nodes.size();
+  const std::size_t count = graph->nodes.size();
   const Scope scope(graph, {});  // gives the graph its own back, also when something is thrown
   for (std::size_t n = 0; n < count; ++n) {
-    const Node node = graph.nodes[n];
-    graph.scope = node.name + ".";
+    const Node node = graph->nodes[n];
+    graph->scope = node.name + ".";
     node.op->commit(values_of(graph, node.inputs), values_of(graph, node.outputs));
   }
 }

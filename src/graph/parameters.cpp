@@ -7,113 +7,126 @@
 namespace halftone {
 namespace {
 
-constexpr std::int64_t alignment = 16;  // elements, so that every parameter begins on a 64-byte line of the f32 stores
+/// Every tensor of a store begins on a 64-byte line.
+std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-std::int64_t padded(std::int64_t count) { return (count + alignment - 1) / alignment * alignment; }
+std::size_t at(Store store) { return static_cast<std::size_t>(store); }
+
+/// The step that random numbers of birth and of loading are drawn in; training comes to none of the kind.
+constexpr std::uint64_t no_step = ~std::uint64_t{0};
 
 }  // namespace
 
-Parameters::Parameters(const Graph& graph, Device device, const Options& options)
-    : device_(std::move(device)), state_(device_, sizeof(StepState)) {
-  std::int64_t elements = 0;
-  std::size_t weight_bytes = 0, gradient_bytes = 0, statistic_bytes = 0;
-  bool masters = false;
-  for (const auto& info : graph.parameters) {
-    const ValueSpec& spec = graph.info(info.value).spec;
-    ParameterSlot slot{info.name, spec.shape, info.rank, info.trainable && info.gradient >= 0, spec.shape.elements(),
-                       elements,  spec.dtype};
-    slot.weight_offset = weight_bytes;
-    if (info.gradient >= 0) {
-      slot.gradient_dtype = graph.info(info.gradient).spec.dtype;
-      slot.gradient_offset = gradient_bytes;
-      gradient_bytes += static_cast<std::size_t>(padded(slot.count)) * size_of(slot.gradient_dtype);
-    }
-    elements += padded(slot.count);
-    weight_bytes += static_cast<std::size_t>(padded(slot.count)) * size_of(slot.weight_dtype);
-    masters = masters || slot.weight_dtype != DType::f32;
-    slots.push_back(std::move(slot));
-  }
-  for (const auto& info : graph.statistics) {
+std::string name_in(Store store, const std::string& parameter) {
+  if (store == Store::weights) return parameter;
+  return store == Store::gradients ? "gradient of " + parameter : fmt::format("{}.{}", name_of(store), parameter);
+}
+
+Parameters::Parameters(const Graph& graph, Device device, const Options& options) : device_(std::move(device)) {
+  for (const auto& info : graph->parameters) add_slot(graph, info, options);
+  for (const auto& info : graph->statistics) {
     const Shape shape = graph.info(info.value).spec.shape;
-    statistics.push_back({info.name, shape, statistic_bytes});
-    statistic_bytes += static_cast<std::size_t>(padded(shape.elements())) * sizeof(float);
+    std::size_t& size = sizes_[at(Store::statistics)];
+    statistics.push_back({info.name, shape, size});
+    size += padded(TensorSpec{shape, DType::f32}.bytes());
   }
+  for (const auto& value : graph->values)
+    if (value.spec.storage.has_range() && value.store == Store::none) add_range(value.name, value.spec.storage, false);
+  sizes_[at(Store::ranges)] = ranges.size() * sizeof(RangeState);
+  sizes_[at(Store::state)] = sizeof(StepState);
+  for (std::size_t store = 0; store < store_count; ++store) stores_[store] = Buffer(device_, sizes_[store]);
 
-  const auto flat = static_cast<std::size_t>(elements) * sizeof(float);
-  const auto allocate = [&](Store store, std::size_t bytes) {
-    stores_[static_cast<std::size_t>(store)] = Buffer(device_, bytes);
-  };
-  allocate(Store::weights, weight_bytes);
-  if (masters) allocate(Store::masters, flat);
-  if (options.gradients) allocate(Store::gradients, gradient_bytes);
-  if (options.accumulate) allocate(Store::accumulated, flat);
-  if (options.slots > 0) allocate(Store::slot0, flat);
-  if (options.slots > 1) allocate(Store::slot1, flat);
-  if (options.average) allocate(Store::average, flat);
-  allocate(Store::statistics, statistic_bytes);
-
+  StepState state;
+  state.seed = options.seed;
+  write_state(state);
+  std::vector<RangeState> first(ranges.size());
+  for (std::size_t i = 0; i < ranges.size(); ++i)
+    first[i].scale = first[i].next = math::power_of_two(ranges[i].storage.exponent);
+  write_ranges(first);
   for (std::size_t i = 0; i < slots.size(); ++i) {
-    std::vector<float> values(static_cast<std::size_t>(slots[i].count));
+    std::vector<float> values(static_cast<std::size_t>(slots[i].shape.elements()));
     naming("parameter " + slots[i].name,
-           [&] { graph.parameters[i].initializer(values, options.seed, static_cast<std::uint32_t>(i)); });
+           [&] { graph->parameters[i].initializer(values, options.seed, static_cast<std::uint32_t>(i)); });
     assign(slots[i], values);
   }
   for (std::size_t i = 0; i < statistics.size(); ++i) {
     const std::vector<float> values(static_cast<std::size_t>(statistics[i].shape.elements()),
-                                    graph.statistics[i].initial);
+                                    graph->statistics[i].initial);
     statistic(i).write(values);
   }
-  StepState state;
-  state.seed = options.seed;
-  write_state(state);
+}
+
+void Parameters::add_slot(const Graph& graph, const ParameterInfo& info, const Options& options) {
+  const ValueSpec& spec = graph.info(info.value).spec;
+  const RoleStorage& roles = options.precision.at(info.name);
+  ParameterSlot slot{info.name, spec.shape, info.rank, info.trainable && info.gradient >= 0};
+  put(slot, Store::weights, spec.storage);
+  if (roles.update != spec.storage) put(slot, Store::masters, roles.update);
+  if (options.average) put(slot, Store::average, DType::f32);
+  if (slot.trainable) {
+    if (options.gradients) put(slot, Store::gradients, graph.info(info.gradient).spec.storage);
+    if (options.accumulate) put(slot, Store::accumulated, DType::f32);
+    if (options.slots > 0) put(slot, Store::slot0, roles.slots);
+    if (options.slots > 1) put(slot, Store::slot1, roles.slots);
+    if (roles.compensated) put(slot, Store::compensation, roles.slots);
+  }
+  slots.push_back(std::move(slot));
+}
+
+void Parameters::put(ParameterSlot& slot, Store store, const Storage& storage) {
+  std::size_t& size = sizes_[at(store)];
+  slot.places[at(store)] = {storage, size};
+  size += padded(storage.bytes(slot.shape.elements()));
+  if (storage.has_range()) add_range(name_in(store, slot.name), storage, store != Store::gradients);
+}
+
+void Parameters::add_range(const std::string& value, const Storage& storage, bool lasts) {
+  if (!range_of_.try_emplace(value, ranges.size()).second) return;
+  ranges.push_back({value, storage, lasts});
 }
 
 void Parameters::place(Graph& graph) const {
-  const auto put = [&](int id, Store store, std::size_t offset) {
-    auto& value = graph.info(id);
+  const auto put = [&](int id, Store store, const ParameterSlot& slot) {
+    ValueInfo& value = graph.info(id);
+    const auto& place = slot.in(store);
+    if (!place) fail(fmt::format("{}: there is no such memory", value.name));
+    if (slot.shape != value.spec.shape)
+      fail(fmt::format("parameter {}: {} in the graph, {} in memory", slot.name, to_string(value.spec.shape),
+                       to_string(slot.shape)));
     value.store = store;
-    value.offset = offset;
+    value.offset = place->offset;
+    value.spec.storage = place->storage;
   };
-  for (const auto& info : graph.parameters) {
-    const ParameterSlot& slot = find(info.name);
-    if (slot.shape != graph.info(info.value).spec.shape)
-      fail(fmt::format("parameter {}: {} in the graph, {} in memory", info.name,
-                       to_string(graph.info(info.value).spec.shape), to_string(slot.shape)));
-    put(info.value, Store::weights, slot.weight_offset);
-    graph.info(info.value).spec.dtype = slot.weight_dtype;
-    if (info.gradient >= 0) put(info.gradient, Store::gradients, slot.gradient_offset);
+  for (const auto& info : graph->parameters) {
+    put(info.value, Store::weights, find(info.name));
+    if (info.gradient >= 0) put(info.gradient, Store::gradients, find(info.name));
   }
-  for (const auto& info : graph.statistics) {
-    const auto slot =
-        std::find_if(statistics.begin(), statistics.end(), [&](const auto& s) { return s.name == info.name; });
-    if (slot == statistics.end()) fail(fmt::format("there is no statistic {}", info.name));
-    put(info.value, Store::statistics, slot->offset);
+  for (std::size_t id = 0; id < graph->values.size(); ++id) {
+    ValueInfo& value = graph->values[id];
+    if (value.owner < 0) continue;
+    const auto owner = static_cast<std::size_t>(value.owner);
+    if (value.store != Store::statistics) {
+      put(static_cast<int>(id), value.store, find(graph->parameters[owner].name));
+      continue;
+    }
+    const std::string& name = graph->statistics[owner].name;
+    const auto slot = std::find_if(statistics.begin(), statistics.end(), [&](const auto& s) { return s.name == name; });
+    if (slot == statistics.end()) fail(fmt::format("there is no statistic {}", name));
+    value.offset = slot->offset;
   }
 }
 
-TensorView Parameters::view(Store store, std::size_t offset, TensorSpec spec) const {
-  return {spec, data(store) + offset, &device_.backend()};
-}
-
-TensorView Parameters::weight(const ParameterSlot& slot) const {
-  return view(Store::weights, slot.weight_offset, {slot.shape, slot.weight_dtype});
-}
-
-TensorView Parameters::master(const ParameterSlot& slot) const {
-  return has_masters() ? element(Store::masters, slot) : weight(slot);
-}
-
-TensorView Parameters::gradient(const ParameterSlot& slot) const {
-  if (!slot.trainable) fail(fmt::format("parameter {} has no gradient", slot.name));
-  return view(Store::gradients, slot.gradient_offset, {slot.shape, slot.gradient_dtype});
-}
-
-TensorView Parameters::element(Store store, const ParameterSlot& slot) const {
-  return view(store, static_cast<std::size_t>(slot.offset) * sizeof(float), {slot.shape, DType::f32});
+TensorView Parameters::view(Store store, const ParameterSlot& slot) const {
+  const auto& place = slot.in(store);
+  if (!place) fail(fmt::format("parameter {} has no {}", slot.name, name_of(store)));
+  return {{slot.shape, place->storage},
+          data(store) + place->offset,
+          &device_.backend(),
+          range(name_in(store, slot.name))};
 }
 
 TensorView Parameters::statistic(std::size_t i) const {
-  return view(Store::statistics, statistics[i].offset, {statistics[i].shape, DType::f32});
+  return {{statistics[i].shape, DType::f32}, data(Store::statistics) + statistics[i].offset, &device_.backend()};
 }
 
 const ParameterSlot& Parameters::find(const std::string& name) const {
@@ -122,24 +135,39 @@ const ParameterSlot& Parameters::find(const std::string& name) const {
   fail(fmt::format("there is no parameter {}", name));
 }
 
-void Parameters::assign(const ParameterSlot& slot, std::span<const float> values) const {
-  weight(slot).write(values);
-  if (has_masters()) master(slot).write(values);
-  if (bytes(Store::average) > 0) element(Store::average, slot).write(values);
+void Parameters::assign(const ParameterSlot& slot, std::span<const float> values) {
+  const RandomKey key{read_state().seed, no_step, static_cast<std::uint32_t>(&slot - slots.data())};
+  for (const Store store : {Store::weights, Store::masters, Store::average})
+    if (slot.in(store)) view(store, slot).write(values, key);
 }
 
 StepState Parameters::read_state() const {
-  StepState state;
-  device_.backend().download(&state, state_.data(), sizeof state);
-  return state;
+  StepState result;
+  device_.backend().download(&result, state(), sizeof result);
+  return result;
 }
 
-std::function<void()> Parameters::read_state_later(StepState& state) const {
-  return device_.backend().download_later(&state, state_.data(), sizeof state);
+std::function<void()> Parameters::read_state_later(StepState& result) const {
+  return device_.backend().download_later(&result, state(), sizeof result);
 }
 
-void Parameters::write_state(const StepState& state) const {
-  device_.backend().upload(state_.data(), &state, sizeof state);
+void Parameters::write_state(const StepState& from) { device_.backend().upload(state(), &from, sizeof from); }
+
+RangeState* Parameters::range(const std::string& value) const {
+  const auto found = range_of_.find(value);
+  if (found == range_of_.end()) return nullptr;
+  return reinterpret_cast<RangeState*>(data(Store::ranges)) + found->second;
+}
+
+std::vector<RangeState> Parameters::read_ranges() const {
+  std::vector<RangeState> states(ranges.size());
+  device_.backend().download(states.data(), data(Store::ranges), bytes(Store::ranges));
+  return states;
+}
+
+void Parameters::write_ranges(std::span<const RangeState> states) {
+  if (states.size() != ranges.size()) fail(fmt::format("{} scales move, not {}", ranges.size(), states.size()));
+  device_.backend().upload(data(Store::ranges), states.data(), bytes(Store::ranges));
 }
 
 }  // namespace halftone

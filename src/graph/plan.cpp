@@ -11,6 +11,9 @@ namespace {
 
 std::size_t at(int id) { return static_cast<std::size_t>(id); }
 
+/// Streams of random numbers that values round with; lower ones are operations'.
+constexpr std::uint32_t value_streams = 0x80000000u;
+
 std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 int root_of(const std::vector<int>& root, int id) {
@@ -20,16 +23,26 @@ int root_of(const std::vector<int>& root, int id) {
 
 }  // namespace
 
-Plan::Plan(Graph graph, const Parameters& parameters, std::span<const int> keep)
-    : graph_(std::move(graph)), parameters_(parameters) {
+Plan::Plan(const Graph& graph, const Parameters& parameters, std::span<const int> keep)
+    : graph_(graph.clone()), parameters_(parameters) {
   parameters_.place(graph_);
+  if (graph_->evaluates) make_state();
   for (const Pass pass : parameters_.device().backend().kernels().passes()) pass(graph_, parameters_.device(), keep);
-  std::vector<int> root(graph_.values.size());  // the value whose memory a value shares
+  std::vector<int> root(graph_->values.size());  // the value whose memory a value shares
   std::iota(root.begin(), root.end(), 0);
   choose(root);
   place(root, keep);
   bind();
   capture();
+}
+
+/// An evaluation draws the same random numbers every time, whatever the step.
+void Plan::make_state() {
+  StepState state;
+  state.seed = parameters_.read_state().seed;
+  state.steps = -1;
+  state_ = Buffer(parameters_.device(), sizeof state);
+  parameters_.device().backend().upload(state_.data(), &state, sizeof state);
 }
 
 void Plan::capture() {
@@ -45,8 +58,8 @@ void Plan::capture() {
 }
 
 void Plan::choose(std::vector<int>& root) {
-  for (std::size_t n = 0; n < graph_.nodes.size(); ++n) {
-    const Node& node = graph_.nodes[n];
+  for (std::size_t n = 0; n < graph_->nodes.size(); ++n) {
+    const Node& node = graph_->nodes[n];
     if (node.op->is_view()) {
       root[at(node.outputs[0])] = root_of(root, node.inputs[0]);
       continue;
@@ -63,33 +76,33 @@ void Plan::choose(std::vector<int>& root) {
 
 void Plan::place(const std::vector<int>& root, std::span<const int> keep) {
   const int end = static_cast<int>(steps_.size());
-  std::vector<int> first(graph_.values.size(), end), last(graph_.values.size(), -1);
+  std::vector<int> first(graph_->values.size(), end), last(graph_->values.size(), -1);
   const auto touch = [&](int id, int step) {
     const int r = root_of(root, id);
     first[at(r)] = std::min(first[at(r)], step);
     last[at(r)] = std::max(last[at(r)], step);
   };
-  readable_.assign(graph_.values.size(), false);
-  for (int id : graph_.inputs) touch(id, 0), touch(id, end), readable_[at(id)] = true;
+  readable_.assign(graph_->values.size(), false);
+  for (int id : graph_->inputs) touch(id, 0), touch(id, end), readable_[at(id)] = true;
   for (int s = 0; s < end; ++s) {
-    for (int id : graph_.nodes[at(step_nodes_[at(s)])].inputs) touch(id, s);
-    for (int id : graph_.nodes[at(step_nodes_[at(s)])].outputs) touch(id, s);
+    for (int id : graph_->nodes[at(step_nodes_[at(s)])].inputs) touch(id, s);
+    for (int id : graph_->nodes[at(step_nodes_[at(s)])].outputs) touch(id, s);
   }
   for (int id : keep) touch(id, end), readable_[at(id)] = true;
-  std::vector<bool> written(graph_.values.size(), false);
-  for (int id : graph_.inputs) written[at(id)] = true;
-  for (const Node& node : graph_.nodes)
+  std::vector<bool> written(graph_->values.size(), false);
+  for (int id : graph_->inputs) written[at(id)] = true;
+  for (const Node& node : graph_->nodes)
     for (int id : node.outputs) written[at(id)] = true;
   for (std::size_t id = 0; id < written.size(); ++id)
-    if (!written[id] && last[id] >= 0 && graph_.values[id].store == Store::none)
-      fail(fmt::format("{}: it is read, but no node computes it", graph_.values[id].name));
+    if (!written[id] && last[id] >= 0 && graph_->values[id].store == Store::none)
+      fail(fmt::format("{}: it is read, but no node computes it", graph_->values[id].name));
 
   // An output may take the memory of an input that dies with this launch and is no smaller.
-  std::vector<int> host(graph_.values.size());
+  std::vector<int> host(graph_->values.size());
   std::iota(host.begin(), host.end(), 0);
   const auto bytes_of = [&](int id) { return padded(graph_.info(id).spec.tensor().bytes()); };
   for (int s = 0; s < end; ++s) {
-    const Node& node = graph_.nodes[at(step_nodes_[at(s)])];
+    const Node& node = graph_->nodes[at(step_nodes_[at(s)])];
     if (steps_[at(s)].launch.overwrites < 0) continue;
     const int input = root_of(root, node.inputs[at(steps_[at(s)].launch.overwrites)]);
     const int output = root_of(root, node.outputs[0]);
@@ -104,27 +117,30 @@ void Plan::place(const std::vector<int>& root, std::span<const int> keep) {
   }
   for (std::size_t id = 0; id < root.size(); ++id) {
     const int value = static_cast<int>(id);
-    if (root[id] == value && host[id] == value && last[id] >= 0 && graph_.values[id].store == Store::none)
+    if (root[id] == value && host[id] == value && last[id] >= 0 && graph_->values[id].store == Store::none)
       placements_.push_back({value, 0, bytes_of(value), first[id], last[id]});
   }
   arena_ = Buffer(parameters_.device(), place_intervals(placements_));
-  memory_.assign(graph_.values.size(), nullptr);
-  for (const Placement& placement : placements_) memory_[at(placement.value)] = arena_.data() + placement.offset;
+  memory_.assign(graph_->values.size(), {});
+  for (const Placement& placement : placements_) memory_[at(placement.value)].data = arena_.data() + placement.offset;
   for (std::size_t id = 0; id < root.size(); ++id) {
-    const auto& value = graph_.info(root_of(root, static_cast<int>(id)));
+    const int own = root_of(root, static_cast<int>(id));
+    const auto& value = graph_.info(own);
     if (value.store != Store::none) {
-      memory_[id] = parameters_.data(value.store) + value.offset;
+      memory_[id].data = parameters_.data(value.store) + value.offset;
       readable_[id] = true;
     } else {
-      memory_[id] = memory_[at(root_of(host, root_of(root, static_cast<int>(id))))];
+      memory_[id].data = memory_[at(root_of(host, own))].data;
     }
+    if (value.spec.storage.has_range()) memory_[id].range = parameters_.range(value.name);
+    memory_[id].stream = value_streams | static_cast<std::uint32_t>(own);
   }
 }
 
 void Plan::bind() {
   std::size_t workspace = 0;
   for (std::size_t s = 0; s < steps_.size(); ++s) {
-    const Node& node = graph_.nodes[at(step_nodes_[s])];
+    const Node& node = graph_->nodes[at(step_nodes_[s])];
     for (int id : node.inputs) steps_[s].inputs.push_back(memory_[at(id)]);
     for (int id : node.outputs) steps_[s].outputs.push_back(memory_[at(id)]);
     workspace = std::max(workspace, steps_[s].launch.workspace);
@@ -133,15 +149,15 @@ void Plan::bind() {
 }
 
 void Plan::enqueue(const Step& step) const {
-  step.launch.run(
-      {step.inputs, step.outputs, workspace_.data(), parameters_.state(), parameters_.device().backend().stream()});
+  StepState* state = state_.bytes() > 0 ? reinterpret_cast<StepState*>(state_.data()) : parameters_.state();
+  step.launch.run({step.inputs, step.outputs, workspace_.data(), state, parameters_.device().backend().stream()});
 }
 
 TensorView Plan::view(int id) const {
-  if (id < 0 || at(id) >= memory_.size() || !memory_[at(id)] || !readable_[at(id)])
+  if (id < 0 || at(id) >= memory_.size() || !memory_[at(id)].data || !readable_[at(id)])
     fail(fmt::format("value {} is not kept by this plan",
                      id < 0 || at(id) >= memory_.size() ? std::to_string(id) : graph_.info(id).name));
-  return {graph_.info(id).spec.tensor(), memory_[at(id)], &parameters_.device().backend()};
+  return {graph_.info(id).spec.tensor(), memory_[at(id)].data, &parameters_.device().backend(), memory_[at(id)].range};
 }
 
 std::vector<double> Plan::profile() const {

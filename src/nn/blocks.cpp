@@ -27,7 +27,7 @@ Value basic_block(Value x, int channels, int stride) {
   Value y = relu(conv_norm(x, channels, 3, stride));
   y = conv_norm(y, channels, 3);
   if (!same_shape(x, channels, stride)) {
-    const Scope scope(*x.graph, "shortcut");
+    const Scope scope(graph_of(x), "shortcut");
     x = conv_norm(x, channels, 1, stride);
   }
   return relu(y + x);
@@ -39,7 +39,7 @@ Value bottleneck_block(Value x, int channels, int stride) {
   y = relu(conv_norm(y, channels, 3, stride, he_normal(channels, 3)));
   y = conv_norm(y, wide, 1, 1, he_normal(wide, 1));
   if (!same_shape(x, wide, stride)) {
-    const Scope scope(*x.graph, "shortcut");
+    const Scope scope(graph_of(x), "shortcut");
     x = conv_norm(x, wide, 1, stride, he_normal(wide, 1));
   }
   return relu(y + x);

@@ -26,7 +26,7 @@ const Net& net_by_name(std::string_view name) {
 
 std::int64_t parameter_count(const Graph& graph) {
   std::int64_t count = 0;
-  for (const ParameterInfo& parameter : graph.parameters) count += graph.info(parameter.value).spec.shape.elements();
+  for (const ParameterInfo& parameter : graph->parameters) count += graph.info(parameter.value).spec.shape.elements();
   return count;
 }
 

@@ -22,9 +22,9 @@ struct Stage {
 Value stages(Value x, Block block, std::initializer_list<Stage> stages) {
   int number = 0;
   for (const Stage& stage : stages) {
-    const Scope scope(*x.graph, fmt::format("stage{}", ++number));
+    const Scope scope(graph_of(x), fmt::format("stage{}", ++number));
     for (int i = 0; i < stage.blocks; ++i) {
-      const Scope inner(*x.graph, fmt::format("block{}", i));
+      const Scope inner(graph_of(x), fmt::format("block{}", i));
       x = block(x, stage.channels, number > 1 && i == 0 ? 2 : 1);
     }
   }

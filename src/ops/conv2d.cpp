@@ -31,7 +31,7 @@ ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
 }  // namespace
 
 Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options) {
-  Graph& g = graph_of(x);
+  Graph g = graph_of(x);
   const std::string name = options.name.empty() ? g.numbered("conv") : options.name;
   const auto op = std::make_shared<Conv2d>(attributes_of(options, kernel));
   const Shape shape{channels, kernel.h, kernel.w, x.channels() / std::max(options.groups, 1)};
@@ -69,7 +69,7 @@ std::vector<ValueSpec> Conv2d::infer(std::span<const ValueSpec> inputs) const {
 
 std::vector<Value> Conv2d::gradient(const GradientRequest& request) const {
   const Value &x = request.inputs[0], &w = request.inputs[1], &d_y = request.d_outputs[0];
-  Graph& g = graph_of(x);
+  Graph g = graph_of(x);
   std::vector<Value> d(request.inputs.size());
   if (request.wanted[1]) d[1] = g.add_one(std::make_shared<Conv2dDWeight>(conv, w.shape()), {x, d_y});
   if (d.size() > 2 && request.wanted[2]) d[2] = g.add_one(std::make_shared<SumRows>(), {d_y});

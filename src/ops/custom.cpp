@@ -38,7 +38,7 @@ Launch host_launch(const Request& request, CustomBody body) {
 
 Value custom(const std::vector<Value>& inputs, const CustomOptions& options) {
   if (inputs.empty() || !options.forward) fail(options.name + ": a custom operation needs an input and a forward body");
-  Graph& g = graph_of(inputs[0]);
+  Graph g = graph_of(inputs[0]);
   return g.add_one(std::make_shared<Custom>(options), inputs);
 }
 
@@ -68,7 +68,7 @@ std::vector<Value> Custom::gradient(const GradientRequest& request) const {
   std::vector<Value> inputs(request.inputs.begin(), request.inputs.end());
   inputs.push_back(request.outputs[0]);
   inputs.push_back(request.d_outputs[0]);
-  return inputs[0].graph->add(std::make_shared<CustomGradient>(options, request.inputs.size()), inputs);
+  return graph_of(inputs[0]).add(std::make_shared<CustomGradient>(options, request.inputs.size()), inputs);
 }
 
 Launch Custom::lower(const Request& request) const { return host_launch(request, options.forward); }

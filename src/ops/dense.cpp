@@ -9,7 +9,7 @@
 namespace halftone {
 
 Value dense(Value x, int units, const DenseOptions& options) {
-  Graph& g = graph_of(x);
+  Graph g = graph_of(x);
   const std::string name = options.name.empty() ? g.numbered("dense") : options.name;
   if (units < 1) fail(fmt::format("{}: {} units", g.scoped(name), units));
   const std::int64_t features = x.shape().features();
@@ -38,7 +38,7 @@ std::vector<ValueSpec> Dense::infer(std::span<const ValueSpec> inputs) const {
 
 std::vector<Value> Dense::gradient(const GradientRequest& request) const {
   const Value &x = request.inputs[0], &w = request.inputs[1], &d_y = request.d_outputs[0];
-  Graph& g = graph_of(x);
+  Graph g = graph_of(x);
   std::vector<Value> d(request.inputs.size());
   if (request.wanted[1]) d[1] = g.add_one(std::make_shared<DenseDWeight>(), {x, d_y});
   if (d.size() > 2 && request.wanted[2]) d[2] = g.add_one(std::make_shared<SumRows>(), {d_y});

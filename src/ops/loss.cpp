@@ -8,9 +8,9 @@ namespace {
 void check_labels(std::span<const ValueSpec> inputs) {
   if (inputs[0].shape.h != 1 || inputs[0].shape.w != 1)
     fail(fmt::format("logits must be [n, 1, 1, classes], not {}", to_string(inputs[0].shape)));
-  if (inputs[1].shape != Shape{inputs[0].shape.n, 1, 1, 1} || inputs[1].dtype != DType::i32)
+  if (inputs[1].shape != Shape{inputs[0].shape.n, 1, 1, 1} || inputs[1].storage != Storage(DType::i32))
     fail(fmt::format("labels must be {} of i32, not {} of {}", to_string(Shape{inputs[0].shape.n, 1, 1, 1}),
-                     to_string(inputs[1].shape), name_of(inputs[1].dtype)));
+                     to_string(inputs[1].shape), to_string(inputs[1].storage)));
 }
 
 std::vector<ValueSpec> number() { return {{Shape{}, DType::f32, Role::exact}}; }
@@ -35,7 +35,7 @@ std::vector<ValueSpec> SoftmaxCrossEntropy::infer(std::span<const ValueSpec> inp
 }
 
 std::vector<Value> SoftmaxCrossEntropy::gradient(const GradientRequest& request) const {
-  return {request.inputs[0].graph->add_one(std::make_shared<SoftmaxCrossEntropyGradient>(smoothing),
+  return {graph_of(request.inputs[0]).add_one(std::make_shared<SoftmaxCrossEntropyGradient>(smoothing),
                                            {request.d_outputs[0], request.inputs[0], request.inputs[1]}),
           {}};
 }
@@ -51,7 +51,7 @@ std::vector<ValueSpec> MeanSquaredError::infer(std::span<const ValueSpec> inputs
 }
 
 std::vector<Value> MeanSquaredError::gradient(const GradientRequest& request) const {
-  Graph& g = *request.inputs[0].graph;
+  Graph g = graph_of(request.inputs[0]);
   std::vector<Value> d(2);
   for (std::size_t i : {0, 1})
     if (request.wanted[i])

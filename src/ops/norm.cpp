@@ -27,7 +27,7 @@ void check_vectors(std::span<const ValueSpec> inputs, std::size_t first) {
 }
 
 Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& options) {
-  Graph& g = graph_of(x);
+  Graph g = graph_of(x);
   const std::string name = name_for(g, options);
   const auto op = std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon);
   const ValueSpec vector{Shape::vector(x.shape().c)};
@@ -39,7 +39,7 @@ Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& opti
 }  // namespace
 
 Value batch_norm(Value x, const NormOptions& options) {
-  Graph& g = graph_of(x);
+  Graph g = graph_of(x);
   const std::string name = name_for(g, options);
   const Shape vector = Shape::vector(x.shape().c);
   const Affine parameters = affine(g, name, vector.c);
@@ -59,14 +59,14 @@ std::vector<ValueSpec> BatchNorm::infer(std::span<const ValueSpec> inputs) const
 }
 
 std::vector<Value> BatchNorm::gradient(const GradientRequest& request) const {
-  const auto d = request.inputs[0].graph->add(
+  const auto d = graph_of(request.inputs[0]).add(
       std::make_shared<BatchNormGradient>(),
       {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1], request.outputs[2]});
   return {d[0], d[1], d[2], {}, {}};
 }
 
 void BatchNorm::commit(std::span<const Value> inputs, std::span<const Value> outputs) const {
-  inputs[0].graph->add_writing(std::make_shared<UpdateRunningStatistics>(epsilon, momentum, inputs[0].shape().rows()),
+  graph_of(inputs[0]).add_writing(std::make_shared<UpdateRunningStatistics>(epsilon, momentum, inputs[0].shape().rows()),
                                {outputs[1], outputs[2]}, {inputs[3], inputs[4]});
 }
 
@@ -96,7 +96,7 @@ std::vector<ValueSpec> GroupNorm::infer(std::span<const ValueSpec> inputs) const
 }
 
 std::vector<Value> GroupNorm::gradient(const GradientRequest& request) const {
-  return request.inputs[0].graph->add(std::make_shared<GroupNormGradient>(groups, per_pixel),
+  return graph_of(request.inputs[0]).add(std::make_shared<GroupNormGradient>(groups, per_pixel),
                                       {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1]});
 }
 

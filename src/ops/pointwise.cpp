@@ -17,7 +17,7 @@ Value activate(Value x, const Activation& activation) {
 Value add(Value a, Value b) { return graph_of(a).add_one(std::make_shared<Add>(), {a, b}); }
 Value multiply(Value a, Value b) { return graph_of(a).add_one(std::make_shared<Multiply>(), {a, b}); }
 Value scale(Value x, float factor) { return graph_of(x).add_one(std::make_shared<Scale>(factor), {x}); }
-Value cast(Value x, DType dtype) { return graph_of(x).add_one(std::make_shared<Cast>(dtype), {x}); }
+Value cast(Value x, const Storage& storage) { return graph_of(x).add_one(std::make_shared<Cast>(storage), {x}); }
 Value reshape(Value x, Shape shape) { return graph_of(x).add_one(std::make_shared<Reshape>(shape), {x}); }
 Value flatten(Value x) { return reshape(x, {-1, 1, 1, x.shape().features()}); }
 
@@ -55,14 +55,14 @@ std::vector<Value> Multiply::gradient(const GradientRequest& request) const {
   for (std::size_t i : {0, 1})
     if (request.wanted[i])
       d[i] =
-          request.inputs[0].graph->add_one(std::make_shared<Multiply>(), {request.d_outputs[0], request.inputs[1 - i]});
+          graph_of(request.inputs[0]).add_one(std::make_shared<Multiply>(), {request.d_outputs[0], request.inputs[1 - i]});
   return d;
 }
 
 std::vector<ValueSpec> Scale::infer(std::span<const ValueSpec> inputs) const { return like_first(inputs); }
 
 std::vector<Value> Scale::gradient(const GradientRequest& request) const {
-  return {request.d_outputs[0].graph->add_one(std::make_shared<Scale>(factor), {request.d_outputs[0]})};
+  return {graph_of(request.d_outputs[0]).add_one(std::make_shared<Scale>(factor), {request.d_outputs[0]})};
 }
 
 std::vector<ValueSpec> Concat::infer(std::span<const ValueSpec> inputs) const {
@@ -101,7 +101,7 @@ std::vector<ValueSpec> Dropout::infer(std::span<const ValueSpec> inputs) const {
 }
 
 std::vector<Value> Dropout::gradient(const GradientRequest& request) const {
-  return {request.d_outputs[0].graph->add_one(std::make_shared<Dropout>(rate, stream), {request.d_outputs[0]})};
+  return {graph_of(request.d_outputs[0]).add_one(std::make_shared<Dropout>(rate, stream), {request.d_outputs[0]})};
 }
 
 std::shared_ptr<const Op> Dropout::inference() const { return std::make_shared<Scale>(1.0f); }

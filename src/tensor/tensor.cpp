@@ -2,38 +2,69 @@
 
 #include <fmt/format.h>
 
+#include <iterator>
+
 namespace halftone {
+namespace {
+
+/// A controller's name and settings are all that a checkpoint must agree on.
+std::string describe(const RangeController& controller) {
+  return std::visit([](const auto& c) { return to_string(c); }, controller);
+}
+
+}  // namespace
 
 std::string to_string(const Shape& shape) {
   return fmt::format("[{}, {}, {}, {}]", shape.n, shape.h, shape.w, shape.c);
 }
 
+std::string to_string(const Storage& storage) {
+  std::string text = name_of(storage.code);
+  if (storage.width > 0 && storage.width != bits_of(storage.code)) text += fmt::format(" of {} bits", storage.width);
+  if (storage.scaling == Scaling::constant) text += fmt::format(" x 2^{}", storage.exponent);
+  if (storage.scaling == Scaling::range)
+    text += fmt::format(" x 2^{} moved by {}", storage.exponent, describe(storage.controller));
+  if (storage.scaling == Scaling::block) text += fmt::format(" in blocks of {}", storage.block);
+  if (storage.rounding == Rounding::stochastic) text += ", stochastic";
+  if (storage.rounding == Rounding::toward_zero) text += ", toward zero";
+  if (storage.overflow != overflow_of(storage.code))
+    text += storage.overflow == Overflow::saturate ? ", saturating" : ", to infinity";
+  return text;
+}
+
+float TensorView::scale() const {
+  RangeState state;
+  if (range) backend->download(&state, range, sizeof state);
+  return state.scale;
+}
+
 std::vector<float> TensorView::read() const {
+  const auto raw = read_bytes();
+  const float range_scale = scale();
   std::vector<float> values(static_cast<std::size_t>(spec.shape.elements()));
-  std::vector<std::byte> raw(spec.bytes());
-  backend->download(raw.data(), data, raw.size());
-  visit_format(spec.dtype, [&](auto format) {
-    const auto* stored = reinterpret_cast<const typename decltype(format)::Storage*>(raw.data());
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = decltype(format)::decode(stored[i]);
-  });
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = read_number(spec.storage, raw.data(), std::ssize(values), static_cast<std::int64_t>(i), range_scale);
   return values;
 }
 
-void TensorView::write(std::span<const float> values) const {
-  if (static_cast<std::int64_t>(values.size()) != spec.shape.elements())
+void TensorView::write(std::span<const float> values, const RandomKey& key) {
+  if (std::ssize(values) != spec.shape.elements())
     fail(fmt::format("a tensor {} takes {} values, not {}", to_string(spec.shape), spec.shape.elements(),
                      values.size()));
   std::vector<std::byte> raw(spec.bytes());
-  visit_format(spec.dtype, [&](auto format) {
-    auto* stored = reinterpret_cast<typename decltype(format)::Storage*>(raw.data());
-    for (std::size_t i = 0; i < values.size(); ++i) stored[i] = decltype(format)::encode(values[i]);
-  });
+  write_numbers(spec.storage, raw.data(), std::ssize(values), 0, std::ssize(values), values.data(), key, scale());
   backend->upload(data, raw.data(), raw.size());
 }
 
-void TensorView::write_bytes(std::span<const std::byte> bytes) const {
+std::vector<std::byte> TensorView::read_bytes() const {
+  std::vector<std::byte> raw(spec.bytes());
+  backend->download(raw.data(), data, raw.size());
+  return raw;
+}
+
+void TensorView::write_bytes(std::span<const std::byte> bytes) {
   if (bytes.size() != spec.bytes())
-    fail(fmt::format("a tensor {} of {} takes {} bytes, not {}", to_string(spec.shape), name_of(spec.dtype),
+    fail(fmt::format("a tensor {} of {} takes {} bytes, not {}", to_string(spec.shape), to_string(spec.storage),
                      spec.bytes(), bytes.size()));
   backend->upload(data, bytes.data(), bytes.size());
 }

@@ -96,14 +96,15 @@ class Check {
       squares += static_cast<double>(tensor.gradient[i]) * static_cast<double>(tensor.gradient[i]);
     }
     std::vector<float> moved(d.size());
+    TensorView memory = tensor.memory;
     const auto loss_at = [&](double step) {
       for (std::size_t i = 0; i < d.size(); ++i)
         moved[i] = static_cast<float>(static_cast<double>(tensor.values[i]) + step * scale * d[i]);
-      tensor.memory.write(moved);
+      memory.write(moved);
       return loss();
     };
     const Estimate numeric = derivative(loss_at, 0x1p-4, rounding);
-    tensor.memory.write(tensor.values);
+    memory.write(tensor.values);
     result.numeric = numeric.value;
     result.noise = numeric.noise;
     const double difference = std::max(std::abs(result.analytic - result.numeric) - result.noise, 0.0);
@@ -135,22 +136,22 @@ std::ostream& operator<<(std::ostream& out, const GradientReport& report) {
 
 GradientReport check_gradient(Value loss, const std::vector<std::vector<float>>& inputs,
                               const GradientCheckOptions& options) {
-  Graph graph = *loss.graph;
+  Graph graph = graph_of(loss).clone();
   std::vector<Value> also;
-  for (const Value& value : options.also) also.push_back(graph.value(value.id));
-  const std::vector<Value> d_also = differentiate(graph, graph.value(loss.id), also);
-  std::vector<int> keep = {loss.id};
+  for (const Value& value : options.also) also.push_back(graph.value(value.id()));
+  const std::vector<Value> d_also = differentiate(graph, graph.value(loss.id()), also);
+  std::vector<int> keep = {loss.id()};
   for (const Value& d : d_also)
-    if (d) keep.push_back(d.id);
+    if (d) keep.push_back(d.id());
   fuse(graph, options.device, keep);
-  if (inputs.size() != graph.inputs.size())
-    fail(fmt::format("check_gradient: {} arrays for {} inputs", inputs.size(), graph.inputs.size()));
+  if (inputs.size() != graph->inputs.size())
+    fail(fmt::format("check_gradient: {} arrays for {} inputs", inputs.size(), graph->inputs.size()));
 
   const Parameters parameters(graph, options.device, {.seed = options.seed});
   const Plan plan(graph, parameters, keep);
-  for (std::size_t i = 0; i < inputs.size(); ++i) plan.view(graph.inputs[i]).write(inputs[i]);
+  for (std::size_t i = 0; i < inputs.size(); ++i) plan.view(graph->inputs[i]).write(inputs[i]);
 
-  Check check(plan, loss.id, options);
+  Check check(plan, loss.id(), options);
   check.loss();
   std::vector<Checked> tensors;
   const auto add = [&](const std::string& name, const TensorView& memory, const TensorView* gradient) {
@@ -158,15 +159,15 @@ GradientReport check_gradient(Value loss, const std::vector<std::vector<float>>&
     const std::vector<float> zeros(values.size());
     tensors.push_back({name, memory, std::move(values), gradient ? gradient->read() : zeros});
   };
-  for (const auto& info : graph.parameters) {
+  for (const auto& info : graph->parameters) {
     if (!info.trainable) continue;
     const ParameterSlot& slot = parameters.find(info.name);
     const TensorView gradient = slot.trainable ? parameters.gradient(slot) : TensorView{};
     add(info.name, parameters.weight(slot), slot.trainable ? &gradient : nullptr);
   }
   for (std::size_t i = 0; i < also.size(); ++i) {
-    const TensorView gradient = d_also[i] ? plan.view(d_also[i].id) : TensorView{};
-    add(graph.info(also[i].id).name, plan.view(also[i].id), d_also[i] ? &gradient : nullptr);
+    const TensorView gradient = d_also[i] ? plan.view(d_also[i].id()) : TensorView{};
+    add(graph.info(also[i].id()).name, plan.view(also[i].id()), d_also[i] ? &gradient : nullptr);
   }
   GradientReport report{{}, options.tolerance};
   for (const Checked& tensor : tensors) report.tensors.push_back(check.worst(tensor));

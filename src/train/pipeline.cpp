@@ -6,16 +6,10 @@
 
 #include "halftone/graph/differentiate.hpp"
 #include "halftone/graph/fuse.hpp"
-#include "halftone/ops/step.hpp"
+#include "halftone/graph/step_ops.hpp"
 
 namespace halftone {
 namespace {
-
-/// A whole store as one value of bytes.
-Value whole(Graph& graph, const Parameters& parameters, Store store, const char* name) {
-  return graph.stored(name, {Shape::vector(static_cast<std::int64_t>(parameters.bytes(store))), DType::u8, Role::exact},
-                      store);
-}
 
 bool fits(const ParameterGroup& group, const std::string& name) {
   return in_scope(name, group.scope) && name.ends_with(group.ending);
@@ -41,18 +35,18 @@ std::vector<std::vector<int>> members(const Parameters& parameters, const std::v
 Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device) {
   for (const auto& exception : precision.exceptions) {
     const auto fits = [&](const auto& named) { return in_scope(named.name, exception.scope); };
-    if (std::none_of(graph.nodes.begin(), graph.nodes.end(), fits) &&
-        std::none_of(graph.parameters.begin(), graph.parameters.end(), fits))
+    if (std::none_of(graph->nodes.begin(), graph->nodes.end(), fits) &&
+        std::none_of(graph->parameters.begin(), graph->parameters.end(), fits))
       fail(fmt::format("precision exception: no node and no parameter lies in \"{}\"", exception.scope));
   }
-  Graph result = graph;
+  Graph result = graph.clone();
   differentiate(result, result.value(loss));
   std::vector<int> wanted = {loss};
-  for (const auto& parameter : result.parameters)
+  for (const auto& parameter : result->parameters)
     if (parameter.gradient >= 0) wanted.push_back(parameter.gradient);
   prune(result, wanted);
   narrow(result, precision);
-  fuse(result, device, wanted);
+  if (precision.fuses) fuse(result, device, wanted);
   return result;
 }
 
@@ -62,50 +56,146 @@ Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const P
   Graph result = with_batch(for_inference(graph, outputs), batch);
   result.info(output).spec.role = Role::exact;
   narrow(result, precision);
-  fuse(result, device, outputs);
+  if (precision.fuses) fuse(result, device, outputs);
   return result;
 }
 
-void add_step(Graph& graph, int loss, const Parameters& parameters, const TrainerOptions& options) {
-  const auto segments = segments_of(parameters);
-  std::int64_t weights = 0;
-  for (const Segment& segment : segments) weights += segment.count;
-  if (weights == 0) fail("the loss depends on no trainable parameter");
-  const StepPolicy policy{options.precision.loss_scale, options.schedule, options.clip_norm, options.accumulate,
-                          weights};
+namespace {
 
-  const Value gradients = whole(graph, parameters, Store::gradients, "gradients");
-  const Value masters = whole(graph, parameters, parameters.has_masters() ? Store::masters : Store::weights, "masters");
-  const Value working = whole(graph, parameters, Store::weights, "weights");
-  const Value slot0 = whole(graph, parameters, Store::slot0, "slot0"),
-              slot1 = whole(graph, parameters, Store::slot1, "slot1");
-  Value source = gradients;
-  graph.add_writing(std::make_shared<CheckGradients>(segments), {gradients, graph.value(loss)}, {});
-  if (options.accumulate > 1) {
-    source = whole(graph, parameters, Store::accumulated, "accumulated");
-    graph.add_writing(std::make_shared<AccumulateGradients>(segments), {gradients}, {source});
+/// The nodes of a step's beginning and end, over the values that each parameter has in stores.
+class StepEnd {
+ public:
+  StepEnd(Graph& graph, const Parameters& parameters, const TrainerOptions& options)
+      : graph_(graph), parameters_(parameters), options_(options), policy_(policy_of()) {}
+
+  void add(int loss) {
+    begin();
+    check(loss);
+    if (options_.accumulate > 1) accumulate();
+    write(std::make_shared<Advance>(policy_), {}, {});
+    const std::vector<Value> ranges = move_ranges();
+    const auto groups = members(parameters_, options_.groups);
+    for (std::size_t g = 0; g < groups.size(); ++g)
+      if (!groups[g].empty()) update(groups[g], g);
+    if (!ranges.empty()) graph_.add_writing(std::make_shared<SettleRanges>(), {}, ranges);
+    add_commits(graph_);
+    if (options_.average_decay > 0) average();
+    write(std::make_shared<Finish>(policy_), {}, {});
   }
-  graph.add_writing(std::make_shared<Advance>(policy), {}, {});
 
-  const auto groups = members(parameters, options.groups);
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    if (groups[g].empty()) continue;
-    auto update = std::make_shared<Update>();
-    update->rule = options.optimizer;
-    if (g < options.groups.size()) {
-      update->rule = options.groups[g].rule.value_or(options.optimizer);
-      update->learning_rate = options.groups[g].learning_rate;
+ private:
+  StepPolicy policy_of() const {
+    StepPolicy policy{options_.precision.loss_scale, options_.schedule, options_.clip_norm, options_.accumulate, 0};
+    for (const ParameterSlot& slot : parameters_.slots)
+      if (slot.trainable) policy.weights += slot.shape.elements();
+    if (policy.weights == 0) fail("the loss depends on no trainable parameter");
+    return policy;
+  }
+
+  /// Adds a node that also writes the step's state.
+  void write(std::shared_ptr<const Op> op, const std::vector<Value>& inputs, std::vector<Value> outputs) {
+    outputs.push_back(graph_.state());
+    graph_.add_writing(std::move(op), inputs, outputs);
+  }
+
+  void begin() {
+    write(std::make_shared<BeginMicroBatch>(), {}, {});
+    std::rotate(graph_->nodes.begin(), graph_->nodes.end() - 1, graph_->nodes.end());
+  }
+
+  /// The value that a store holds for parameter `i`, made when it is first asked for.
+  Value in(Store store, int i) {
+    const ParameterInfo& info = graph_->parameters[static_cast<std::size_t>(i)];
+    if (store == Store::weights) return graph_.value(info.value);
+    if (store == Store::gradients) return graph_.value(info.gradient);
+    const auto [known, is_new] = values_.try_emplace({store, i});
+    const ParameterSlot& slot = parameters_.slots[static_cast<std::size_t>(i)];
+    if (is_new)
+      known->second = graph_.stored(name_in(store, slot.name), {slot.shape, slot.in(store)->storage, Role::exact}, store, i);
+    return known->second;
+  }
+
+  std::vector<Value> all(Store store, const std::vector<int>& numbers) {
+    std::vector<Value> values;
+    for (int i : numbers) values.push_back(in(store, i));
+    return values;
+  }
+
+  std::vector<int> trainable() const {
+    std::vector<int> numbers;
+    for (std::size_t i = 0; i < parameters_.slots.size(); ++i)
+      if (parameters_.slots[i].trainable) numbers.push_back(static_cast<int>(i));
+    return numbers;
+  }
+
+  void check(int loss) {
+    std::vector<Value> inputs = all(Store::gradients, trainable());
+    inputs.insert(inputs.begin(), graph_.value(loss));
+    write(std::make_shared<CheckGradients>(trainable()), inputs, {});
+  }
+
+  void accumulate() {
+    write(std::make_shared<AccumulateGradients>(), all(Store::gradients, trainable()),
+          all(Store::accumulated, trainable()));
+  }
+
+  /// All scales that move, as one value; none where there are none.
+  std::vector<Value> move_ranges() {
+    if (parameters_.ranges.empty()) return {};
+    const auto bytes = static_cast<std::int64_t>(parameters_.bytes(Store::ranges));
+    const Value ranges = graph_.stored("ranges", {Shape::vector(bytes), DType::u8, Role::exact}, Store::ranges);
+    auto move = std::make_shared<MoveRanges>();
+    move->accumulate = options_.accumulate;
+    for (const auto& range : parameters_.ranges)
+      move->ranges.push_back({range.storage.controller, range.storage.scaling == Scaling::range, range.lasts});
+    graph_.add_writing(move, {graph_.state()}, {ranges});
+    return {ranges};
+  }
+
+  void update(const std::vector<int>& numbers, std::size_t group) {
+    auto op = std::make_shared<Update>();
+    op->rule = options_.optimizer;
+    if (group < options_.groups.size()) {
+      op->rule = options_.groups[group].rule.value_or(options_.optimizer);
+      op->learning_rate = options_.groups[group].learning_rate;
     }
-    update->segments = segments_of(parameters, groups[g]);
-    update->policy = policy;
-    update->masters = parameters.has_masters();
-    graph.add_writing(update, {source}, {masters, working, slot0, slot1});
+    op->policy = policy_;
+    const int slots = std::visit([](const auto& rule) { return rule.slots(); }, op->rule);
+    std::vector<Value> outputs;
+    for (int i : numbers) {
+      const ParameterSlot& slot = parameters_.slots[static_cast<std::size_t>(i)];
+      outputs.push_back(in(slot.truth(), i));
+      if (slots > 0) outputs.push_back(in(Store::slot0, i));
+      if (slots > 1) outputs.push_back(in(Store::slot1, i));
+      const Update::Updated updated{slot.in(Store::compensation).has_value(), slot.truth() != Store::weights};
+      if (updated.compensated) outputs.push_back(in(Store::compensation, i));
+      if (updated.has_copy) outputs.push_back(in(Store::weights, i));
+      op->parameters.push_back(updated);
+    }
+    write(std::move(op), all(options_.accumulate > 1 ? Store::accumulated : Store::gradients, numbers),
+          std::move(outputs));
   }
-  add_commits(graph);
-  if (options.average_decay > 0)
-    graph.add_writing(std::make_shared<AverageWeights>(options.average_decay, segments, parameters.has_masters()),
-                      {masters}, {whole(graph, parameters, Store::average, "average")});
-  graph.add_writing(std::make_shared<Finish>(policy), {}, {});
+
+  void average() {
+    std::vector<Value> truths, averages;
+    for (int i : trainable()) {
+      truths.push_back(in(parameters_.slots[static_cast<std::size_t>(i)].truth(), i));
+      averages.push_back(in(Store::average, i));
+    }
+    graph_.add_writing(std::make_shared<AverageWeights>(options_.average_decay), truths, averages);
+  }
+
+  Graph& graph_;
+  const Parameters& parameters_;
+  const TrainerOptions& options_;
+  StepPolicy policy_;
+  std::map<std::pair<Store, int>, Value> values_;
+};
+
+}  // namespace
+
+void add_step(Graph& graph, int loss, const Parameters& parameters, const TrainerOptions& options) {
+  StepEnd(graph, parameters, options).add(loss);
 }
 
 }  // namespace halftone

@@ -8,24 +8,10 @@
 #include <deque>
 #include <ostream>
 
-#include "halftone/train/checkpoint.hpp"
 #include "halftone/train/pipeline.hpp"
 
 namespace halftone {
 namespace {
-
-void check(const TrainerOptions& options) {
-  if (options.accumulate < 1) fail(fmt::format("accumulate: {} micro-batches a step", options.accumulate));
-  if (!(options.clip_norm >= 0)) fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
-  if (!(options.average_decay >= 0 && options.average_decay < 1))
-    fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
-  if (int exponent; !std::isnormal(options.stress) || !std::isnormal(1 / options.stress) ||
-                    std::frexp(options.stress, &exponent) != 0.5f)
-    fail(fmt::format("stress {}: it must be a power of two, so that it divides out exactly", options.stress));
-  if (const char* wrong = options.schedule.wrong()) fail(fmt::format("schedule: {}", wrong));
-  if (const char* wrong = options.precision.loss_scale.wrong())
-    fail(fmt::format("loss scale {}: {}", options.precision.loss_scale.options.initial, wrong));
-}
 
 int slots_of(const TrainerOptions& options) {
   const auto slots = [](const UpdateRule& rule) { return std::visit([](const auto& r) { return r.slots(); }, rule); };
@@ -33,46 +19,6 @@ int slots_of(const TrainerOptions& options) {
   for (const auto& group : options.groups)
     if (group.rule) most = std::max(most, slots(*group.rule));
   return most;
-}
-
-std::string text_of(const RoleFormats& f) {
-  return fmt::format("{} {} {} {}", name_of(f.activations), name_of(f.activation_gradients), name_of(f.weights),
-                     name_of(f.weight_gradients));
-}
-
-/// The formats by role, then those of each exception.
-std::string text_of(const Precision& precision) {
-  std::string text = text_of(precision.formats);
-  for (const auto& e : precision.exceptions) text += fmt::format("; {}: {}", e.scope, text_of(e.formats));
-  return text;
-}
-
-std::string text_of(const UpdateRule& rule) {
-  return std::visit(
-      [](const auto& r) {
-        if constexpr (requires { r.decoupled; })
-          return std::string(r.name) + (r.decoupled ? ", decoupled" : "");
-        else
-          return std::string(r.name);
-      },
-      rule);
-}
-
-/// The trainer's rule, then those of groups that have their own.
-std::string rules_of(const TrainerOptions& options) {
-  std::string text = text_of(options.optimizer);
-  for (const auto& group : options.groups)
-    if (group.rule) text += fmt::format("; {}*{}: {}", group.scope, group.ending, text_of(*group.rule));
-  return text;
-}
-
-/// What a checkpoint must have been trained with to be continued.
-std::map<std::string, std::string> identity_of(const TrainerOptions& options) {
-  return {{"trainer.precision", options.precision.name},
-          {"trainer.formats", text_of(options.precision)},
-          {"trainer.rule", rules_of(options)},
-          {"trainer.accumulate", std::to_string(options.accumulate)},
-          {"trainer.seed", std::to_string(options.seed)}};
 }
 
 std::string reason_of(const StepState& state, const Parameters& parameters) {
@@ -94,18 +40,19 @@ std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& labels) {
 
 struct Trainer::Impl {
   Impl(Value loss, const TrainerOptions& given)
-      : Impl(loss.id, given, for_training(graph_of(loss), loss.id, given.precision, given.device)) {}
+      : Impl(loss.id(), given, for_training(graph_of(loss), loss.id(), given.precision, given.device)) {}
 
   Impl(int loss, const TrainerOptions& given, Graph graph)
       : options(given),
         parameters(graph, options.device,
-                   {.slots = slots_of(options),
+                   {.precision = options.precision,
+                    .slots = slots_of(options),
                     .accumulate = options.accumulate > 1,
                     .average = options.average_decay > 0,
                     .seed = options.seed}) {
     add_step(graph, loss, parameters, options);
     const int keep[] = {loss};
-    plan = std::make_unique<Plan>(std::move(graph), parameters, keep);
+    plan = std::make_unique<Plan>(graph, parameters, keep);
     ring.resize(static_cast<std::size_t>(options.device.backend().steps_ahead()) + 1);
     StepState state = parameters.read_state();
     state.scale = initial_state(options.precision.loss_scale);
@@ -176,15 +123,15 @@ struct Trainer::Impl {
 
   /// The plan that computes `metric` on batches of `batch`; the last few are kept.
   Plan& evaluation(Value metric, std::int64_t batch) {
-    const Graph& graph = graph_of(metric);
+    const Graph graph = graph_of(metric);
     for (const auto& e : evaluations)
-      if (e.graph == graph.identity() && e.nodes == graph.nodes.size() && e.metric == metric.id && e.batch == batch)
+      if (e.graph == graph.identity() && e.nodes == graph->nodes.size() && e.metric == metric.id() && e.batch == batch)
         return *e.plan;
     if (evaluations.size() >= 4) evaluations.pop_front();
-    const int keep[] = {metric.id};
+    const int keep[] = {metric.id()};
     evaluations.push_back(
-        {graph.identity(), graph.nodes.size(), metric.id, batch,
-         std::make_unique<Plan>(for_evaluation(graph, metric.id, batch, options.precision, options.device), parameters,
+        {graph.identity(), graph->nodes.size(), metric.id(), batch,
+         std::make_unique<Plan>(for_evaluation(graph, metric.id(), batch, options.precision, options.device), parameters,
                                 keep)});
     return *evaluations.back().plan;
   }
@@ -210,13 +157,13 @@ namespace {
 /// Copies raw bytes into a plan's inputs, in the order in which the graph has them.
 void feed(const Plan& plan, std::span<const std::span<const std::byte>> inputs) {
   const Graph& graph = plan.graph();
-  if (inputs.size() != graph.inputs.size())
-    fail(fmt::format("the graph has {} inputs, {} were given", graph.inputs.size(), inputs.size()));
+  if (inputs.size() != graph->inputs.size())
+    fail(fmt::format("the graph has {} inputs, {} were given", graph->inputs.size(), inputs.size()));
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     try {
-      plan.view(graph.inputs[i]).write_bytes(inputs[i]);
+      plan.view(graph->inputs[i]).write_bytes(inputs[i]);
     } catch (const Error& error) {
-      fail(fmt::format("{}: {}", graph.info(graph.inputs[i]).name, error.what()));
+      fail(fmt::format("{}: {}", graph.info(graph->inputs[i]).name, error.what()));
     }
   }
 }
@@ -278,21 +225,21 @@ namespace {
 /// While it lives, the working weights are the averaged ones.
 class AveragedWeights {
  public:
-  explicit AveragedWeights(const Parameters& parameters)
-      : parameters_(parameters), saved_(parameters.bytes(Store::weights)) {
-    parameters_.device().backend().download(saved_.data(), parameters_.data(Store::weights), saved_.size());
-    for (const auto& slot : parameters_.slots)
-      parameters_.weight(slot).write(parameters_.element(Store::average, slot).read());
+  explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) {
+    for (const auto& slot : parameters_.slots) {
+      saved_.push_back(parameters_.weight(slot).read_bytes());
+      parameters_.weight(slot).write(parameters_.view(Store::average, slot).read());
+    }
   }
   ~AveragedWeights() {
-    parameters_.device().backend().upload(parameters_.data(Store::weights), saved_.data(), saved_.size());
+    for (std::size_t i = 0; i < saved_.size(); ++i) parameters_.weight(parameters_.slots[i]).write_bytes(saved_[i]);
   }
   AveragedWeights(const AveragedWeights&) = delete;
   AveragedWeights& operator=(const AveragedWeights&) = delete;
 
  private:
-  const Parameters& parameters_;
-  std::vector<std::byte> saved_;
+  Parameters& parameters_;
+  std::vector<std::vector<std::byte>> saved_;
 };
 
 }  // namespace
@@ -313,21 +260,28 @@ double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
     const std::span<const std::byte> inputs[] = {batch->images, bytes_of(batch->labels)};
     feed(plan, inputs);
     plan.run();
-    sum += plan.view(metric.id).read()[0] * static_cast<double>(batch->size);
+    sum += plan.view(metric.id()).read()[0] * static_cast<double>(batch->size);
     images += batch->size;
   }
   return sum / static_cast<double>(std::max<std::int64_t>(images, 1));
 }
 
-void Trainer::save(const std::filesystem::path& directory, const std::map<std::string, std::string>& metadata) const {
-  std::map<std::string, std::string> named = metadata;
-  named.merge(identity_of(impl_->options));
-  save_checkpoint(directory, impl_->parameters, named);
+namespace {
+
+Identity joined(Identity own, const Identity& given) {
+  own.insert(own.begin(), given.begin(), given.end());
+  return own;
 }
 
-void Trainer::load(const std::filesystem::path& directory) {
+}  // namespace
+
+void Trainer::save(const std::filesystem::path& directory, const Metadata& model, const Identity& identity) const {
+  save_checkpoint(directory, impl_->parameters, model, joined(identity_of(impl_->options), identity));
+}
+
+void Trainer::load(const std::filesystem::path& directory, const Identity& identity) {
   impl_->settle();
-  load_checkpoint(directory, impl_->parameters, identity_of(impl_->options));
+  load_checkpoint(directory, impl_->parameters, joined(identity_of(impl_->options), identity));
   StepState state = impl_->parameters.read_state();
   const LossScale& loss_scale = impl_->options.precision.loss_scale;
   state.stress = impl_->options.stress;
@@ -343,7 +297,7 @@ MemoryReport Trainer::memory() const {
   return {p.bytes(Store::weights),
           p.bytes(Store::masters),
           p.bytes(Store::gradients) + p.bytes(Store::accumulated),
-          p.bytes(Store::slot0) + p.bytes(Store::slot1) + p.bytes(Store::average),
+          p.bytes(Store::slot0) + p.bytes(Store::slot1) + p.bytes(Store::compensation) + p.bytes(Store::average),
           impl_->plan->arena_bytes(),
           impl_->plan->workspace_bytes(),
           impl_->options.device.peak()};
@@ -358,6 +312,7 @@ NumericsReport Trainer::numerics() const {
 
 const Plan& Trainer::plan() const { return *impl_->plan; }
 const Parameters& Trainer::parameters() const { return impl_->parameters; }
+Parameters& Trainer::parameters() { return impl_->parameters; }
 const TrainerOptions& Trainer::options() const { return impl_->options; }
 std::int64_t Trainer::attempts() const { return impl_->attempts; }
 std::int64_t Trainer::batches() const { return impl_->consumed; }

@@ -88,7 +88,7 @@ class Parameters {
  private:
   void add_slot(const Graph& graph, const ParameterInfo& info, const Options& options);
   void put(ParameterSlot& slot, Store store, const Storage& storage);
-  TensorView view(Store store, std::size_t offset, TensorSpec spec, const std::string& name) const;
+  void add_range(const std::string& value, const Storage& storage, bool lasts);
 
   Device device_;
   std::array<std::size_t, store_count> sizes_ = {};
@@ -96,8 +96,7 @@ class Parameters {
   std::map<std::string, std::size_t> range_of_;
 };
 
-/// The name of what a store holds for a parameter: "conv1.weight" among the weights, else such as
-/// "masters.conv1.weight".
+/// The name of what a store holds for a parameter: "conv1.weight", "gradient of conv1.weight", "masters.conv1.weight".
 std::string name_in(Store store, const std::string& parameter);
 
 }  // namespace halftone

@@ -51,6 +51,7 @@ class Plan {
     Launch launch;
     std::vector<Memory> inputs, outputs;
   };
+  void make_state();
   void choose(std::vector<int>& root);
   void place(const std::vector<int>& root, std::span<const int> keep);
   void bind();

@@ -9,15 +9,15 @@ namespace halftone {
 
 /// How the numbers of each role are stored. Arithmetic is f32 throughout; a result is rounded once, when it is stored.
 struct RoleStorage {
-  Storage activations, activation_gradients;
-  Storage weights;  ///< what nodes work with
-  Storage weight_gradients;
-  Storage update;  ///< what an update reads and writes: masters are kept beside weights that are stored otherwise
-  Storage slots;   ///< what the optimizer keeps
+  Storage activations = {}, activation_gradients = {};
+  Storage weights = {};  ///< what nodes work with
+  Storage weight_gradients = {};
+  Storage update = {};       ///< what an update reads and writes: masters are kept beside weights that are stored otherwise
+  Storage slots = {};        ///< what the optimizer keeps
   bool compensated = false;  ///< what rounding took from an update is kept, stored as `slots`, for the next (Kahan 1965)
 
   /// The four roles of a graph's values alike; update and slots are f32.
-  static RoleStorage all(const Storage& storage) { return {storage, storage, storage, storage, {}, {}}; }
+  static RoleStorage all(const Storage& storage) { return {storage, storage, storage, storage}; }
   /// All alike: no number is kept wider.
   static RoleStorage pure(const Storage& storage) { return {storage, storage, storage, storage, storage, storage}; }
   Storage of(Role role, const Storage& otherwise) const;

@@ -8,8 +8,8 @@
 
 namespace halftone {
 
-// A training step begins with `BeginMicroBatch` and ends with check, (accumulate,) advance, move ranges, update,
-// (average,) finish. They name all that they read and write in stores as their inputs and outputs, the step's state
+// A training step begins with `BeginMicroBatch` and ends with check, (accumulate,) advance, (move ranges,) update,
+// (settle ranges, average,) finish. They name all that they read and write in stores as their inputs and outputs, the step's state
 // too; what lasts is written behind the state's flags alone.
 
 /// Operations without inferred outputs: theirs exist already.
@@ -44,8 +44,9 @@ struct Advance final : StepOp {
   std::string name() const override { return "advance"; }
 };
 
-/// -> [ranges]: `move_range` for each of them in order.
+/// [state] -> [ranges]: `move_range` for each of them in order, after the last micro-batch.
 struct MoveRanges final : StepOp {
+  std::int32_t accumulate = 1;  ///< micro-batches a step
   struct Range {
     RangeController controller;
     bool moves;  ///< else it was only noticed
@@ -75,10 +76,14 @@ struct AverageWeights final : StepOp {
   std::string name() const override { return "average_weights"; }
 };
 
-/// [ranges] -> [ranges, state]: what was written by `next` is read by it from now on; counts the step (`finish_step`).
+/// -> [ranges]: from now on numbers are read by the scale that the update has written them with.
+struct SettleRanges final : StepOp {
+  std::string name() const override { return "settle_ranges"; }
+};
+
+/// -> [state]: counts the step (`finish_step`).
 struct Finish final : StepOp {
   StepPolicy policy;
-  std::size_t ranges = 0;  ///< how many there are
   explicit Finish(const StepPolicy& policy) : policy(policy) {}
   std::string name() const override { return "finish"; }
 };

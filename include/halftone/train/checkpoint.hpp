@@ -1,18 +1,42 @@
 #pragma once
 #include <filesystem>
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "halftone/graph/parameters.hpp"
+#include "halftone/train/options.hpp"
 
 namespace halftone {
 
-/// Writes DIR/model.safetensors and DIR/state.safetensors; the folder is made where it is missing. The files hold no
-/// times, paths or thread counts, so equal training gives equal bytes.
-void save_checkpoint(const std::filesystem::path& directory, const Parameters& parameters,
-                     const std::map<std::string, std::string>& metadata);
+using Metadata = std::map<std::string, std::string>;
 
-/// Reads both files, checks them whole, then writes all of it into memory. The files' metadata must hold `expected`.
-void load_checkpoint(const std::filesystem::path& directory, const Parameters& parameters,
-                     const std::map<std::string, std::string>& expected = {});
+/// Names and what they stand for, the weightiest first.
+using Identity = std::vector<std::pair<std::string, std::string>>;
+
+/// What two trainings must have in common for one to continue the other.
+Identity identity_of(const TrainerOptions& options);
+
+/// Writes DIR/model.safetensors, which holds what using the net takes (parameters, averaged where an average is kept,
+/// and statistics, f32; `model` and the version as metadata), and DIR/state.safetensors, which holds all that a resume
+/// takes, weights included, as it is stored, and `identity`. Each file is complete in itself and replaced whole or not
+/// at all; the folder is made where it is missing. Neither holds times, paths or thread counts, so equal training gives
+/// equal bytes. Throws FileError naming what cannot be written.
+void save_checkpoint(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model,
+                     const Identity& identity);
+
+/// Reads DIR/state.safetensors, checks it whole, then writes all of it into memory. Throws FileError naming file,
+/// tensor or the first difference from `identity`.
+void load_checkpoint(const std::filesystem::path& directory, Parameters& parameters, const Identity& identity);
+
+/// Metadata of a checkpoint's model; throws FileError where the folder holds none.
+Metadata read_model_metadata(const std::filesystem::path& directory);
+
+enum class ModelWeights { best, raw };  ///< raw: those that were trained, where the best ones are averaged
+
+/// Reads parameters and statistics of a checkpoint's model.safetensors into memory; throws FileError naming file and
+/// tensor.
+void load_model(const std::filesystem::path& file, Parameters& parameters, ModelWeights which = ModelWeights::best);
 
 }  // namespace halftone

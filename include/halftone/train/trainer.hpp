@@ -1,39 +1,14 @@
 #pragma once
-#include <filesystem>
 #include <functional>
 #include <iosfwd>
-#include <map>
 #include <memory>
-#include <optional>
 
 #include "halftone/data/loader.hpp"
 #include "halftone/graph/plan.hpp"
-#include "halftone/graph/precision.hpp"
-#include "halftone/numeric/schedule.hpp"
-#include "halftone/numeric/update_rules.hpp"
+#include "halftone/train/checkpoint.hpp"
+#include "halftone/train/options.hpp"
 
 namespace halftone {
-
-/// Parameters that lie in `scope` (`in_scope`) and whose names end with `ending` get a rule of their own.
-struct ParameterGroup {
-  std::string scope, ending;
-  std::optional<UpdateRule> rule = {};  ///< by default the trainer's own
-  float learning_rate = 1;              ///< factor on the schedule's
-};
-
-struct TrainerOptions {
-  Device device = best_device();
-  Precision precision = Precision::f32();
-  UpdateRule optimizer = Sgd{.momentum = 0.9f};
-  Schedule schedule = Schedule::constant(0.05f);  ///< counts committed steps
-  std::vector<ParameterGroup> groups = {};        ///< the first that fits counts; all others follow `optimizer`
-  float clip_norm = 0;                            ///< greatest norm of all true gradients together; 0: no clipping
-  int accumulate = 1;                             ///< micro-batches a step; a bad one is left out, its step goes on
-  float average_decay = 0;                        ///< of a running average of the weights; 0: none
-  float stress =
-      1;  ///< multiplies the gradient at the loss and is divided out where the update reads it; a power of two
-  std::uint64_t seed = 1;
-};
 
 /// What one batch did, true gradients throughout: nobody sees a scaled one. With micro-batches a step has several.
 struct StepReport {
@@ -95,18 +70,19 @@ class Trainer {
   /// for a metric that is no single number and where there is no average.
   double evaluate(const Loader& loader, Value metric, bool average = false);
 
-  /// Writes DIR/model.safetensors (parameters and statistics, f32) and DIR/state.safetensors (all else that a bit-exact
-  /// resume needs). Each file is replaced whole or not at all. Throws FileError naming what cannot be written.
-  void save(const std::filesystem::path& directory, const std::map<std::string, std::string>& metadata = {}) const;
+  /// Writes a checkpoint (`save_checkpoint`), with `model` among what its model says of itself and `identity` among
+  /// what a resume must agree with.
+  void save(const std::filesystem::path& directory, const Metadata& model = {}, const Identity& identity = {}) const;
 
-  /// Continues from a checkpoint of the same net, precision, optimizer, seed and micro-batches a step. Throws FileError
-  /// naming file, tensor or difference, before anything has changed.
-  void load(const std::filesystem::path& directory);
+  /// Continues from a checkpoint of the same net, precision, optimizer, seed and whatever else `identity_of` and
+  /// `identity` name. Throws FileError naming file, tensor or difference, before anything has changed.
+  void load(const std::filesystem::path& directory, const Identity& identity = {});
 
   MemoryReport memory() const;
   NumericsReport numerics() const;
   const Plan& plan() const;
   const Parameters& parameters() const;
+  Parameters& parameters();
   const TrainerOptions& options() const;
   std::int64_t attempts() const;  ///< steps so far, skipped ones too
   std::int64_t batches() const;   ///< batches taken so far, also those of an unfinished step
@@ -115,13 +91,5 @@ class Trainer {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-/// Reads parameters and statistics of a checkpoint's model.safetensors into memory; throws FileError naming file and
-/// tensor.
-void load_model(const std::filesystem::path& file, const Parameters& parameters);
-
-/// Reads the averaged weights of the checkpoint in `directory` in the place of the trained ones; throws FileError
-/// naming file and tensor, before anything has changed.
-void load_average(const std::filesystem::path& directory, const Parameters& parameters);
 
 }  // namespace halftone

@@ -1,0 +1,37 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "halftone/graph/precision.hpp"
+#include "halftone/numeric/schedule.hpp"
+#include "halftone/numeric/update_rules.hpp"
+
+namespace halftone {
+
+/// Parameters that lie in `scope` (`in_scope`) and whose names end with `ending` get a rule of their own.
+struct ParameterGroup {
+  std::string scope, ending;
+  std::optional<UpdateRule> rule = {};  ///< by default the trainer's own
+  float learning_rate = 1;              ///< factor on the schedule's
+};
+
+struct TrainerOptions {
+  Device device = best_device();
+  Precision precision = Precision::f32();
+  UpdateRule optimizer = Sgd{.momentum = 0.9f};
+  Schedule schedule = Schedule::constant(0.05f);  ///< counts committed steps
+  std::vector<ParameterGroup> groups = {};        ///< the first that fits counts; all others follow `optimizer`
+  float clip_norm = 0;                            ///< greatest norm of all true gradients together; 0: no clipping
+  int accumulate = 1;                             ///< micro-batches a step; a bad one is left out, its step goes on
+  float average_decay = 0;                        ///< of a running average of the weights; 0: none
+  float stress =
+      1;  ///< multiplies the gradient at the loss and is divided out where the update reads it; a power of two
+  std::uint64_t seed = 1;
+};
+
+/// Throws Error naming the option that no training can have.
+void check(const TrainerOptions& options);
+
+}  // namespace halftone

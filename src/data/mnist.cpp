@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "src/data/big_endian.hpp"
 #include "src/data/input_file.hpp"
 #include "src/data/places.hpp"
 
@@ -28,9 +29,9 @@ class IdxFile {
   std::int64_t count() const { return count_; }
 
   std::uint32_t number() {
-    unsigned char b[4];
-    if (file_.read(std::as_writable_bytes(std::span(b))) != 4) broken("ends inside its header");
-    return std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 | b[3];
+    std::uint8_t bytes[4];
+    if (file_.read(std::as_writable_bytes(std::span(bytes))) != 4) broken("ends inside its header");
+    return big_endian(bytes);
   }
 
   /// Reads the items, of `size` bytes each, to the end of the file and returns the first `wanted`; memory grows with

@@ -4,6 +4,7 @@
 
 #include <exception>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "halftone/tensor/error.hpp"
@@ -67,12 +68,13 @@ struct Transfer {
   std::int64_t largest;
   std::string_view file;
   const FetchOptions& options;
+  std::int64_t bytes = 0;
   std::exception_ptr error = {};
 
-  void take(const char* bytes, std::size_t count) {
-    if (out.bytes() + static_cast<std::int64_t>(count) > largest)
-      throw FileError(fmt::format("{} is larger than it should be", file));
-    out.write(bytes, count);
+  void take(std::span<const char> received) {
+    bytes += static_cast<std::int64_t>(received.size());
+    if (bytes > largest) throw FileError(fmt::format("{} is larger than it should be", file));
+    out.append(std::as_bytes(received));
   }
 
   bool succeeds(const std::function<void()>& act) {
@@ -88,14 +90,14 @@ struct Transfer {
 
 std::size_t on_bytes(char* bytes, std::size_t, std::size_t count, void* user) {
   auto& transfer = *static_cast<Transfer*>(user);
-  return transfer.succeeds([&] { transfer.take(bytes, count); }) ? count : 0;
+  return transfer.succeeds([&] { transfer.take({bytes, count}); }) ? count : 0;
 }
 
 /// About once a second also where nothing comes.
 int on_progress(void* user, curl_off_t total, curl_off_t, curl_off_t, curl_off_t) {
   auto& transfer = *static_cast<Transfer*>(user);
   const auto& progress = transfer.options.progress;
-  return !progress || transfer.succeeds([&] { progress(transfer.file, transfer.out.bytes(), total); }) ? 0 : 1;
+  return !progress || transfer.succeeds([&] { progress(transfer.file, transfer.bytes, total); }) ? 0 : 1;
 }
 
 void download(const std::string& base_url, std::string_view file, std::int64_t largest, PartialFile& out,
@@ -134,7 +136,7 @@ void fetch_archive(const Remote& from, const std::string& base_url, const fs::pa
   constexpr std::int64_t largest = std::int64_t{1} << 29;
   PartialFile archive(dir / from.archive);
   download(base_url, from.archive, largest, archive, options);
-  unpack(archive.flushed(), from.folder, from.files, files);
+  unpack(archive.path(), from.folder, from.files, files);
 }
 
 }  // namespace
@@ -155,7 +157,7 @@ fs::path fetch(std::string_view name, const fs::path& dir, const FetchOptions& o
     }
     PartialFile out(files / file.name);
     download(base_url, file.name, file.bytes, out, options);
-    out.commit(file);
+    publish(out, file);
   }
   return target;
 }

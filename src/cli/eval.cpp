@@ -8,6 +8,7 @@
 #include "halftone/io/safetensors.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
+#include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
 
 namespace halftone::cli {
@@ -86,7 +87,7 @@ void add_eval(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("eval", "evaluates a checkpoint on a test set");
   auto s = std::make_shared<EvalSettings>();
   sub->add_option("--checkpoint", s->checkpoint, "folder that `halftone train --out` wrote")->required();
-  sub->add_option("--data", s->data, "mnist, fashion-mnist, cifar10 or digits [as trained]");
+  sub->add_option("--data", s->data, listed(dataset_names(), " or ") + " [as trained]");
   sub->add_option("--data-dir", s->data_dir, "the only folder searched for the data");
   sub->add_option("--precision", s->precision, "the number system [as trained]");
   sub->add_flag("--raw", s->raw, "the weights themselves where the checkpoint has an average (train --ema)");

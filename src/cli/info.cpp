@@ -20,9 +20,9 @@ struct InfoSettings {
 void show_device(const Device& device) {
   fmt::print("halftone {}\n\ndevice {}: {}\n", version, device.backend().name(), device.backend().description());
   fmt::print("instruction sets:");
-  for (const char* isa : {"baseline", "avx2", "avx512"}) {
+  for (const std::string_view isa : isa_names()) {
     try {
-      cpu_device({.isa = isa});
+      cpu_device({.isa = std::string(isa)});
       fmt::print(" {}", isa);
     } catch (const Error&) {
       fmt::print(" ({} absent)", isa);

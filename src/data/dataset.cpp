@@ -9,6 +9,7 @@
 #include "halftone/data/cifar10.hpp"
 #include "halftone/data/mnist.hpp"
 #include "halftone/data/rendered_digits.hpp"
+#include "halftone/tensor/text.hpp"
 #include "src/data/places.hpp"
 
 namespace halftone {
@@ -82,7 +83,7 @@ constexpr Source sources[] = {{"mnist", mnist_train, mnist_test, read_mnist},
 const Source& source(std::string_view name) {
   for (const Source& s : sources)
     if (s.name == name) return s;
-  fail(fmt::format("data {}: known data sets are mnist, fashion-mnist, cifar10 and digits", name));
+  fail(fmt::format("data {}: known data sets are {}", name, listed(dataset_names(), " and ")));
 }
 
 bool holds(const fs::path& dir, const Source& s) {
@@ -113,6 +114,13 @@ Dataset in_memory(std::string name, Shape image, std::span<const std::uint8_t> p
 Dataset in_memory(std::string name, Shape image, std::span<const float> pixels, std::vector<std::int32_t> labels,
                   int classes) {
   return from_memory(std::move(name), image, pixels, std::move(labels), classes);
+}
+
+std::vector<std::string_view> dataset_names() {
+  std::vector<std::string_view> names;
+  for (const Source& s : sources) names.push_back(s.name);
+  names.push_back("digits");
+  return names;
 }
 
 std::vector<fs::path> usual_places(std::string_view name) {

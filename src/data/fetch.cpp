@@ -5,9 +5,9 @@
 #include <exception>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "halftone/tensor/error.hpp"
+#include "halftone/tensor/text.hpp"
 #include "src/data/archive.hpp"
 #include "src/data/places.hpp"
 
@@ -27,8 +27,8 @@ struct Remote {
   std::vector<KnownFile> files;
 };
 
-const Remote& remote(std::string_view name) {
-  static const Remote remotes[] = {
+std::span<const Remote> remotes() {
+  static const Remote all[] = {
       {"mnist",
        "https://ossci-datasets.s3.amazonaws.com/mnist",
        "",
@@ -55,9 +55,13 @@ const Remote& remote(std::string_view name) {
         {"data_batch_4.bin", 30730000, "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"},
         {"data_batch_5.bin", 30730000, "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"},
         {"test_batch.bin", 30730000, "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"}}}};
-  for (const Remote& r : remotes)
+  return all;
+}
+
+const Remote& remote(std::string_view name) {
+  for (const Remote& r : remotes())
     if (r.name == name) return r;
-  fail(fmt::format("data set '{}' cannot be fetched; there are mnist, fashion-mnist and cifar10", name));
+  fail(fmt::format("data set '{}' cannot be fetched; there are {}", name, listed(fetchable_names(), " and ")));
 }
 
 #ifdef HALFTONE_HAS_CURL
@@ -140,6 +144,12 @@ void fetch_archive(const Remote& from, const std::string& base_url, const fs::pa
 }
 
 }  // namespace
+
+std::vector<std::string_view> fetchable_names() {
+  std::vector<std::string_view> names;
+  for (const Remote& r : remotes()) names.push_back(r.name);
+  return names;
+}
 
 fs::path fetch(std::string_view name, const fs::path& dir, const FetchOptions& options) {
   const Remote& from = remote(name);

@@ -68,8 +68,6 @@ void write_file(const fs::path& path, std::span<const std::byte> content) {
   file.publish();
 }
 
-void write_file(const fs::path& path, std::string_view content) {
-  write_file(path, std::as_bytes(std::span(content)));
-}
+void write_file(const fs::path& path, std::string_view content) { write_file(path, std::as_bytes(std::span(content))); }
 
 }  // namespace halftone

@@ -23,11 +23,11 @@ inline bool fits_f32(double x) {
   return x == 0 || (std::abs(x) >= F32::min() && std::abs(x) <= F32::max());
 }
 
-/// "a, b and c", where `conjunction` is "and".
-inline std::string listed(std::span<const std::string_view> names, std::string_view conjunction) {
+/// "a, b and c", where `last_separator` is " and ".
+inline std::string listed(std::span<const std::string_view> names, std::string_view last_separator) {
   std::string list;
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (i > 0) list += i + 1 < names.size() ? ", " : " " + std::string(conjunction) + " ";
+    if (i > 0) list += i + 1 < names.size() ? ", " : last_separator;
     list += names[i];
   }
   return list;

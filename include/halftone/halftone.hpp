@@ -40,7 +40,6 @@
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/step.hpp"
 #include "halftone/tensor/device.hpp"
-#include "halftone/tensor/eigen.hpp"
 #include "halftone/tensor/error.hpp"
 #include "halftone/tensor/shape.hpp"
 #include "halftone/tensor/tensor.hpp"

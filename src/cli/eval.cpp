@@ -45,13 +45,13 @@ bool has_average(const std::map<std::string, std::string>& identity) {
 int evaluate(const EvalSettings& s) {
   check_outputs({{"--json", s.json}}, {{"--checkpoint", s.checkpoint}});
   const auto identity = read_identity(s.checkpoint);
-  const auto told = [&](const std::string& given, const char* key) {
+  const auto as_trained = [&](const std::string& given, const char* key) {
     const auto found = identity.find(key);
     return given.empty() && found != identity.end() ? found->second : given;
   };
   const Net& net = net_of(s.checkpoint, identity.at("net"));
-  const std::string name(net.name), precision = told(s.precision, "precision");
-  const auto data = std::make_shared<const Dataset>(load_dataset(told(s.data, "data"), Split::test, s.data_dir));
+  const std::string name(net.name), precision = as_trained(s.precision, "precision");
+  const auto data = std::make_shared<const Dataset>(load_dataset(as_trained(s.data, "data"), Split::test, s.data_dir));
   const Loader loader(data, {.batch = std::min(s.batch, data->size())});
 
   Graph graph;

@@ -48,7 +48,7 @@ struct Entry {
 
 class TarFile {
  public:
-  explicit TarFile(const fs::path& path) : path_(path), file_(gzopen(path.c_str(), "rb")) {
+  explicit TarFile(const fs::path& path) : path_(path), file_(gzopen(path.c_str(), "rb"), gzclose) {
     if (!file_) damaged("cannot be opened");
   }
 
@@ -90,11 +90,8 @@ class TarFile {
     return value;
   }
 
-  struct Close {
-    void operator()(gzFile file) const { gzclose(file); }
-  };
   fs::path path_;
-  std::unique_ptr<gzFile_s, Close> file_;
+  std::unique_ptr<gzFile_s, decltype(&gzclose)> file_;
 };
 
 void unpack_entry(TarFile& tar, const Entry& entry, const KnownFile& file, const fs::path& to) {

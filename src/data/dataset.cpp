@@ -104,6 +104,17 @@ const char* environment(const char* name) {
   return value && *value ? value : nullptr;
 }
 
+std::vector<fs::path> usual_places(std::string_view name) {
+  std::vector<fs::path> places;
+  if (const char* root = environment("HALFTONE_DATA")) places.push_back(fs::path(root) / name);
+  places.push_back(fs::path("data") / name);
+  if (const char* cache = environment("XDG_CACHE_HOME"))
+    places.push_back(fs::path(cache) / "halftone" / name);
+  else if (const char* home = environment("HOME"))
+    places.push_back(fs::path(home) / ".cache" / "halftone" / name);
+  return places;
+}
+
 }  // namespace
 
 Dataset in_memory(std::string name, Shape image, std::span<const std::uint8_t> pixels, std::vector<std::int32_t> labels,
@@ -121,17 +132,6 @@ std::vector<std::string_view> dataset_names() {
   for (const Source& s : sources) names.push_back(s.name);
   names.push_back("digits");
   return names;
-}
-
-std::vector<fs::path> usual_places(std::string_view name) {
-  std::vector<fs::path> places;
-  if (const char* root = environment("HALFTONE_DATA")) places.push_back(fs::path(root) / name);
-  places.push_back(fs::path("data") / name);
-  if (const char* cache = environment("XDG_CACHE_HOME"))
-    places.push_back(fs::path(cache) / "halftone" / name);
-  else if (const char* home = environment("HOME"))
-    places.push_back(fs::path(home) / ".cache" / "halftone" / name);
-  return places;
 }
 
 fs::path download_folder(std::string_view name) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "src/data/big_endian.hpp"
 #include "src/data/input_file.hpp"
 #include "src/data/places.hpp"
 
@@ -29,9 +28,9 @@ class IdxFile {
   std::int64_t count() const { return count_; }
 
   std::uint32_t number() {
-    std::uint8_t bytes[4];
-    if (file_.read(std::as_writable_bytes(std::span(bytes))) != 4) broken("ends inside its header");
-    return big_endian(bytes);
+    std::uint32_t big_endian = 0;
+    if (file_.read(std::as_writable_bytes(std::span(&big_endian, 1))) != 4) broken("ends inside its header");
+    return __builtin_bswap32(big_endian);
   }
 
   /// Reads the items, of `size` bytes each, to the end of the file and returns the first `wanted`; memory grows with

@@ -4,8 +4,6 @@
 #include <bit>
 #include <cstring>
 
-#include "src/data/big_endian.hpp"
-
 namespace halftone {
 namespace {
 
@@ -36,7 +34,8 @@ void Sha256::update(const void* bytes, std::size_t count) {
 void Sha256::block() {
   using std::rotr;
   std::uint32_t w[64];
-  for (int i = 0; i < 16; ++i) w[i] = big_endian(block_.data() + 4 * i);
+  std::memcpy(w, block_.data(), block_.size());
+  for (int i = 0; i < 16; ++i) w[i] = __builtin_bswap32(w[i]);
   for (int i = 16; i < 64; ++i) {
     const std::uint32_t a = w[i - 15], b = w[i - 2];
     w[i] = w[i - 16] + (rotr(a, 7) ^ rotr(a, 18) ^ a >> 3) + w[i - 7] + (rotr(b, 17) ^ rotr(b, 19) ^ b >> 10);

@@ -28,9 +28,9 @@ need_packages() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-library_packages=(libhwy-dev libfmt-dev libeigen3-dev zlib1g-dev libcli11-dev nlohmann-json3-dev libcurl4-openssl-dev
-  ca-certificates pkg-config)
-test_packages=(libgtest-dev libbenchmark-dev)
+library_packages=(libhwy-dev libfmt-dev zlib1g-dev libcli11-dev nlohmann-json3-dev libcurl4-openssl-dev ca-certificates
+  pkg-config)
+test_packages=(libgtest-dev libbenchmark-dev libeigen3-dev)
 
 # build_with CMAKE-OPTION...: an optimised build in $build.
 build_with() {

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "halftone/tensor/text.hpp"
+
 namespace halftone::cpu {
 namespace {
 
@@ -63,7 +65,7 @@ std::shared_ptr<Backend> make_backend(const CpuOptions& options) {
   if (options.threads < 0 || options.threads > 1024)
     fail(fmt::format("threads {}: a count between 1 and 1024, or 0 for all", options.threads));
   const auto isa = parse_isa(options.isa);
-  if (!isa) fail(fmt::format("isa {}: known instruction sets are auto, baseline, avx2 and avx512", options.isa));
+  if (!isa) fail(fmt::format("isa {}: known instruction sets are auto, {}", options.isa, listed(isa_names(), " and ")));
   if (!supported(*isa)) fail(fmt::format("isa {}: this processor has no such instructions", options.isa));
   return std::make_shared<CpuBackend>(options.threads > 0 ? options.threads : processors(), *isa);
 }

@@ -52,7 +52,6 @@ bool supported(Isa isa);
 /// The widest supported one.
 Isa best_isa();
 
-/// "baseline", "avx2" or "avx512".
 const char* name_of(Isa isa);
 
 /// The instruction set of that name, supported or not; "auto" is the best one; nothing for an unknown name.

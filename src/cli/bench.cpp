@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <map>
 
 #include "cli/bench_model.hpp"
@@ -46,13 +47,12 @@ double median(std::vector<double> values) {
 }
 
 struct Share {
-  std::string name;
   double seconds = 0;
   int nodes = 0;
 };
 
 /// Seconds by kernel or by node, the largest first; the fastest of a few runs counts.
-std::vector<Share> profile(const Plan& plan, bool by_node) {
+std::vector<std::pair<std::string, Share>> profile(const Plan& plan, bool by_node) {
   std::vector<double> best = plan.profile();
   for (int i = 0; i < 4; ++i) {
     const std::vector<double> again = plan.profile();
@@ -61,27 +61,24 @@ std::vector<Share> profile(const Plan& plan, bool by_node) {
   std::map<std::string, Share> shares;
   for (std::size_t n = 0; n < best.size(); ++n) {
     const Plan::Report& report = plan.kernels()[n];
-    const std::string name = by_node ? fmt::format("{}  {}", report.kernel, report.node) : report.kernel;
-    Share& share = shares[name];
-    share.name = name;
+    Share& share = shares[by_node ? fmt::format("{}  {}", report.kernel, report.node) : report.kernel];
     share.seconds += best[n];
     ++share.nodes;
   }
-  std::vector<Share> sorted;
-  for (auto& [name, share] : shares) sorted.push_back(share);
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Share& a, const Share& b) { return a.seconds > b.seconds; });
+  std::vector<std::pair<std::string, Share>> sorted(shares.begin(), shares.end());
+  std::ranges::stable_sort(sorted, std::greater(), [](const auto& named) { return named.second.seconds; });
   return sorted;
 }
 
 Json show_profile(const Plan& plan, bool by_node) {
-  const std::vector<Share> shares = profile(plan, by_node);
+  const auto shares = profile(plan, by_node);
   double total = 0;
-  for (const Share& share : shares) total += share.seconds;
+  for (const auto& [name, share] : shares) total += share.seconds;
   Json json = Json::array();
-  for (const Share& share : shares) {
-    fmt::print("{:9.3f} ms {:5.1f} %  {}{}\n", 1e3 * share.seconds, 100 * share.seconds / total, share.name,
+  for (const auto& [name, share] : shares) {
+    fmt::print("{:9.3f} ms {:5.1f} %  {}{}\n", 1e3 * share.seconds, 100 * share.seconds / total, name,
                share.nodes > 1 ? fmt::format("  ({} nodes)", share.nodes) : "");
-    json.push_back({{"name", share.name}, {"nodes", share.nodes}, {"seconds", share.seconds}});
+    json.push_back({{"name", name}, {"nodes", share.nodes}, {"seconds", share.seconds}});
   }
   return json;
 }

@@ -8,6 +8,7 @@
 #include "halftone/io/safetensors.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
+#include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
 
 namespace halftone::cli {
@@ -44,13 +45,13 @@ bool has_average(const std::map<std::string, std::string>& identity) {
 int evaluate(const EvalSettings& s) {
   check_outputs({{"--json", s.json}}, {{"--checkpoint", s.checkpoint}});
   const auto identity = read_identity(s.checkpoint);
-  const auto told = [&](const std::string& given, const char* key) {
+  const auto as_trained = [&](const std::string& given, const char* key) {
     const auto found = identity.find(key);
     return given.empty() && found != identity.end() ? found->second : given;
   };
   const Net& net = net_of(s.checkpoint, identity.at("net"));
-  const std::string name(net.name), precision = told(s.precision, "precision");
-  const auto data = std::make_shared<const Dataset>(load_dataset(told(s.data, "data"), Split::test, s.data_dir));
+  const std::string name(net.name), precision = as_trained(s.precision, "precision");
+  const auto data = std::make_shared<const Dataset>(load_dataset(as_trained(s.data, "data"), Split::test, s.data_dir));
   const Loader loader(data, {.batch = std::min(s.batch, data->size())});
 
   Graph graph;
@@ -86,7 +87,7 @@ void add_eval(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("eval", "evaluates a checkpoint on a test set");
   auto s = std::make_shared<EvalSettings>();
   sub->add_option("--checkpoint", s->checkpoint, "folder that `halftone train --out` wrote")->required();
-  sub->add_option("--data", s->data, "mnist, fashion-mnist, cifar10 or digits [as trained]");
+  sub->add_option("--data", s->data, listed(dataset_names(), " or ") + " [as trained]");
   sub->add_option("--data-dir", s->data_dir, "the only folder searched for the data");
   sub->add_option("--precision", s->precision, "the number system [as trained]");
   sub->add_flag("--raw", s->raw, "the weights themselves where the checkpoint has an average (train --ema)");

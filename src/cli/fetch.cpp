@@ -9,6 +9,7 @@
 #include "cli/complain.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/options.hpp"
+#include "halftone/tensor/text.hpp"
 
 namespace halftone::cli {
 namespace {
@@ -49,7 +50,7 @@ int run(const FetchSettings& s) {
 void add_fetch(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("fetch", "downloads a data set and checks it");
   auto s = std::make_shared<FetchSettings>();
-  sub->add_option("name", s->name, "mnist, fashion-mnist or cifar10")->required();
+  sub->add_option("name", s->name, listed(fetchable_names(), " or "))->required();
   sub->add_option("--data-dir,--out", s->folder, "where to [$HALFTONE_DATA/NAME, else the user's cache folder]");
   sub->callback([s, &command] { command = [s] { return run(*s); }; });
 }

@@ -20,9 +20,9 @@ struct InfoSettings {
 void show_device(const Device& device) {
   fmt::print("halftone {}\n\ndevice {}: {}\n", version, device.backend().name(), device.backend().description());
   fmt::print("instruction sets:");
-  for (const char* isa : {"baseline", "avx2", "avx512"}) {
+  for (const std::string_view isa : isa_names()) {
     try {
-      cpu_device({.isa = isa});
+      cpu_device({.isa = std::string(isa)});
       fmt::print(" {}", isa);
     } catch (const Error&) {
       fmt::print(" ({} absent)", isa);
@@ -31,17 +31,14 @@ void show_device(const Device& device) {
   fmt::print("\n");
 }
 
-template <class Format>
-void show_format() {
-  if constexpr (Format::epsilon != 1)
-    fmt::print("  {:5} {:2} bits  epsilon {:<12.4g} largest {:<12.6g} smallest {:.4g}\n", Format::name,
-               8 * sizeof(typename Format::Storage), Format::epsilon, Format::largest, Format::smallest);
-}
-
-template <class... Format>
-void show_formats(TypeList<Format...>) {
+void show_formats() {
   fmt::print("\nformats:\n");
-  (show_format<Format>(), ...);
+  for (std::size_t i = 0; i < Formats::size; ++i)
+    visit_format(static_cast<DType>(i), [](auto format) {
+      if constexpr (format.epsilon != 1)
+        fmt::print("  {:5} {:2} bits  epsilon {:<12.4g} largest {:<12.6g} smallest {:.4g}\n", format.name,
+                   8 * sizeof(typename decltype(format)::Storage), format.epsilon, format.largest, format.smallest);
+    });
 }
 
 void show_nets() {
@@ -75,7 +72,7 @@ int info(const InfoSettings& s) {
     return 0;
   }
   show_device(device);
-  show_formats(Formats{});
+  show_formats();
   show_nets();
   return 0;
 }

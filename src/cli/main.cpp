@@ -11,6 +11,7 @@
 #include "cli/complain.hpp"
 #include "cli/words.hpp"
 #include "halftone/tensor/error.hpp"
+#include "halftone/tensor/text.hpp"
 
 namespace {
 
@@ -24,9 +25,8 @@ int complain(Status status, const std::string& text) {
 /// What the library says of one of its options, with the dashes that the option has here.
 std::string as_typed(const CLI::App& app, const std::string& text) {
   const std::string option = "--" + text.substr(0, text.find_first_of(" :"));
-  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
-  const bool known = std::any_of(commands.begin(), commands.end(),
-                                 [&](const CLI::App* command) { return command->get_option_no_throw(option); });
+  const bool known = std::ranges::any_of(app.get_subcommands({}),
+                                         [&](const CLI::App* command) { return command->get_option_no_throw(option); });
   return known ? "--" + text : text;
 }
 
@@ -47,7 +47,8 @@ int run(CLI::App& app, int argc, char** argv) {
     if (error.get_exit_code() == 0) return app.exit(error);
     return complain(usage, error.what());
   }
-  if (!command) halftone::fail("a command is missing: train, eval, info, fetch or bench; --help shows more");
+  if (!command)
+    halftone::fail("a command is missing: " + halftone::listed(command_names(app), " or ") + "; --help shows more");
   return command();
 }
 

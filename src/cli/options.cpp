@@ -4,28 +4,21 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 
 #include "halftone/io/atomic_file.hpp"
 #include "halftone/tensor/error.hpp"
+#include "halftone/tensor/text.hpp"
 
 namespace halftone::cli {
 namespace fs = std::filesystem;
 
 namespace {
 
-using F32 = std::numeric_limits<float>;
-
-/// A decimal number, 0 or a normal one in f32. With a 0 in front CLI11 would take it for an octal one.
+/// A decimal number that f32 can hold. With a 0 in front CLI11 would take it for an octal one.
 std::optional<double> number(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const double size = std::abs(value);
-  if (error != std::errc() || end != text.data() + text.size() || !(size <= F32::max())) return std::nullopt;
-  if (size > 0 && size < F32::min()) return std::nullopt;
-  if (text.size() > 1 && text[0] == '0' && text[1] != '.') return std::nullopt;
-  return value;
+  const bool octal = text.size() > 1 && text[0] == '0' && text[1] != '.';
+  const auto value = parse_number(text);
+  return value && fits_f32(*value) && !octal ? value : std::nullopt;
 }
 
 std::string range(double least, double most) {
@@ -66,7 +59,7 @@ void check_file(const std::string& option, const fs::path& file, const std::vect
 void DeviceOptions::add_to(CLI::App& app) {
   app.add_option("--device", device, "auto, cpu or cuda")->capture_default_str();
   app.add_option("--threads", cpu.threads, "threads of the CPU; 0: all")->check(within(0, 1024))->capture_default_str();
-  app.add_option("--isa", cpu.isa, "instruction set: auto, baseline, avx2 or avx512")->capture_default_str();
+  app.add_option("--isa", cpu.isa, "instruction set: auto, " + listed(isa_names(), " or "))->capture_default_str();
 }
 
 Device DeviceOptions::open() const {

@@ -9,6 +9,7 @@
 #include "cli/trace.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
+#include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
 
 namespace halftone::cli {
@@ -16,7 +17,7 @@ namespace {
 
 void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
-  if (s.recipe.data.empty()) fail("--data is missing: mnist, fashion-mnist, cifar10 or digits");
+  if (s.recipe.data.empty()) fail("--data is missing: " + listed(dataset_names(), " or "));
   net_by_name(s.recipe.net);
   if (!s.out.empty()) check_output_folder("--out", s.out);
   check_outputs({{"--json", s.json}, {"--trace", s.trace}}, {{"--out", s.out}, {"--resume", s.resume}});

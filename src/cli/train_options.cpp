@@ -1,13 +1,14 @@
 #include "cli/commands.hpp"
 #include "cli/train.hpp"
-#include "halftone/tensor/error.hpp"
+#include "halftone/data/dataset.hpp"
+#include "halftone/tensor/text.hpp"
 
 namespace halftone::cli {
 namespace {
 
 void add_run(CLI::App& app, Recipe& r) {
   app.add_option("--net", r.net, "the net to train; `halftone info` lists them");
-  app.add_option("--data", r.data, "mnist, fashion-mnist, cifar10 or digits (synthetic, needs no files)");
+  app.add_option("--data", r.data, listed(dataset_names(), " or ") + " (synthetic, needs no files)");
   app.add_option("--precision", r.precision, "the number system")->capture_default_str();
   app.add_option("--epochs", r.epochs, "counted from the start of training, also after --resume")
       ->check(within(1, 1e6))

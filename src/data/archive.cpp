@@ -1,16 +1,17 @@
 #include "src/data/archive.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <fstream>
 #include <memory>
 #include <vector>
 
 #include "halftone/tensor/error.hpp"
+#include "src/data/sha256.hpp"
 
 namespace halftone {
 namespace fs = std::filesystem;
@@ -28,37 +29,11 @@ bool is_intact(const fs::path& path, const KnownFile& file) {
   return sum.hex() == file.sha256;
 }
 
-PartialFile::PartialFile(fs::path path) : path_(std::move(path)), beside_(path_) {
-  beside_ += fmt::format(".partial-{}", getpid());
-  stream_.open(beside_, std::ios::binary);
-  if (!stream_) throw FileError(fmt::format("{} cannot be written", path_.string()));
-}
-
-PartialFile::~PartialFile() {
-  std::error_code ignored;
-  fs::remove(beside_, ignored);
-}
-
-void PartialFile::write(const void* bytes, std::size_t count) {
-  sum_.update(bytes, count);
-  bytes_ += static_cast<std::int64_t>(count);
-  if (!stream_.write(static_cast<const char*>(bytes), static_cast<std::streamsize>(count)))
-    throw FileError(fmt::format("{} cannot be written", path_.string()));
-}
-
-const fs::path& PartialFile::flushed() {
-  if (!stream_.flush()) throw FileError(fmt::format("{} cannot be written", path_.string()));
-  return beside_;
-}
-
-void PartialFile::commit(const KnownFile& known) {
-  flushed();
-  if (bytes_ != known.bytes || sum_.hex() != known.sha256)
+void publish(PartialFile& file, const KnownFile& known) {
+  if (!is_intact(file.path(), known))
     throw FileError(
-        fmt::format("{} did not arrive intact: its checksum is not that of {}", path_.string(), known.name));
-  std::error_code error;
-  fs::rename(beside_, path_, error);
-  if (error) throw FileError(fmt::format("{} cannot be written: {}", path_.string(), error.message()));
+        fmt::format("{} did not arrive intact: its checksum is not that of {}", file.target().string(), known.name));
+  file.publish();
 }
 
 namespace {
@@ -73,7 +48,7 @@ struct Entry {
 
 class TarFile {
  public:
-  explicit TarFile(const fs::path& path) : path_(path), file_(gzopen(path.c_str(), "rb")) {
+  explicit TarFile(const fs::path& path) : path_(path), file_(gzopen(path.c_str(), "rb"), gzclose) {
     if (!file_) damaged("cannot be opened");
   }
 
@@ -115,22 +90,21 @@ class TarFile {
     return value;
   }
 
-  struct Close {
-    void operator()(gzFile file) const { gzclose(file); }
-  };
   fs::path path_;
-  std::unique_ptr<gzFile_s, Close> file_;
+  std::unique_ptr<gzFile_s, decltype(&gzclose)> file_;
 };
 
 void unpack_entry(TarFile& tar, const Entry& entry, const KnownFile& file, const fs::path& to) {
   if (entry.bytes != file.bytes)
     throw FileError(fmt::format("{} has {} bytes in its archive, not {}", file.name, entry.bytes, file.bytes));
   PartialFile out(to / file.name);
-  for (std::int64_t left = entry.bytes; left > 0; left -= sizeof(Block)) {
+  for (auto left = static_cast<std::size_t>(entry.bytes); left > 0;) {
     const Block block = tar.block();
-    out.write(block.data(), static_cast<std::size_t>(std::min<std::int64_t>(left, sizeof(Block))));
+    const auto bytes = std::as_bytes(std::span(block)).first(std::min(left, block.size()));
+    out.append(bytes);
+    left -= bytes.size();
   }
-  out.commit(file);
+  publish(out, file);
 }
 
 }  // namespace

@@ -1,12 +1,10 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <span>
-#include <string>
 #include <string_view>
 
-#include "src/data/sha256.hpp"
+#include "halftone/io/atomic_file.hpp"
 
 namespace halftone {
 
@@ -20,30 +18,8 @@ struct KnownFile {
 /// Whether `path` has the size and the checksum of `file`.
 bool is_intact(const std::filesystem::path& path, const KnownFile& file);
 
-/// A file written beside its place, which takes it when it is complete and vanishes if it never is.
-class PartialFile {
- public:
-  explicit PartialFile(std::filesystem::path path);
-  ~PartialFile();
-  PartialFile(const PartialFile&) = delete;
-  PartialFile& operator=(const PartialFile&) = delete;
-
-  void write(const void* bytes, std::size_t count);
-
-  /// Where the bytes are until then, all written.
-  const std::filesystem::path& flushed();
-
-  /// Renames the file to its place. Throws FileError unless it is `known`.
-  void commit(const KnownFile& known);
-
-  std::int64_t bytes() const { return bytes_; }
-
- private:
-  std::filesystem::path path_, beside_;
-  std::ofstream stream_;
-  Sha256 sum_;
-  std::int64_t bytes_ = 0;
-};
+/// Publishes `file`. Throws FileError unless its content is that of `known`.
+void publish(PartialFile& file, const KnownFile& known);
 
 /// Unpacks from the gzipped tar file `archive` the `wanted` files that lie in its folder `folder` into the folder `to`;
 /// every other entry is left out, so no name in the archive ever becomes a path. Throws FileError if the archive is

@@ -9,6 +9,7 @@
 #include "halftone/data/cifar10.hpp"
 #include "halftone/data/mnist.hpp"
 #include "halftone/data/rendered_digits.hpp"
+#include "halftone/tensor/text.hpp"
 #include "src/data/places.hpp"
 
 namespace halftone {
@@ -82,7 +83,7 @@ constexpr Source sources[] = {{"mnist", mnist_train, mnist_test, read_mnist},
 const Source& source(std::string_view name) {
   for (const Source& s : sources)
     if (s.name == name) return s;
-  fail(fmt::format("data {}: known data sets are mnist, fashion-mnist, cifar10 and digits", name));
+  fail(fmt::format("data {}: known data sets are {}", name, listed(dataset_names(), " and ")));
 }
 
 bool holds(const fs::path& dir, const Source& s) {
@@ -103,6 +104,17 @@ const char* environment(const char* name) {
   return value && *value ? value : nullptr;
 }
 
+std::vector<fs::path> usual_places(std::string_view name) {
+  std::vector<fs::path> places;
+  if (const char* root = environment("HALFTONE_DATA")) places.push_back(fs::path(root) / name);
+  places.push_back(fs::path("data") / name);
+  if (const char* cache = environment("XDG_CACHE_HOME"))
+    places.push_back(fs::path(cache) / "halftone" / name);
+  else if (const char* home = environment("HOME"))
+    places.push_back(fs::path(home) / ".cache" / "halftone" / name);
+  return places;
+}
+
 }  // namespace
 
 Dataset in_memory(std::string name, Shape image, std::span<const std::uint8_t> pixels, std::vector<std::int32_t> labels,
@@ -115,15 +127,11 @@ Dataset in_memory(std::string name, Shape image, std::span<const float> pixels, 
   return from_memory(std::move(name), image, pixels, std::move(labels), classes);
 }
 
-std::vector<fs::path> usual_places(std::string_view name) {
-  std::vector<fs::path> places;
-  if (const char* root = environment("HALFTONE_DATA")) places.push_back(fs::path(root) / name);
-  places.push_back(fs::path("data") / name);
-  if (const char* cache = environment("XDG_CACHE_HOME"))
-    places.push_back(fs::path(cache) / "halftone" / name);
-  else if (const char* home = environment("HOME"))
-    places.push_back(fs::path(home) / ".cache" / "halftone" / name);
-  return places;
+std::vector<std::string_view> dataset_names() {
+  std::vector<std::string_view> names;
+  for (const Source& s : sources) names.push_back(s.name);
+  names.push_back("digits");
+  return names;
 }
 
 fs::path download_folder(std::string_view name) {

@@ -111,6 +111,10 @@ void check(const Dataset& data, const LoaderOptions& options) {
     fail(fmt::format("data set {}: pixels, labels and mean do not fit together", data.name));
 }
 
+Loader named(const char* name, const std::filesystem::path& dir, Split split, LoaderOptions options) {
+  return Loader(std::make_shared<const Dataset>(load_dataset(name, split, dir, options.limit)), options);
+}
+
 }  // namespace
 
 Loader::Loader(std::shared_ptr<const Dataset> dataset, LoaderOptions options)
@@ -159,14 +163,6 @@ Epoch Loader::epoch(std::int64_t index, std::int64_t first_batch) const {
   };
   return Epoch(std::move(make), first_batch, batches(), options_.workers, options_.prefetch);
 }
-
-namespace {
-
-Loader named(const char* name, const std::filesystem::path& dir, Split split, LoaderOptions options) {
-  return Loader(std::make_shared<const Dataset>(load_dataset(name, split, dir, options.limit)), options);
-}
-
-}  // namespace
 
 Loader mnist(const std::filesystem::path& dir, Split split, LoaderOptions options) {
   return named("mnist", dir, split, options);

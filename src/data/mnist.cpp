@@ -28,9 +28,9 @@ class IdxFile {
   std::int64_t count() const { return count_; }
 
   std::uint32_t number() {
-    unsigned char b[4];
-    if (file_.read(std::as_writable_bytes(std::span(b))) != 4) broken("ends inside its header");
-    return std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 | b[3];
+    std::uint32_t big_endian = 0;
+    if (file_.read(std::as_writable_bytes(std::span(&big_endian, 1))) != 4) broken("ends inside its header");
+    return __builtin_bswap32(big_endian);
   }
 
   /// Reads the items, of `size` bytes each, to the end of the file and returns the first `wanted`; memory grows with

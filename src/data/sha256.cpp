@@ -17,10 +17,6 @@ constexpr std::uint32_t round_constants[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-std::uint32_t big_endian(const std::uint8_t* b) {
-  return std::uint32_t{b[0]} << 24 | std::uint32_t{b[1]} << 16 | std::uint32_t{b[2]} << 8 | b[3];
-}
-
 }  // namespace
 
 void Sha256::update(const void* bytes, std::size_t count) {
@@ -38,7 +34,8 @@ void Sha256::update(const void* bytes, std::size_t count) {
 void Sha256::block() {
   using std::rotr;
   std::uint32_t w[64];
-  for (int i = 0; i < 16; ++i) w[i] = big_endian(block_.data() + 4 * i);
+  std::memcpy(w, block_.data(), block_.size());
+  for (int i = 0; i < 16; ++i) w[i] = __builtin_bswap32(w[i]);
   for (int i = 16; i < 64; ++i) {
     const std::uint32_t a = w[i - 15], b = w[i - 2];
     w[i] = w[i - 16] + (rotr(a, 7) ^ rotr(a, 18) ^ a >> 3) + w[i - 7] + (rotr(b, 17) ^ rotr(b, 19) ^ b >> 10);

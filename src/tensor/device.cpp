@@ -21,6 +21,12 @@ Backend& Device::backend() const { return *state_->backend; }
 std::size_t Device::allocated() const { return state_->allocated; }
 std::size_t Device::peak() const { return state_->peak; }
 
+std::vector<std::string_view> isa_names() {
+  std::vector<std::string_view> names;
+  for (const cpu::Isa isa : cpu::all_isas) names.push_back(cpu::name_of(isa));
+  return names;
+}
+
 Device cpu_device(const CpuOptions& options) { return Device(cpu::make_backend(options)); }
 
 Device best_device(const CpuOptions& options) { return cpu_device(options); }

@@ -2,11 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cmath>
-#include <limits>
 
 #include "halftone/tensor/error.hpp"
+#include "halftone/tensor/text.hpp"
 #include "src/train/recipes/recipes.hpp"
 
 namespace halftone {
@@ -17,14 +16,11 @@ namespace {
 }
 
 double number(const Recipe& recipe, std::string_view text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
-    bad_schedule(recipe, fmt::format("'{}' is not a number", text));
-  using F32 = std::numeric_limits<float>;
-  if (const double size = std::abs(value); size > F32::max() || (size > 0 && size < F32::min()))
-    bad_schedule(recipe, fmt::format("'{}' is too {} for f32", text, size > 1 ? "large" : "small"));
-  return value;
+  const auto value = parse_number(text);
+  if (!value) bad_schedule(recipe, fmt::format("'{}' is not a number", text));
+  if (!fits_f32(*value))
+    bad_schedule(recipe, fmt::format("'{}' is too {} for f32", text, std::abs(*value) > 1 ? "large" : "small"));
+  return *value;
 }
 
 /// What stands before the first `mark`, which is taken off `text` with it.

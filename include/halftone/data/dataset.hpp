@@ -42,13 +42,16 @@ Dataset in_memory(std::string name, Shape image, std::span<const std::uint8_t> p
 Dataset in_memory(std::string name, Shape image, std::span<const float> pixels, std::vector<std::int32_t> labels,
                   int classes = 10);
 
-/// The folder that holds "mnist", "fashion-mnist" or "cifar10". A given `dir` is the only place searched (for CIFAR-10
-/// the folder itself or its `cifar-10-batches-bin`); else $HALFTONE_DATA/<name>, ./data/<name> and the user's cache
-/// folder. Throws Failure that says how to get the data where it is absent.
+/// The data sets that load_dataset knows: those that lie in files, and "digits", which are drawn.
+std::vector<std::string_view> dataset_names();
+
+/// The folder that holds the files of a data set. A given `dir` is the only place searched (for CIFAR-10 the folder
+/// itself or its `cifar-10-batches-bin`); else $HALFTONE_DATA/<name>, ./data/<name> and the user's cache folder. Throws
+/// Failure that says how to get the data where it is absent.
 std::filesystem::path find_data(std::string_view name, const std::filesystem::path& dir = {});
 
-/// Loads "mnist", "fashion-mnist", "cifar10" or draws "digits" (which needs no folder). `limit` takes the first so many
-/// images of the split, 0 all; more than there are is an Error. Damaged files throw FileError.
+/// Loads or draws one of dataset_names(). `limit` takes the first so many images of the split, 0 all; more than there
+/// are is an Error. Damaged files throw FileError.
 Dataset load_dataset(std::string_view name, Split split, const std::filesystem::path& dir = {}, std::int64_t limit = 0);
 
 }  // namespace halftone

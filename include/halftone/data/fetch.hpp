@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace halftone {
 
@@ -14,10 +15,13 @@ struct FetchOptions {
   std::function<void(std::string_view file, std::int64_t done, std::int64_t total)> progress = {};
 };
 
-/// Downloads "mnist", "fashion-mnist" or "cifar10" to `dir` and returns it; an empty `dir` means $HALFTONE_DATA/<name>
-/// or else the user's cache folder. Files that are there with the right checksum stay; others are written beside,
-/// checked and renamed. Throws Failure if the download fails, FileError if a checksum differs, Error if the library was
-/// built without libcurl.
+/// The data sets that can be downloaded.
+std::vector<std::string_view> fetchable_names();
+
+/// Downloads one of fetchable_names() to `dir` and returns it; an empty `dir` means $HALFTONE_DATA/<name> or else the
+/// user's cache folder. Files that are there with the right checksum stay; others are written beside, checked and
+/// renamed. Throws Failure if the download fails, FileError if a checksum differs, Error if the library was built
+/// without libcurl.
 std::filesystem::path fetch(std::string_view name, const std::filesystem::path& dir = {},
                             const FetchOptions& options = {});
 

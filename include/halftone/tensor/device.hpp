@@ -4,6 +4,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace halftone {
 
@@ -36,8 +38,11 @@ class Backend {
 
 struct CpuOptions {
   int threads = 0;           ///< 0: all that the machine has
-  std::string isa = "auto";  ///< auto, baseline, avx2, avx512
+  std::string isa = "auto";  ///< auto or one of isa_names()
 };
+
+/// The instruction sets that CPU kernels are compiled for, the narrowest first.
+std::vector<std::string_view> isa_names();
 
 /// A handle to a backend; copies name the same device. It counts what is allocated through it.
 class Device {

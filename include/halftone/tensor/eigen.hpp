@@ -1,4 +1,5 @@
 #pragma once
+// Not part of halftone.hpp: whoever includes this brings Eigen 3.4.
 #include <Eigen/Core>
 
 #include "halftone/tensor/tensor.hpp"

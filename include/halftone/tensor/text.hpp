@@ -1,0 +1,36 @@
+#pragma once
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace halftone {
+
+/// The finite decimal number that all of `text` spells, or nothing.
+inline std::optional<double> parse_number(std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
+  return value;
+}
+
+/// Whether `x` is 0 or a normal number in f32.
+inline bool fits_f32(double x) {
+  using F32 = std::numeric_limits<float>;
+  return x == 0 || (std::abs(x) >= F32::min() && std::abs(x) <= F32::max());
+}
+
+/// "a, b and c", where `last_separator` is " and ".
+inline std::string listed(std::span<const std::string_view> names, std::string_view last_separator) {
+  std::string list;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) list += i + 1 < names.size() ? ", " : last_separator;
+    list += names[i];
+  }
+  return list;
+}
+
+}  // namespace halftone

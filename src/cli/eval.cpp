@@ -2,14 +2,14 @@
 
 #include <charconv>
 
-#include "cli/checkpoint_identity.hpp"
 #include "cli/commands.hpp"
+#include "cli/options.hpp"
 #include "cli/report.hpp"
-#include "halftone/io/safetensors.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
+#include "halftone/train/trainer.hpp"
 
 namespace halftone::cli {
 namespace {
@@ -27,9 +27,9 @@ const Net& net_of(const std::string& checkpoint, const std::string& name) {
   throw FileError(fmt::format("{}: it holds the net '{}', which is unknown", checkpoint, name));
 }
 
-int classes_of(const std::string& checkpoint, const std::map<std::string, std::string>& identity) {
-  const auto found = identity.find("classes");
-  const std::string text = found == identity.end() ? "" : found->second;
+int classes_of(const std::string& checkpoint, const Metadata& model) {
+  const auto found = model.find("classes");
+  const std::string text = found == model.end() ? "" : found->second;
   int classes = 0;
   const char* end = std::from_chars(text.data(), text.data() + text.size(), classes).ptr;
   if (classes < 1 || end != text.data() + text.size())
@@ -37,31 +37,33 @@ int classes_of(const std::string& checkpoint, const std::map<std::string, std::s
   return classes;
 }
 
-bool has_average(const std::map<std::string, std::string>& identity) {
-  const auto decay = identity.find("ema");
-  return decay != identity.end() && decay->second != "none";
+/// Throws FileError where the model does not name its net.
+Metadata read_model(const std::string& checkpoint) {
+  Metadata model = read_model_metadata(checkpoint);
+  if (!model.contains("net")) throw FileError(fmt::format("{}: it does not say which net it holds", checkpoint));
+  return model;
 }
 
 int evaluate(const EvalSettings& s) {
   check_outputs({{"--json", s.json}}, {{"--checkpoint", s.checkpoint}});
-  const auto identity = read_identity(s.checkpoint);
+  const Metadata model = read_model(s.checkpoint);
   const auto as_trained = [&](const std::string& given, const char* key) {
-    const auto found = identity.find(key);
-    return given.empty() && found != identity.end() ? found->second : given;
+    const auto found = model.find(key);
+    return given.empty() && found != model.end() ? found->second : given;
   };
-  const Net& net = net_of(s.checkpoint, identity.at("net"));
+  const Net& net = net_of(s.checkpoint, model.at("net"));
   const std::string name(net.name), precision = as_trained(s.precision, "precision");
   const auto data = std::make_shared<const Dataset>(load_dataset(as_trained(s.data, "data"), Split::test, s.data_dir));
   const Loader loader(data, {.batch = std::min(s.batch, data->size())});
 
   Graph graph;
   const Inputs in = inputs(graph, loader);
-  const Value logits = net.build(in.images, classes_of(s.checkpoint, identity));
+  const Value logits = net.build(in.images, classes_of(s.checkpoint, model));
   const Value loss = cross_entropy(logits, in.labels), hits = accuracy(logits, in.labels);
   Trainer trainer(loss, {.device = s.device.open(), .precision = precision_by_name(precision)});
-  load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters());
-  const bool averaged = has_average(identity) && !s.raw;
-  if (averaged) load_average(s.checkpoint, trainer.parameters());
+  load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters(),
+             s.raw ? ModelWeights::raw : ModelWeights::best);
+  const bool averaged = as_trained("", "weights") == "averaged" && !s.raw;
   const char* weights = averaged ? "averaged" : "raw";
   const Score test = score(trainer, loader, hits);
   const double mean_loss = trainer.evaluate(loader, loss);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "cli/checkpoint_identity.hpp"
 #include "cli/complain.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/report.hpp"
@@ -90,12 +89,17 @@ class Run {
     return net_by_name(settings_.recipe.net).build(in.images, train_.dataset().classes);
   }
 
-  Identity identity() const { return checkpoint_identity(settings_, precision_, train_); }
+  /// What a resume must have in common with this run, beside what the trainer asks for.
+  Identity identity() const {
+    return {{"net", settings_.recipe.net},
+            {"data", settings_.recipe.data},
+            {"batch", std::to_string(train_.batch())},
+            {"limit", std::to_string(train_.size())}};
+  }
 
   void resume() {
     if (settings_.resume.empty()) return;
-    check_identity(settings_.resume, identity());
-    trainer_.load(settings_.resume);
+    trainer_.load(settings_.resume, identity());
     if (trainer_.batches() >= settings_.recipe.epochs * train_.batches())
       fail(fmt::format("--epochs {}: the checkpoint in {} has seen them all", settings_.recipe.epochs,
                        settings_.resume));
@@ -132,8 +136,12 @@ class Run {
   }
 
   void keep() const {
-    const Identity known = identity();
-    if (!settings_.out.empty()) trainer_.save(settings_.out, {known.begin(), known.end()});
+    if (!settings_.out.empty()) {
+      Metadata model = metadata_of(train_.dataset());
+      model["net"] = settings_.recipe.net;
+      model["precision"] = settings_.recipe.precision;
+      trainer_.save(settings_.out, model, identity());
+    }
     trace_.write();  // perhaps into the folder that saving has made
   }
 

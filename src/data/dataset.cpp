@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <ranges>
 
 #include "halftone/data/cifar10.hpp"
 #include "halftone/data/mnist.hpp"
@@ -73,12 +74,22 @@ struct Source {
   std::string_view name;
   std::string_view train_file, test_file;  // one of them in a folder makes it the data set's
   Dataset (*read)(const fs::path& dir, Split, std::int64_t limit);
+  std::string_view classes;  // their names
 };
 
 constexpr std::string_view mnist_train = "train-images-idx3-ubyte", mnist_test = "t10k-images-idx3-ubyte";
-constexpr Source sources[] = {{"mnist", mnist_train, mnist_test, read_mnist},
-                              {"fashion-mnist", mnist_train, mnist_test, read_fashion_mnist},
-                              {"cifar10", "data_batch_1.bin", "test_batch.bin", read_cifar10}};
+constexpr std::string_view digits = "0,1,2,3,4,5,6,7,8,9";
+constexpr Source sources[] = {
+    {"mnist", mnist_train, mnist_test, read_mnist, digits},
+    {"fashion-mnist", mnist_train, mnist_test, read_fashion_mnist,
+     "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"},
+    {"cifar10", "data_batch_1.bin", "test_batch.bin", read_cifar10,
+     "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"}};
+
+Dataset named(Dataset data, std::string_view classes) {
+  for (const auto name : std::views::split(classes, ',')) data.class_names.emplace_back(name.begin(), name.end());
+  return data;
+}
 
 const Source& source(std::string_view name) {
   for (const Source& s : sources)
@@ -96,7 +107,7 @@ bool holds(const fs::path& dir, const Source& s) {
 
 Dataset load_digits(Split split, std::int64_t limit) {
   const std::int64_t have = split == Split::train ? 20000 : 4000;
-  return rendered_digits(split, images_to_take("digits", have, limit));
+  return named(rendered_digits(split, images_to_take("digits", have, limit)), digits);
 }
 
 const char* environment(const char* name) {
@@ -159,7 +170,7 @@ fs::path find_data(std::string_view name, const fs::path& dir) {
 Dataset load_dataset(std::string_view name, Split split, const fs::path& dir, std::int64_t limit) {
   if (name == "digits") return load_digits(split, limit);
   const Source& wanted = source(name);
-  return wanted.read(find_data(name, dir), split, limit);
+  return named(wanted.read(find_data(name, dir), split, limit), wanted.classes);
 }
 
 }  // namespace halftone

@@ -23,13 +23,13 @@ Launch host_launch(const Request& request, CustomBody body) {
   Backend* backend = &request.device.backend();
   const auto run = [=, body = std::move(body)](const Arguments& a) {
     for (std::size_t i = 0; i < inputs->specs.size(); ++i) {
-      const auto values = TensorView{inputs->specs[i], a.inputs[i], backend}.read();
+      const auto values = TensorView{inputs->specs[i], a.inputs[i].data, backend, a.inputs[i].range}.read();
       std::copy(values.begin(), values.end(), inputs->numbers[i].begin());
     }
     for (auto& numbers : outputs->numbers) std::fill(numbers.begin(), numbers.end(), 0.0f);
     body(inputs->tensors, outputs->tensors);
     for (std::size_t i = 0; i < outputs->specs.size(); ++i)
-      TensorView{outputs->specs[i], a.outputs[i], backend}.write(outputs->numbers[i]);
+      TensorView{outputs->specs[i], a.outputs[i].data, backend, a.outputs[i].range}.write(outputs->numbers[i], key);
   };
   return {.run = run, .on_host = true};
 }

@@ -39,7 +39,7 @@ std::vector<ValueSpec> Activate::infer(std::span<const ValueSpec> inputs) const 
 std::vector<Value> Activate::gradient(const GradientRequest& request) const {
   const bool from_output = std::visit([](const auto& f) { return f.slope_from_output; }, activation);
   const Value seen = from_output ? request.outputs[0] : request.inputs[0];
-  return {seen.graph->add_one(std::make_shared<ActivationGradient>(activation), {request.d_outputs[0], seen})};
+  return {graph_of(seen).add_one(std::make_shared<ActivationGradient>(activation), {request.d_outputs[0], seen})};
 }
 
 std::vector<ValueSpec> ActivationGradient::infer(std::span<const ValueSpec> inputs) const { return like_first(inputs); }
@@ -81,7 +81,7 @@ std::vector<Value> Concat::gradient(const GradientRequest& request) const {
   std::int64_t first = 0;
   for (const Value& input : request.inputs) {
     const std::int64_t count = input.shape().c;
-    d.push_back(input.graph->add_one(std::make_shared<Slice>(first, count), {request.d_outputs[0]}));
+    d.push_back(graph_of(input).add_one(std::make_shared<Slice>(first, count), {request.d_outputs[0]}));
     first += count;
   }
   return d;

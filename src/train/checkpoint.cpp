@@ -114,8 +114,8 @@ void check_identity(const SafeTensors& file, const Identity& identity) {
   for (const auto& [key, value] : identity) {
     const auto found = file.metadata.find(key);
     if (found != file.metadata.end() && found->second == value) continue;
-    throw FileError(fmt::format("{}: the checkpoint has {} {}, not {}", file.file.string(), key,
-                                found == file.metadata.end() ? "unknown" : found->second, value));
+    fail(fmt::format("{}: the checkpoint has {} {}, not {}", file.file.string(), key,
+                     found == file.metadata.end() ? "unknown" : found->second, value));
   }
 }
 
@@ -139,6 +139,7 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   Metadata of_model = model;
   of_model[format_key] = format;
   of_model["version"] = version;
+  of_model["weights"] = parameters.bytes(Store::average) > 0 ? "averaged" : "raw";
   write_safetensors(directory / "model.safetensors", model_tensors(parameters), of_model);
 }
 

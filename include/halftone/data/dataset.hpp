@@ -23,6 +23,7 @@ struct Dataset {
   std::vector<std::byte> pixels = {};  // [size, h, w, c]
   std::vector<std::int32_t> labels = {};
   int classes = 10;
+  std::vector<std::string> class_names = {};  ///< one a class where they are known
   /// Per channel over the training set, of value / 255 for u8, of the value for f32.
   std::vector<float> mean = {}, stddev = {};
   bool synthetic = false;  ///< drawn, not collected

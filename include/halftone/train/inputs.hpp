@@ -1,6 +1,7 @@
 #pragma once
 #include "halftone/data/loader.hpp"
 #include "halftone/graph/graph.hpp"
+#include "halftone/train/checkpoint.hpp"
 
 namespace halftone {
 
@@ -10,9 +11,12 @@ struct Inputs {
 };
 
 /// The inputs that a loader's batches feed: its images in their stored format, normalised on the device, and labels.
-Inputs inputs(Graph& graph, const Loader& loader);
+Inputs inputs(Graph graph, const Loader& loader);
 
 /// The same for images and a batch size described by hand.
-Inputs inputs(Graph& graph, const Dataset& dataset, std::int64_t batch);
+Inputs inputs(Graph graph, const Dataset& dataset, std::int64_t batch);
+
+/// What the user of a trained net must know of the data: classes and their names, image size, mean and deviation.
+Metadata metadata_of(const Dataset& dataset);
 
 }  // namespace halftone

@@ -75,7 +75,8 @@ class Trainer {
   void save(const std::filesystem::path& directory, const Metadata& model = {}, const Identity& identity = {}) const;
 
   /// Continues from a checkpoint of the same net, precision, optimizer, seed and whatever else `identity_of` and
-  /// `identity` name. Throws FileError naming file, tensor or difference, before anything has changed.
+  /// `identity` name. Throws Error naming a difference and FileError naming file, tensor or field, before anything has
+  /// changed.
   void load(const std::filesystem::path& directory, const Identity& identity = {});
 
   MemoryReport memory() const;

@@ -1,0 +1,70 @@
+#include <fmt/format.h>
+
+#include "halftone/train/checkpoint.hpp"
+
+namespace halftone {
+namespace {
+
+std::string text_of(const RoleStorage& s) {
+  return fmt::format("activations {}; activation gradients {}; weights {}; weight gradients {}; update {}{}; slots {}",
+                     to_string(s.activations), to_string(s.activation_gradients), to_string(s.weights),
+                     to_string(s.weight_gradients), to_string(s.update), s.compensated ? " compensated" : "",
+                     to_string(s.slots));
+}
+
+/// The storages by role, then those of each exception.
+std::string text_of(const Precision& precision) {
+  std::string text = text_of(precision.storage);
+  for (const auto& e : precision.exceptions) text += fmt::format(" | {}: {}", e.scope, text_of(e.storage));
+  return text;
+}
+
+std::string text_of(const UpdateRule& rule) {
+  return std::visit(
+      [](const auto& r) {
+        if constexpr (requires { r.decoupled; })
+          return std::string(r.name) + (r.decoupled ? ", decoupled" : "");
+        else
+          return std::string(r.name);
+      },
+      rule);
+}
+
+/// The trainer's rule, then those of groups that have their own.
+std::string rules_of(const TrainerOptions& options) {
+  std::string text = text_of(options.optimizer);
+  for (const auto& group : options.groups)
+    if (group.rule) text += fmt::format("; {}*{}: {}", group.scope, group.ending, text_of(*group.rule));
+  return text;
+}
+
+std::string text_of(const LossScale& scale) {
+  const DynamicOptions& o = scale.options;
+  switch (scale.mode) {
+    case LossScale::Mode::none:
+      return "none";
+    case LossScale::Mode::fixed:
+      return fmt::format("{}", o.initial);
+    case LossScale::Mode::dynamic:
+      break;
+  }
+  return fmt::format(
+      "dynamic:{} growth {} backoff {} interval {} min {} max {} hysteresis {} floor {} nan {} max-skips {}", o.initial,
+      o.growth, o.backoff, o.interval, o.min, o.max, o.hysteresis, o.on_floor == OnFloor::stop ? "stop" : "stay",
+      o.on_nan == OnNan::stop ? "stop" : "skip", o.max_consecutive_skips);
+}
+
+}  // namespace
+
+Identity identity_of(const TrainerOptions& options) {
+  return {{"precision", options.precision.name},
+          {"storage", text_of(options.precision)},
+          {"optimizer", rules_of(options)},
+          {"ema", options.average_decay > 0 ? fmt::format("{}", options.average_decay) : "none"},
+          {"accumulate", std::to_string(options.accumulate)},
+          {"loss-scale", text_of(options.precision.loss_scale)},
+          {"stress", fmt::format("{}", options.stress)},
+          {"seed", std::to_string(options.seed)}};
+}
+
+}  // namespace halftone

@@ -1,7 +1,6 @@
 #pragma once
 #include "halftone/graph/kernel.hpp"
 #include "halftone/tensor/device.hpp"
-#include "kernels/cpu/convert.hpp"
 #include "kernels/cpu/isa.hpp"
 
 namespace halftone::cpu {
@@ -16,8 +15,6 @@ const KernelTable& kernel_table();
 struct Machine {
   int threads;
   Isa isa;
-  Decode decode(const ValueSpec& value) const { return decoder(isa, value.dtype); }
-  Encode encode(const ValueSpec& value) const { return encoder(isa, value.dtype); }
 };
 Machine machine_of(const Request& request);
 

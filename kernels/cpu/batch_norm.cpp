@@ -9,12 +9,14 @@ namespace {
 
 /// A vector of parameters or statistics as f32.
 struct Vector {
-  Vector(const Machine& machine, const ValueSpec& value, std::size_t& bytes)
-      : reader(machine, value), count(value.shape.c), buffer(count, 1, bytes) {}
-  Reader reader;
-  std::int64_t count;
+  Vector(const Request& request, std::size_t input, std::size_t& bytes)
+      : input(input), access(machine_of(request).isa, request.inputs[input]), buffer(access.count, 1, bytes) {}
+  std::size_t input;
+  Access access;
   Arrays<float> buffer;
-  const float* read(const void* data, void* workspace) const { return reader(data, 0, count, buffer(workspace)); }
+  const float* read(const Arguments& a) const {
+    return Input(access, a.inputs[input])(0, access.count, buffer(a.workspace));
+  }
 };
 
 /// The pass that applies the coefficients (mean, factor, offset) to x.
@@ -23,16 +25,15 @@ struct NormalizePass {
                 const std::optional<Activation>& activation, std::size_t& bytes)
       : threads(machine.threads),
         columns(columns),
-        x(machine, request.inputs[0]),
-        y(machine, request.outputs[0]),
+        x(machine.isa, request.inputs[0]),
+        y(machine.isa, request.outputs[0]),
         buffers(columns.chunk, machine.threads, bytes),
         coefficients(columns.width, 3, bytes),
         normalize(normalizer(machine.isa, activation)),
         activation(activation.value_or(Activation{})) {}
   int threads;
   Columns columns;
-  Reader x;
-  Writer y;
+  Access x, y;
   Arrays<float> buffers, coefficients;
   Normalize normalize;
   Activation activation;
@@ -43,13 +44,15 @@ struct NormalizePass {
   }
 
   void run(const Arguments& a) const {
+    const Input from(x, a.inputs[0]);
+    const Output result(y, a, 0);
     const auto set = [&](int i) { return coefficients(a.workspace, i); };
     parallel_for(threads, columns.tasks(), [&](std::int64_t task, int thread) {
       float* buffer = buffers(a.workspace, thread);
       columns.for_chunks_of(task, [&](std::int64_t first, std::int64_t count) {
-        float* to = y.place(a.outputs[0], first, buffer);
-        normalize(x(a.inputs[0], first, count, buffer), set(0), set(1), set(2), count, columns.width, to, activation);
-        y(a.outputs[0], first, count, to);
+        float* to = result.place(first, buffer);
+        normalize(from(first, count, buffer), set(0), set(1), set(2), count, columns.width, to, activation);
+        result(first, count, to);
       });
     });
   }
@@ -57,7 +60,7 @@ struct NormalizePass {
 
 }  // namespace
 
-Offer batch_norm(const Request& request) {
+Launch batch_norm(const Request& request) {
   const auto& op = request.attributes<BatchNorm>();
   const Machine machine = machine_of(request);
   const Shape shape = request.inputs[0].shape;
@@ -65,74 +68,75 @@ Offer batch_norm(const Request& request) {
   std::size_t bytes = 0;
   const NormalizePass pass(request, machine, columns, op.epilogue, bytes);
   const ColumnSums sums(columns, 2, machine.threads, bytes);
-  const Vector gamma(machine, request.inputs[1], bytes), beta(machine, request.inputs[2], bytes);
+  const Vector gamma(request, 1, bytes), beta(request, 2, bytes);
   const auto& loops = column_loops(machine.isa);
 
   const auto run = [=, epsilon = op.epsilon, rows = static_cast<double>(shape.rows())](const Arguments& a) {
+    const Input x(pass.x, a.inputs[0]);
     const double* totals = sums.run(a.workspace, [&](std::int64_t first, std::int64_t count, int thread, double* wide) {
-      loops.moments(pass.x(a.inputs[0], first, count, pass.buffers(a.workspace, thread)), count, columns.width, wide);
+      loops.moments(x(first, count, pass.buffers(a.workspace, thread)), count, columns.width, wide);
     });
-    const float *g = gamma.read(a.inputs[1], a.workspace), *b = beta.read(a.inputs[2], a.workspace);
+    const float *g = gamma.read(a), *b = beta.read(a);
     const auto statistics = [&](std::int64_t j) { return Statistics(totals[j], totals[columns.c + j], rows, epsilon); };
     pass.fill(a.workspace, 0, [&](std::int64_t j) { return a.out<float>(1)[j] = statistics(j).mean; });
     pass.fill(a.workspace, 1, [&](std::int64_t j) { return g[j] * (a.out<float>(2)[j] = statistics(j).inverse); });
     pass.fill(a.workspace, 2, [&](std::int64_t j) { return b[j] - statistics(j).rest * g[j] * statistics(j).inverse; });
     pass.run(a);
   };
-  return Launch{run, bytes, in_place(request.inputs[0], request.outputs[0])};
+  return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
 
-Offer batch_norm_inference(const Request& request) {
+Launch batch_norm_inference(const Request& request) {
   const auto& op = request.attributes<BatchNormInference>();
   const Machine machine = machine_of(request);
   const Shape shape = request.inputs[0].shape;
   std::size_t bytes = 0;
   const NormalizePass pass(request, machine, Columns(shape.rows(), shape.c), op.epilogue, bytes);
-  const Vector gamma(machine, request.inputs[1], bytes), beta(machine, request.inputs[2], bytes);
-  const Vector mean(machine, request.inputs[3], bytes), variance(machine, request.inputs[4], bytes);
+  const Vector gamma(request, 1, bytes), beta(request, 2, bytes);
+  const Vector mean(request, 3, bytes), variance(request, 4, bytes);
 
   const auto run = [=, epsilon = op.epsilon](const Arguments& a) {
-    const float *g = gamma.read(a.inputs[1], a.workspace), *b = beta.read(a.inputs[2], a.workspace);
-    const float *m = mean.read(a.inputs[3], a.workspace), *v = variance.read(a.inputs[4], a.workspace);
+    const float *g = gamma.read(a), *b = beta.read(a);
+    const float *m = mean.read(a), *v = variance.read(a);
     pass.fill(a.workspace, 0, [&](std::int64_t j) { return m[j]; });
     pass.fill(a.workspace, 1, [&](std::int64_t j) { return g[j] / std::sqrt(static_cast<double>(v[j]) + epsilon); });
     pass.fill(a.workspace, 2, [&](std::int64_t j) { return b[j]; });
     pass.run(a);
   };
-  return Launch{run, bytes, in_place(request.inputs[0], request.outputs[0])};
+  return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
 
-Offer batch_norm_gradient(const Request& request) {
+Launch batch_norm_gradient(const Request& request) {
   const Machine machine = machine_of(request);
   const Shape shape = request.inputs[1].shape;
   const Columns columns(shape.rows(), shape.c);
   std::size_t bytes = 0;
   const Arrays<float> buffers(columns.chunk, 2 * machine.threads, bytes), coefficients(columns.width, 4, bytes);
   const ColumnSums sums(columns, 2, machine.threads, bytes);
-  const Vector gamma(machine, request.inputs[2], bytes);
-  const Reader d_y(machine, request.inputs[0]), x(machine, request.inputs[1]);
-  const Writer d_x(machine, request.outputs[0]), d_gamma(machine, request.outputs[1]),
-      d_beta(machine, request.outputs[2]);
+  const Vector gamma(request, 2, bytes);
+  const Access d_y_access(machine.isa, request.inputs[0]), x_access(machine.isa, request.inputs[1]);
+  const Access d_x_access(machine.isa, request.outputs[0]), d_gamma(machine.isa, request.outputs[1]),
+      d_beta(machine.isa, request.outputs[2]);
   const auto& loops = column_loops(machine.isa);
 
   const auto run = [=, threads = machine.threads, rows = static_cast<double>(shape.rows())](const Arguments& a) {
+    const Input d_y(d_y_access, a.inputs[0]), x(x_access, a.inputs[1]);
+    const Output d_x(d_x_access, a, 0);
     const auto *mean = a.in<float>(3), *inverse = a.in<float>(4);
     const auto set = [&](int i) { return coefficients(a.workspace, i); };
     const auto fill = [&](int i, auto&& of_channel) { columns.fill(set(i), of_channel); };
-    const auto read = [&](const Reader& reader, std::size_t input, std::int64_t first, std::int64_t count, int thread) {
-      return reader(a.inputs[input], first, count, buffers(a.workspace, 2 * thread + static_cast<int>(input)));
-    };
+    const auto buffer = [&](int thread, int i) { return buffers(a.workspace, 2 * thread + i); };
     fill(0, [&](std::int64_t j) { return mean[j]; });
     const double* sum = sums.run(a.workspace, [&](std::int64_t first, std::int64_t count, int thread, double* wide) {
-      loops.gradient_sums(read(d_y, 0, first, count, thread), read(x, 1, first, count, thread), set(0), count,
+      loops.gradient_sums(d_y(first, count, buffer(thread, 0)), x(first, count, buffer(thread, 1)), set(0), count,
                           columns.width, wide);
     });
     const double* product = sum + columns.c;  // with x - mean
-    const float* g = gamma.read(a.inputs[2], a.workspace);
+    const float* g = gamma.read(a);
     fill(1, [&](std::int64_t j) { return product[j] * inverse[j]; });
-    d_gamma(a.outputs[1], 0, columns.c, set(1));
+    Output(d_gamma, a, 1)(0, columns.c, set(1));
     fill(1, [&](std::int64_t j) { return sum[j]; });
-    d_beta(a.outputs[2], 0, columns.c, set(1));
+    Output(d_beta, a, 2)(0, columns.c, set(1));
     const auto factor = [&](std::int64_t j) { return static_cast<double>(g[j]) * inverse[j]; };
     fill(1, factor);
     fill(2, [&](std::int64_t j) { return -factor(j) * inverse[j] * inverse[j] * product[j] / rows; });
@@ -140,20 +144,20 @@ Offer batch_norm_gradient(const Request& request) {
 
     parallel_for(threads, columns.tasks(), [&](std::int64_t task, int thread) {
       columns.for_chunks_of(task, [&](std::int64_t first, std::int64_t count) {
-        float* to = d_x.place(a.outputs[0], first, buffers(a.workspace, 2 * thread));
-        loops.d_input(read(d_y, 0, first, count, thread), read(x, 1, first, count, thread), set(0), set(1), set(2),
+        float* to = d_x.place(first, buffer(thread, 0));
+        loops.d_input(d_y(first, count, buffer(thread, 0)), x(first, count, buffer(thread, 1)), set(0), set(1), set(2),
                       set(3), count, columns.width, to);
-        d_x(a.outputs[0], first, count, to);
+        d_x(first, count, to);
       });
     });
   };
-  return Launch{run, bytes, in_place(request.inputs[0], request.outputs[0])};
+  return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
 
-Offer update_running_statistics(const Request& request) {
+Launch update_running_statistics(const Request& request) {
   const auto& op = request.attributes<UpdateRunningStatistics>();
   const double rows = static_cast<double>(op.rows), unbiased = rows / std::max(rows - 1, 1.0);
-  return Launch{[=, epsilon = op.epsilon, momentum = op.momentum, c = request.inputs[0].shape.c](const Arguments& a) {
+  return {[=, epsilon = op.epsilon, momentum = op.momentum, c = request.inputs[0].shape.c](const Arguments& a) {
     if (!a.state->good) return;
     const auto *mean = a.in<float>(0), *inverse = a.in<float>(1);
     auto *running_mean = a.out<float>(0), *running_variance = a.out<float>(1);

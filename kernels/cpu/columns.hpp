@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <optional>
 
-#include "halftone/graph/value.hpp"
 #include "halftone/numeric/pointwise.hpp"
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/parallel.hpp"
@@ -45,12 +44,6 @@ struct Columns {
   /// [width] -> [c], added to `to`.
   void fold(const double* from, double* to) const;
 };
-
-/// The input whose place output 0 may take: only where both have one size is every element read before it is
-/// overwritten.
-inline int in_place(const ValueSpec& input, const ValueSpec& output) {
-  return size_of(input.dtype) == size_of(output.dtype) ? 0 : -1;
-}
 
 /// Arrays of one length in a workspace, each on lines of its own; `bytes` is what the workspace has so far.
 template <class T>

@@ -32,29 +32,11 @@ ConvProblem dense_problem(std::int64_t n, std::int64_t features, std::int64_t un
   return {.n = n, .h = 1, .w = 1, .c = features, .k = units, .r = 1, .s = 1, .p = 1, .q = 1};
 }
 
-struct Forward {
-  ConvProblem problem;
-  ConvForward::Formats formats;
-  std::optional<Activation> activation;
-  bool bias;
-};
-
-template <class Attributes>
-Forward forward_of(const Request& request, const ConvProblem& problem) {
-  const bool bias = request.inputs.size() > 2;
-  return {problem,
-          {request.inputs[0].dtype, request.inputs[1].dtype, bias ? request.inputs[2].dtype : DType::f32,
-           request.outputs[0].dtype},
-          request.attributes<Attributes>().epilogue,
-          bias};
+ConvProblem conv2d_problem(const Request& r) {
+  return problem_of(r.attributes<Conv2d>().conv, r.inputs[0].shape, r.inputs[1].shape, r.outputs[0].shape);
 }
-
-Forward conv2d_forward(const Request& r) {
-  return forward_of<Conv2d>(
-      r, problem_of(r.attributes<Conv2d>().conv, r.inputs[0].shape, r.inputs[1].shape, r.outputs[0].shape));
-}
-Forward dense_forward(const Request& r) {
-  return forward_of<Dense>(r, dense_problem(r.inputs[0].shape.n, r.inputs[1].shape.c, r.inputs[1].shape.n));
+ConvProblem dense_problem(const Request& r) {
+  return dense_problem(r.inputs[0].shape.n, r.inputs[1].shape.c, r.inputs[1].shape.n);
 }
 ConvProblem conv2d_d_input_problem(const Request& r) {
   return problem_of(r.attributes<Conv2dDInput>().conv, r.outputs[0].shape, r.inputs[1].shape, r.inputs[0].shape);
@@ -69,67 +51,69 @@ ConvProblem dense_d_weight_problem(const Request& r) {
   return dense_problem(r.inputs[0].shape.n, r.outputs[0].shape.c, r.outputs[0].shape.n);
 }
 
-/// A launch that owns an engine object; `run` takes the tensors in the order of the request.
+Operands operands_of(const Request& request) {
+  Operands operands{{}, request.outputs[0].tensor()};
+  for (const ValueSpec& input : request.inputs) operands.inputs.push_back(input.tensor());
+  return operands;
+}
+
+/// A launch that owns an engine object.
 template <class Engine>
 Launch launch(Engine engine) {
   const std::size_t workspace = engine.workspace();
-  return {[engine = std::make_shared<const Engine>(std::move(engine))](const Arguments& a) {
-            if constexpr (std::is_same_v<Engine, ConvForward>)
-              engine->run(a.in(0), a.in(1), a.inputs.size() > 2 ? a.in(2) : nullptr, a.out(0), a.workspace);
-            else
-              engine->run(a.in(0), a.in(1), a.out(0), a.workspace);
-          },
+  return {[engine = std::make_shared<const Engine>(std::move(engine))](const Arguments& a) { engine->run(a); },
           workspace};
 }
 
-Offer engine_forward(const Request& request, const Forward& f) {
-  const auto [threads, isa] = machine_of(request);
-  return launch(ConvForward(f.problem, f.formats, f.activation, f.bias, isa, threads));
-}
-Offer engine_d_input(const Request& r, const ConvProblem& problem) {
+template <class Attributes>
+Launch engine_forward(const Request& r, const ConvProblem& problem) {
   const auto [threads, isa] = machine_of(r);
-  return launch(ConvDInput(problem, {r.inputs[0].dtype, r.inputs[1].dtype, r.outputs[0].dtype}, isa, threads));
+  return launch(ConvForward(problem, operands_of(r), r.attributes<Attributes>().epilogue, isa, threads));
 }
-Offer engine_d_weight(const Request& r, const ConvProblem& problem) {
+template <class Engine>
+Launch engine_gradient(const Request& r, const ConvProblem& problem) {
   const auto [threads, isa] = machine_of(r);
-  return launch(ConvDWeight(problem, {r.inputs[0].dtype, r.inputs[1].dtype, r.outputs[0].dtype}, isa, threads));
+  return launch(Engine(problem, operands_of(r), isa, threads));
 }
-
-Offer reference_forward(const Forward& f) {
-  const ReferenceForward reference{f.problem,      f.formats.input,  f.formats.weight,
-                                   f.formats.bias, f.formats.output, f.activation};
-  return Launch{[reference](const Arguments& a) {
-    reference.run(a.in(0), a.in(1), a.inputs.size() > 2 ? a.in(2) : nullptr, a.out(0));
+Launch reference(const Request& r, const ConvProblem& problem, Direction direction,
+                 const std::optional<Activation>& activation = {}) {
+  return {[reference = ReferenceConvolution{problem, direction, operands_of(r), activation}](const Arguments& a) {
+    reference.run(a);
   }};
-}
-template <class Reference>
-Offer reference_gradient(const Request& r, const ConvProblem& problem) {
-  const Reference reference{problem, r.inputs[0].dtype, r.inputs[1].dtype, r.outputs[0].dtype};
-  return Launch{[reference](const Arguments& a) { reference.run(a.in(0), a.in(1), a.out(0)); }};
 }
 
 }  // namespace
 
-Offer conv2d_implicit_gemm(const Request& r) { return engine_forward(r, conv2d_forward(r)); }
-Offer dense_implicit_gemm(const Request& r) { return engine_forward(r, dense_forward(r)); }
-Offer conv2d_d_input_implicit_gemm(const Request& r) { return engine_d_input(r, conv2d_d_input_problem(r)); }
-Offer dense_d_input_implicit_gemm(const Request& r) { return engine_d_input(r, dense_d_input_problem(r)); }
-Offer conv2d_d_weight_implicit_gemm(const Request& r) { return engine_d_weight(r, conv2d_d_weight_problem(r)); }
-Offer dense_d_weight_implicit_gemm(const Request& r) { return engine_d_weight(r, dense_d_weight_problem(r)); }
+Launch conv2d_implicit_gemm(const Request& r) { return engine_forward<Conv2d>(r, conv2d_problem(r)); }
+Launch dense_implicit_gemm(const Request& r) { return engine_forward<Dense>(r, dense_problem(r)); }
+Launch conv2d_d_input_implicit_gemm(const Request& r) {
+  return engine_gradient<ConvDInput>(r, conv2d_d_input_problem(r));
+}
+Launch dense_d_input_implicit_gemm(const Request& r) {
+  return engine_gradient<ConvDInput>(r, dense_d_input_problem(r));
+}
+Launch conv2d_d_weight_implicit_gemm(const Request& r) {
+  return engine_gradient<ConvDWeight>(r, conv2d_d_weight_problem(r));
+}
+Launch dense_d_weight_implicit_gemm(const Request& r) {
+  return engine_gradient<ConvDWeight>(r, dense_d_weight_problem(r));
+}
 
-Offer conv2d_reference(const Request& r) { return reference_forward(conv2d_forward(r)); }
-Offer dense_reference(const Request& r) { return reference_forward(dense_forward(r)); }
-Offer conv2d_d_input_reference(const Request& r) {
-  return reference_gradient<ReferenceDInput>(r, conv2d_d_input_problem(r));
+Launch conv2d_reference(const Request& r) {
+  return reference(r, conv2d_problem(r), Direction::forward, r.attributes<Conv2d>().epilogue);
 }
-Offer dense_d_input_reference(const Request& r) {
-  return reference_gradient<ReferenceDInput>(r, dense_d_input_problem(r));
+Launch dense_reference(const Request& r) {
+  return reference(r, dense_problem(r), Direction::forward, r.attributes<Dense>().epilogue);
 }
-Offer conv2d_d_weight_reference(const Request& r) {
-  return reference_gradient<ReferenceDWeight>(r, conv2d_d_weight_problem(r));
+Launch conv2d_d_input_reference(const Request& r) {
+  return reference(r, conv2d_d_input_problem(r), Direction::d_input);
 }
-Offer dense_d_weight_reference(const Request& r) {
-  return reference_gradient<ReferenceDWeight>(r, dense_d_weight_problem(r));
+Launch dense_d_input_reference(const Request& r) { return reference(r, dense_d_input_problem(r), Direction::d_input); }
+Launch conv2d_d_weight_reference(const Request& r) {
+  return reference(r, conv2d_d_weight_problem(r), Direction::d_weight);
+}
+Launch dense_d_weight_reference(const Request& r) {
+  return reference(r, dense_d_weight_problem(r), Direction::d_weight);
 }
 
 }  // namespace halftone::cpu

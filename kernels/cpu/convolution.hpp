@@ -13,41 +13,36 @@ namespace halftone::cpu {
 // aligned to 64. Products and sums are f32 whatever is stored, and the order of every sum follows from the problem and
 // the instruction set, never from the number of threads. Taps in the padding add nothing, not even times infinity.
 
-/// y [n, p, q, k] = activation(x [n, h, w, c] * weight [k, r, s, c / groups] + bias [k]).
+/// y [n, p, q, k] = activation(x [n, h, w, c] * weight [k, r, s, c / groups] + bias [k]) from [x, weight, optional
+/// bias].
 class ConvForward {
  public:
-  using Formats = GatherGemm::Formats;
-  /// `formats.bias` matters only with `has_bias`; without it `run` takes a null bias.
-  ConvForward(const ConvProblem& problem, Formats formats, std::optional<Activation> activation, bool has_bias, Isa isa,
+  ConvForward(const ConvProblem& problem, const Operands& operands, std::optional<Activation> activation, Isa isa,
               int threads);
   std::size_t workspace() const { return gemm_.workspace(); }
-  void run(const void* x, const void* weight, const void* bias, void* y, void* workspace) const;
+  void run(const Arguments& arguments) const { gemm_.run(arguments); }
 
  private:
   GatherGemm gemm_;
 };
 
-/// d_input [n, h, w, c] from d_output [n, p, q, k] and weight [k, r, s, c / groups].
+/// d_input [n, h, w, c] from [d_output [n, p, q, k], weight [k, r, s, c / groups]].
 class ConvDInput {
  public:
-  struct Formats {
-    DType d_output, weight, d_input;
-  };
-  ConvDInput(const ConvProblem& problem, Formats formats, Isa isa, int threads);
+  ConvDInput(const ConvProblem& problem, const Operands& operands, Isa isa, int threads);
   std::size_t workspace() const;
-  void run(const void* d_output, const void* weight, void* d_input, void* workspace) const;
+  void run(const Arguments& arguments) const;
 
  private:
   std::vector<GatherGemm> gemms_;  ///< one for each residue of the input position modulo the stride
 };
 
-/// d_weight [k, r, s, c / groups] from x [n, h, w, c] and d_output [n, p, q, k].
+/// d_weight [k, r, s, c / groups] from [x [n, h, w, c], d_output [n, p, q, k]].
 class ConvDWeight {
  public:
-  using Formats = WeightGradient::Formats;
-  ConvDWeight(const ConvProblem& problem, Formats formats, Isa isa, int threads);
+  ConvDWeight(const ConvProblem& problem, const Operands& operands, Isa isa, int threads);
   std::size_t workspace() const { return gradient_.workspace(); }
-  void run(const void* x, const void* d_output, void* d_weight, void* workspace) const;
+  void run(const Arguments& arguments) const { gradient_.run(arguments); }
 
  private:
   WeightGradient gradient_;

@@ -1,6 +1,8 @@
 #pragma once
 #include <array>
+#include <optional>
 
+#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/rows.hpp"
 
 namespace halftone::cpu {
@@ -14,25 +16,26 @@ struct Chunk {
   const StepState* state;
 };
 
-/// The launch that calls f(Chunk) for all chunks of a request whose inputs and output have one shape and any formats.
+/// The launch that calls f(Chunk) for all chunks of a request whose inputs and output have one shape and any storages.
 template <std::size_t arity, class F>
 Launch elementwise(const Request& request, F f) {
   const Machine machine = machine_of(request);
-  const Writer write(machine, request.outputs[0]);
-  std::array<Reader, arity> readers;
+  const Access written(machine.isa, request.outputs[0]);
+  std::array<Access, arity> read;
   int overwrites = -1;
   for (std::size_t i = arity; i-- > 0;) {
-    readers[i] = Reader(machine, request.inputs[i]);
-    if (size_of(request.inputs[i].dtype) == size_of(request.outputs[0].dtype)) overwrites = static_cast<int>(i);
+    read[i] = Access(machine.isa, request.inputs[i]);
+    if (same_places(request.inputs[i], request.outputs[0])) overwrites = static_cast<int>(i);
   }
   const std::int64_t elements = request.outputs[0].shape.elements();
   const auto run = [=](const Arguments& arguments) {
+    const Output y(written, arguments, 0);
     for_chunks(machine.threads, elements, [&](std::int64_t first, std::int64_t count) {
       alignas(64) float buffers[arity][chunk];
-      Chunk<arity> part{{}, write.place(arguments.outputs[0], first, buffers[0]), first, count, arguments.state};
-      for (std::size_t i = 0; i < arity; ++i) part.x[i] = readers[i](arguments.inputs[i], first, count, buffers[i]);
+      Chunk<arity> part{{}, y.place(first, buffers[0]), first, count, arguments.state};
+      for (std::size_t i = 0; i < arity; ++i) part.x[i] = Input(read[i], arguments.inputs[i])(first, count, buffers[i]);
       f(part);
-      write(arguments.outputs[0], first, count, part.y);
+      y(first, count, part.y);
     });
   };
   return {run, 0, overwrites};

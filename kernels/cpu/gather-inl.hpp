@@ -10,25 +10,16 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cpu/convert.hpp"
 #include "kernels/cpu/gather.hpp"
 #include "kernels/cpu/microkernel-inl.hpp"
+#include "kernels/cpu/storage.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 
-/// A stored tensor [images, rows, cols, channels] that is read as f32.
-struct Source {
-  const void* data;
-  const Codec& codec;
-  void read(std::int64_t index, float* to, std::int64_t count) const {
-    codec.decode(static_cast<const std::byte*>(data) + index * codec.size, to, count);
-  }
-};
-
 /// slab [images, rows, cols, channels of the slice] = what `block` needs of the input, zero outside of it.
 inline void fill_slab(const Gather& gather, const Slice& slice, std::int64_t group, const Block& block,
-                      const Source& source, float* slab) {
+                      const Input& input, float* slab) {
   const GatherAxis &rows = gather.rows, &cols = gather.cols;
   const std::int64_t y0 = block.row0 * rows.step + rows.offset[slice.tap_row0];
   const std::int64_t y1 = (block.row1 - 1) * rows.step + rows.offset[slice.tap_row1 - 1] + 1;
@@ -47,10 +38,10 @@ inline void fill_slab(const Gather& gather, const Slice& slice, std::int64_t gro
       const std::int64_t from = ((image * rows.in + y) * cols.in + in0) * gather.channels + channel;
       std::fill(slab, inside, 0.0f);
       if (channels == gather.channels) {
-        source.read(from, inside, (in1 - in0) * channels);
+        input.copy(from, (in1 - in0) * channels, inside);
       } else {
         for (std::int64_t x = 0; x < in1 - in0; ++x)
-          source.read(from + x * gather.channels, inside + x * channels, channels);
+          input.copy(from + x * gather.channels, channels, inside + x * channels);
       }
       std::fill(right, slab + (x1 - x0) * channels, 0.0f);
     }

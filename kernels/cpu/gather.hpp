@@ -2,7 +2,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "halftone/tensor/tensor.hpp"
+
 namespace halftone::cpu {
+
+/// The tensors of a convolution or one of its gradients, in the order of `Arguments`.
+struct Operands {
+  std::vector<TensorSpec> inputs;
+  TensorSpec output;
+};
 
 /// A convolution of x [n, h, w, c] with weight [k, r, s, c / groups] to y [n, p, q, k].
 struct ConvProblem {

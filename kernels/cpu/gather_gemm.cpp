@@ -5,7 +5,6 @@
 #include <atomic>
 #include <utility>
 
-#include "kernels/cpu/convert.hpp"
 #include "kernels/cpu/parallel.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -58,17 +57,18 @@ decltype(GatherGemm::activate) activate_loop(const Activation& activation) {
 /// One run of a `GatherGemm`: its memory and the steps of its tasks.
 class GatherGemmRun {
  public:
-  GatherGemmRun(const GatherGemm& gemm, const void* input, const void* weight, void* output, float* workspace)
+  GatherGemmRun(const GatherGemm& gemm, const Arguments& arguments)
       : gemm_(gemm),
         gather_(gemm.gather),
-        source_{input, gemm.input},
-        weight_{weight, gemm.weight},
-        output_(static_cast<std::byte*>(output)),
-        panels_(workspace),
-        workspace_(workspace) {}
+        input_(gemm.input, arguments.inputs[0]),
+        weight_(gemm.weight, arguments.inputs[1]),
+        output_(gemm.output, arguments, 0),
+        panels_(static_cast<float*>(arguments.workspace)),
+        workspace_(panels_) {
+    if (gemm.has_bias) read_bias({gemm.bias, arguments.inputs[2]});
+  }
 
-  void run(const void* bias) {
-    if (gemm_.has_bias) read_bias({bias, gemm_.bias});
+  void run() {
     const bool finite = pack_weight();
     if (gemm_.planar.used && finite) {
       parallel_for(gemm_.threads, gemm_.planar.blocks.count(),
@@ -86,10 +86,10 @@ class GatherGemmRun {
   float* result(int thread) const { return slab(thread) + gemm_.result_at; }
 
   /// Each group's part is padded like its results.
-  void read_bias(const Source& bias) const {
+  void read_bias(const Input& bias) const {
     std::fill_n(this->bias(0), gather_.groups * gemm_.padded_results, 0.0f);
     for (std::int64_t group = 0; group < gather_.groups; ++group)
-      bias.read(group * gemm_.results, this->bias(group), gemm_.results);
+      bias.copy(group * gemm_.results, gemm_.results, this->bias(group));
   }
   float* bias(std::int64_t group) const { return workspace_ + gemm_.bias_at + group * gemm_.padded_results; }
 
@@ -131,7 +131,7 @@ class GatherGemmRun {
     for (std::int64_t j = 0; j < used; ++j) {
       float* to = filters + j * packed_stride;
       for_each_tap(slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
-        weight_.read(gemm_.order.index(group, col + j, tap_row, tap_col, slice.channel), to, slice.channels);
+        weight_.copy(gemm_.order.index(group, col + j, tap_row, tap_col, slice.channel), slice.channels, to);
         to += slice.channels;
       });
     }
@@ -145,7 +145,7 @@ class GatherGemmRun {
                      float* panel) const {
     for_each_tap(slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
       for (std::int64_t i = 0; i < slice.channels; ++i, panel += width) {
-        weight_.read(gemm_.order.index(group, col, tap_row, tap_col, slice.channel + i), panel, used);
+        weight_.copy(gemm_.order.index(group, col, tap_row, tap_col, slice.channel + i), used, panel);
         std::fill(panel + used, panel + width, 0.0f);
       }
     });
@@ -157,7 +157,7 @@ class GatherGemmRun {
       float* sums = result(thread);
       if (gather_.slices.empty() || skip_padding) std::fill_n(sums, pixels * stride, 0.0f);
       for (const Slice& slice : gather_.slices) {
-        fill_slab(gather_, slice, group, block, source_, slab(thread));
+        fill_slab(gather_, slice, group, block, input_, slab(thread));
         pack_rows(gather_, slice, block, slab(thread), packed(thread));
         if (skip_padding) {
           multiply_inside(group, slice, block, packed(thread), sums);
@@ -240,7 +240,7 @@ class GatherGemmRun {
     const std::int64_t channels = gather_.channels;
     for (std::int64_t y = y0; y < y1; ++y, slab += planar.pitch) {
       const bool inside = y >= 0 && y < rows.in && in0 < in1;
-      if (inside) source_.read(((block.image0 * rows.in + y) * cols.in + in0) * channels, row, (in1 - in0) * channels);
+      if (inside) input_.copy(((block.image0 * rows.in + y) * cols.in + in0) * channels, (in1 - in0) * channels, row);
       for (std::int64_t c = 0; c < channels; ++c) {
         float* to = slab + c * planar.plane - x0;
         std::fill(to + x0, to + (inside ? in0 : x1), 0.0f);
@@ -259,24 +259,19 @@ class GatherGemmRun {
     if (gemm_.activation) gemm_.activate(*gemm_.activation, values, cols * stride);
     const std::int64_t pixel =
         (image * to.height + to.row0 + i * to.row_step) * to.width + to.col0 + block.col0 * to.col_step;
-    std::byte* out = output_ + (pixel * channels + group * results) * gemm_.output.size;
-    if (stride == results && gather_.groups == 1 && to.col_step == 1)
-      return gemm_.output.encode(values, out, cols * results);
-    for (std::int64_t j = 0; j < cols; ++j)
-      gemm_.output.encode(values + j * stride, out + j * to.col_step * channels * gemm_.output.size, results);
+    const std::int64_t first = pixel * channels + group * results;
+    if (stride == results && gather_.groups == 1 && to.col_step == 1) return output_(first, cols * results, values);
+    for (std::int64_t j = 0; j < cols; ++j) output_(first + j * to.col_step * channels, results, values + j * stride);
   }
 
   const GatherGemm& gemm_;
   const Gather& gather_;
-  Source source_, weight_;
-  std::byte* output_;
+  Input input_, weight_;
+  Output output_;
   float *panels_, *workspace_;
 };
 
-void run(const GatherGemm& gemm, const void* input, const void* weight, const void* bias, void* output,
-         void* workspace) {
-  GatherGemmRun(gemm, input, weight, output, static_cast<float*>(workspace)).run(bias);
-}
+void run(const GatherGemm& gemm, const Arguments& arguments) { GatherGemmRun(gemm, arguments).run(); }
 
 }  // namespace halftone::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -317,21 +312,21 @@ GatherGemm::Planar plan_planar(Gather& gather, std::int64_t results, const TileS
 
 }  // namespace
 
-GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, const Formats& formats,
-                       std::optional<Activation> function, bool with_bias, Isa chosen, int team)
+GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, const Operands& operands,
+                       std::optional<Activation> function, Isa chosen, int team)
     : gather(std::move(what)),
       scatter(where),
       order(weight_order),
-      input(chosen, formats.input),
-      weight(chosen, formats.weight),
-      bias(chosen, formats.bias),
-      output(chosen, formats.output),
+      input(chosen, operands.inputs[0]),
+      weight(chosen, operands.inputs[1]),
+      output(chosen, operands.output),
       activation(function),
       activate(function ? HALFTONE_PER_ISA(chosen, activate_loop(*function)) : nullptr),
-      has_bias(with_bias),
+      has_bias(operands.inputs.size() > 2),
       isa(chosen),
       threads(team) {
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
+  if (has_bias) bias = Access(isa, operands.inputs[2]);
   results = order.results();
   padded_results = round_up(results, tile.lanes);
   gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
@@ -353,9 +348,7 @@ GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, con
   per_thread = result_at + round_up(sums, tile.line);
 }
 
-void GatherGemm::run(const void* input, const void* weight, const void* bias, void* output, void* workspace) const {
-  HALFTONE_PER_ISA(isa, run)(*this, input, weight, bias, output, workspace);
-}
+void GatherGemm::run(const Arguments& arguments) const { HALFTONE_PER_ISA(isa, run)(*this, arguments); }
 
 }  // namespace halftone::cpu
 #endif

@@ -4,11 +4,9 @@
 #include <optional>
 #include <vector>
 
-#include "halftone/numeric/formats.hpp"
 #include "halftone/numeric/pointwise.hpp"
-#include "kernels/cpu/convert.hpp"
 #include "kernels/cpu/gather.hpp"
-#include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/storage.hpp"
 
 namespace halftone::cpu {
 
@@ -31,21 +29,18 @@ struct WeightOrder {
   }
 };
 
-/// output = activation(gathered input x weight + bias), made ready to run. The work is cut into blocks of pixels; each
-/// is computed by one thread, slice after slice of the reduction.
+/// output = activation(gathered input x weight + bias), made ready to run on [input, weight, optional bias]. The work
+/// is cut into blocks of pixels; each is computed by one thread, slice after slice of the reduction.
 struct GatherGemm {
-  struct Formats {
-    DType input, weight, bias, output;
-  };
-  GatherGemm(Gather what, Scatter where, WeightOrder order, const Formats& formats,
-             std::optional<Activation> activation, bool has_bias, Isa isa, int threads);
+  GatherGemm(Gather what, Scatter where, WeightOrder order, const Operands& operands,
+             std::optional<Activation> activation, Isa isa, int threads);
   std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
-  void run(const void* input, const void* weight, const void* bias, void* output, void* workspace) const;
+  void run(const Arguments& arguments) const;
 
   Gather gather;
   Scatter scatter;
   WeightOrder order;
-  Codec input, weight, bias, output;
+  Access input, weight, bias, output;
   std::optional<Activation> activation;
   void (*activate)(const Activation&, float* values, std::int64_t count);  ///< for `activation`, if there is one
   bool has_bias;

@@ -109,8 +109,8 @@ struct Common {
   Common(const Request& request, const Samples& samples, std::size_t x_input, std::size_t gamma_input)
       : machine(machine_of(request)),
         s(samples),
-        x(machine, request.inputs[x_input]),
-        vector(machine, request.inputs[gamma_input]),
+        x(machine.isa, request.inputs[x_input]),
+        gamma(machine.isa, request.inputs[gamma_input]),
         loops(column_loops(machine.isa)),
         group_loops(HALFTONE_PER_ISA(machine.isa, group_loops)),
         buffers(s.columns.chunk, 2 * machine.threads, bytes),
@@ -120,7 +120,7 @@ struct Common {
         narrow(2 * s.c, machine.threads, bytes) {}
   Machine machine;
   Samples s;
-  Reader x, vector;
+  Access x, gamma;
   ColumnLoops loops;
   GroupLoops group_loops;
   std::size_t bytes = 0;
@@ -145,18 +145,17 @@ struct Common {
 struct Forward : Common {
   Forward(const Request& request, const Samples& samples)
       : Common(request, samples, 0, 1),
-        beta(machine, request.inputs[2]),
-        y(machine, request.outputs[0]),
+        beta(machine.isa, request.inputs[2]),
+        y(machine.isa, request.outputs[0]),
         normalize(normalizer(machine.isa, {})),
         epsilon(request.attributes<GroupNorm>().epsilon) {}
-  Reader beta;
-  Writer y;
+  Access beta, y;
   Normalize normalize;
   float epsilon;
 
   void run(const Arguments& a) const {
-    const float* g = vector(a.inputs[1], 0, s.c, vectors(a.workspace, 0));
-    const float* b = beta(a.inputs[2], 0, s.c, vectors(a.workspace, 1));
+    const float* g = Input(gamma, a.inputs[1])(0, s.c, vectors(a.workspace, 0));
+    const float* b = Input(beta, a.inputs[2])(0, s.c, vectors(a.workspace, 1));
     s.for_each(machine.threads, [&](std::int64_t sample, std::int64_t, int thread) {
       if (s.rows == 1)
         row(a, sample, thread, g, b);
@@ -167,9 +166,11 @@ struct Forward : Common {
 
   void image(const Arguments& a, std::int64_t sample, int thread, const float* g, const float* b) const {
     const std::int64_t begin = sample * s.columns.elements;
+    const Input from(x, a.inputs[0]);
+    const Output result(y, a, 0);
     float* buffer = buffers(a.workspace, thread);
     const double* totals = sum_image(a.workspace, thread, [&](std::int64_t first, std::int64_t count, double* sums) {
-      loops.moments(x(a.inputs[0], begin + first, count, buffer), count, s.columns.width, sums);
+      loops.moments(from(begin + first, count, buffer), count, s.columns.width, sums);
     });
     float *mean = set(a.workspace, thread, 0), *factor = set(a.workspace, thread, 1),
           *offset = set(a.workspace, thread, 2);
@@ -185,16 +186,17 @@ struct Forward : Common {
     }
     for (float* values : {mean, factor, offset}) s.columns.repeat(values);
     s.columns.for_chunks(0, s.columns.elements, [&](std::int64_t first, std::int64_t count) {
-      float* to = y.place(a.outputs[0], begin + first, buffer);
-      normalize(x(a.inputs[0], begin + first, count, buffer), mean, factor, offset, count, s.columns.width, to, {});
-      y(a.outputs[0], begin + first, count, to);
+      float* to = result.place(begin + first, buffer);
+      normalize(from(begin + first, count, buffer), mean, factor, offset, count, s.columns.width, to, {});
+      result(begin + first, count, to);
     });
   }
 
   void row(const Arguments& a, std::int64_t sample, int thread, const float* g, const float* b) const {
     float* buffer = buffers(a.workspace, thread);
-    const float* from = x(a.inputs[0], sample * s.c, s.c, buffer);
-    float* to = y.place(a.outputs[0], sample * s.c, buffer);
+    const Output result(y, a, 0);
+    const float* from = Input(x, a.inputs[0])(sample * s.c, s.c, buffer);
+    float* to = result.place(sample * s.c, buffer);
     for (std::int64_t group = 0, j = 0; group < s.groups; ++group, j += s.run) {
       double sums[2] = {};
       group_loops.moments(from + j, s.run, sums);
@@ -202,7 +204,7 @@ struct Forward : Common {
       group_loops.normalize(from + j, g + j, b + j, found.mean, found.inverse,
                             static_cast<float>(found.rest * found.inverse), s.run, to + j);
     }
-    y(a.outputs[0], sample * s.c, s.c, to);
+    result(sample * s.c, s.c, to);
   }
 
   Statistics keep(const Arguments& a, std::int64_t sample, std::int64_t group, double sum, double squares) const {
@@ -216,17 +218,16 @@ struct Forward : Common {
 struct Backward : Common {
   Backward(const Request& request, const Samples& samples)
       : Common(request, samples, 1, 2),
-        d_y(machine, request.inputs[0]),
-        d_x(machine, request.outputs[0]),
-        d_gamma(machine, request.outputs[1]),
-        d_beta(machine, request.outputs[2]),
+        d_y(machine.isa, request.inputs[0]),
+        d_x(machine.isa, request.outputs[0]),
+        d_gamma(machine.isa, request.outputs[1]),
+        d_beta(machine.isa, request.outputs[2]),
         partials(s.c, 2 * s.tasks(), bytes) {}
-  Reader d_y;
-  Writer d_x, d_gamma, d_beta;
+  Access d_y, d_x, d_gamma, d_beta;
   Arrays<double> partials;  ///< d_gamma and d_beta of each task
 
   void run(const Arguments& a) const {
-    const float* g = vector(a.inputs[2], 0, s.c, vectors(a.workspace, 0));
+    const float* g = Input(gamma, a.inputs[2])(0, s.c, vectors(a.workspace, 0));
     for (std::int64_t i = 0; i < 2 * s.tasks(); ++i) std::fill_n(partials(a.workspace, i), s.c, 0.0);
     s.for_each(machine.threads, [&](std::int64_t sample, std::int64_t task, int thread) {
       double *of_gamma = partials(a.workspace, 2 * task), *of_beta = partials(a.workspace, 2 * task + 1);
@@ -242,7 +243,7 @@ struct Backward : Common {
         for (std::int64_t task = 0; task < s.tasks(); ++task) sum += partials(a.workspace, 2 * task + which)[j];
         total[j] = static_cast<float>(sum);
       }
-      (which == 0 ? d_gamma : d_beta)(a.outputs[1 + which], 0, s.c, total);
+      Output(which == 0 ? d_gamma : d_beta, a, 1 + which)(0, s.c, total);
     }
   }
 
@@ -250,8 +251,10 @@ struct Backward : Common {
              double* of_beta) const {
     const std::int64_t begin = sample * s.columns.elements;
     const float* statistics = a.in<float>(3) + 2 * sample * s.groups;
-    const auto read = [&](const Reader& reader, std::size_t input, std::int64_t first, std::int64_t count) {
-      return reader(a.inputs[input], begin + first, count, buffers(a.workspace, 2 * thread + static_cast<int>(input)));
+    const Output result(d_x, a, 0);
+    const auto read = [&](const Access& access, std::size_t input, std::int64_t first, std::int64_t count) {
+      return Input(access, a.inputs[input])(begin + first, count,
+                                            buffers(a.workspace, 2 * thread + static_cast<int>(input)));
     };
     float *mean = set(a.workspace, thread, 0), *factor = set(a.workspace, thread, 1),
           *slope = set(a.workspace, thread, 2), *offset = set(a.workspace, thread, 3);
@@ -277,10 +280,10 @@ struct Backward : Common {
     }
     for (float* values : {factor, slope, offset}) s.columns.repeat(values);
     s.columns.for_chunks(0, s.columns.elements, [&](std::int64_t first, std::int64_t count) {
-      float* to = d_x.place(a.outputs[0], begin + first, buffers(a.workspace, 2 * thread));
+      float* to = result.place(begin + first, buffers(a.workspace, 2 * thread));
       loops.d_input(read(d_y, 0, first, count), read(x, 1, first, count), mean, factor, slope, offset, count,
                     s.columns.width, to);
-      d_x(a.outputs[0], begin + first, count, to);
+      result(begin + first, count, to);
     });
   }
 
@@ -288,9 +291,10 @@ struct Backward : Common {
            double* of_beta) const {
     const std::int64_t begin = sample * s.c;
     float* buffer = buffers(a.workspace, 2 * thread);
-    const float* dy = d_y(a.inputs[0], begin, s.c, buffer);
-    const float* from = x(a.inputs[1], begin, s.c, buffers(a.workspace, 2 * thread + 1));
-    float* to = d_x.place(a.outputs[0], begin, buffer);
+    const Output result(d_x, a, 0);
+    const float* dy = Input(d_y, a.inputs[0])(begin, s.c, buffer);
+    const float* from = Input(x, a.inputs[1])(begin, s.c, buffers(a.workspace, 2 * thread + 1));
+    float* to = result.place(begin, buffer);
     for (std::int64_t group = 0, j = 0; group < s.groups; ++group, j += s.run) {
       const float* statistics = a.in<float>(3) + 2 * (sample * s.groups + group);
       double sums[2] = {};
@@ -299,24 +303,25 @@ struct Backward : Common {
       group_loops.d_input(dy + j, from + j, g + j, statistics[0], statistics[1], static_cast<float>(sums[0] / s.count),
                           static_cast<float>(sums[1] / s.count), s.run, to + j);
     }
-    d_x(a.outputs[0], begin, s.c, to);
+    result(begin, s.c, to);
   }
 };
 
 template <class Pass>
 Launch launch(const Request& request, const Samples& samples) {
   const Pass pass(request, samples);
-  return {[pass](const Arguments& a) { pass.run(a); }, pass.bytes, in_place(request.inputs[0], request.outputs[0])};
+  return {[pass](const Arguments& a) { pass.run(a); }, pass.bytes,
+          same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
 
 }  // namespace
 
-Offer group_norm(const Request& request) {
+Launch group_norm(const Request& request) {
   const auto& op = request.attributes<GroupNorm>();
   return launch<Forward>(request, {request.inputs[0].shape, op.groups, op.per_pixel});
 }
 
-Offer group_norm_gradient(const Request& request) {
+Launch group_norm_gradient(const Request& request) {
   const auto& op = request.attributes<GroupNormGradient>();
   return launch<Backward>(request, {request.inputs[1].shape, op.groups, op.per_pixel});
 }

@@ -66,12 +66,12 @@ struct LogitRows {
       : threads(machine_of(request).threads),
         rows(request.inputs[logits].shape.n),
         classes(request.inputs[logits].shape.c),
-        reader(machine_of(request), request.inputs[logits]),
+        access(machine_of(request).isa, request.inputs[logits]),
         logits(logits),
         buffers(classes, threads, bytes) {}
   int threads;
   std::int64_t rows, classes;
-  Reader reader;
+  Access access;
   std::size_t logits;  ///< which input they are; the labels follow
   Arrays<float> buffers;
 
@@ -82,21 +82,22 @@ struct LogitRows {
   void for_each(const Arguments& a, F&& f) const {
     constexpr std::int64_t numbers_per_task = 4096;
     const std::int64_t per_task = std::max<std::int64_t>(numbers_per_task / classes, 1);
+    const Input x(access, a.inputs[logits]);
     parallel_for(threads, (rows + per_task - 1) / per_task, [&](std::int64_t task, int thread) {
       float* scratch = buffers(a.workspace, thread);
       for (std::int64_t row = task * per_task; row < std::min(rows, (task + 1) * per_task); ++row)
-        f(row, reader(a.inputs[logits], row * classes, classes, scratch), a.in<std::int32_t>(logits + 1)[row], scratch);
+        f(row, x(row * classes, classes, scratch), a.in<std::int32_t>(logits + 1)[row], scratch);
     });
   }
 };
 
 }  // namespace
 
-Offer softmax_cross_entropy(const Request& request) {
+Launch softmax_cross_entropy(const Request& request) {
   std::size_t bytes = 0;
   const LogitRows rows(request, 0, bytes);
   const Arrays<double> losses(rows.rows, 1, bytes);
-  const Writer y(machine_of(request), request.outputs[0]);
+  const Access y(machine_of(request).isa, request.outputs[0]);
   const auto exponentials = HALFTONE_PER_ISA(machine_of(request).isa, exponentials);
   const auto run = [=, smoothing = request.attributes<SoftmaxCrossEntropy>().smoothing](const Arguments& a) {
     rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float* scratch) {
@@ -117,27 +118,27 @@ Offer softmax_cross_entropy(const Request& request) {
     double sum = 0;
     for (std::int64_t row = 0; row < rows.rows; ++row) sum += losses(a.workspace)[row];
     const auto mean = static_cast<float>(sum / static_cast<double>(rows.rows));
-    y(a.outputs[0], 0, 1, &mean);
+    Output(y, a, 0)(0, 1, &mean);
   };
-  return Launch{run, bytes};
+  return {run, bytes};
 }
 
-Offer softmax_cross_entropy_gradient(const Request& request) {
+Launch softmax_cross_entropy_gradient(const Request& request) {
   const Machine machine = machine_of(request);
   std::size_t bytes = 0;
   const LogitRows rows(request, 1, bytes);
-  const Reader d_loss(machine, request.inputs[0]);
-  const Writer d_logits(machine, request.outputs[0]);
+  const Access d_loss(machine.isa, request.inputs[0]), result(machine.isa, request.outputs[0]);
   const auto exponentials = HALFTONE_PER_ISA(machine.isa, exponentials);
   const auto slope = HALFTONE_PER_ISA(machine.isa, softmax_slope);
   const float smoothing = request.attributes<SoftmaxCrossEntropyGradient>().smoothing;
   const float background = smoothing / static_cast<float>(rows.classes);
   const auto run = [=](const Arguments& a) {
+    const Output d_logits(result, a, 0);
     float seed;
-    const float factor = *d_loss(a.inputs[0], 0, 1, &seed) / static_cast<float>(rows.rows);
+    const float factor = *Input(d_loss, a.inputs[0])(0, 1, &seed) / static_cast<float>(rows.rows);
     rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float* scratch) {
       const std::int64_t first = row * rows.classes;
-      float* d = d_logits.place(a.outputs[0], first, scratch);
+      float* d = d_logits.place(first, scratch);
       const double sum = exponentials(x, x[largest_of(x, rows.classes)], rows.classes, scratch);
       if (rows.has(label)) {
         const float at_label = static_cast<float>(scratch[label] / sum - (1.0 - smoothing)) - background;
@@ -146,17 +147,17 @@ Offer softmax_cross_entropy_gradient(const Request& request) {
       } else {
         std::fill_n(d, rows.classes, static_cast<float>(nan));
       }
-      d_logits(a.outputs[0], first, rows.classes, d);
+      d_logits(first, rows.classes, d);
     });
   };
-  return Launch{run, bytes};
+  return {run, bytes};
 }
 
-Offer accuracy(const Request& request) {
+Launch accuracy(const Request& request) {
   std::size_t bytes = 0;
   const LogitRows rows(request, 0, bytes);
   const Arrays<std::int32_t> hits(rows.rows, 1, bytes);
-  const Writer y(machine_of(request), request.outputs[0]);
+  const Access y(machine_of(request).isa, request.outputs[0]);
   const auto run = [=](const Arguments& a) {
     rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float*) {
       hits(a.workspace)[row] = largest_of(x, rows.classes) == label;
@@ -164,50 +165,52 @@ Offer accuracy(const Request& request) {
     std::int64_t count = 0;
     for (std::int64_t row = 0; row < rows.rows; ++row) count += hits(a.workspace)[row];
     const auto share = static_cast<float>(static_cast<double>(count) / static_cast<double>(rows.rows));
-    y(a.outputs[0], 0, 1, &share);
+    Output(y, a, 0)(0, 1, &share);
   };
-  return Launch{run, bytes};
+  return {run, bytes};
 }
 
-Offer mean_squared_error(const Request& request) {
+Launch mean_squared_error(const Request& request) {
   const Machine machine = machine_of(request);
   const std::int64_t count = request.inputs[0].shape.elements();
   std::size_t bytes = 0;
   const Arrays<double> partials((count + chunk - 1) / chunk, 1, bytes);
-  const Reader x(machine, request.inputs[0]), target(machine, request.inputs[1]);
-  const Writer y(machine, request.outputs[0]);
+  const Access x_access(machine.isa, request.inputs[0]), target_access(machine.isa, request.inputs[1]);
+  const Access y(machine.isa, request.outputs[0]);
   const auto distance = HALFTONE_PER_ISA(machine.isa, squared_distance);
   const auto run = [=, threads = machine.threads](const Arguments& a) {
+    const Input x(x_access, a.inputs[0]), target(target_access, a.inputs[1]);
     for_chunks(threads, count, [&](std::int64_t first, std::int64_t n) {
       float buffers[2][chunk];
-      partials(a.workspace)[first / chunk] =
-          distance(x(a.inputs[0], first, n, buffers[0]), target(a.inputs[1], first, n, buffers[1]), n);
+      partials(a.workspace)[first / chunk] = distance(x(first, n, buffers[0]), target(first, n, buffers[1]), n);
     });
     double sum = 0;
     for (std::int64_t i = 0; i < (count + chunk - 1) / chunk; ++i) sum += partials(a.workspace)[i];
     const auto mean = static_cast<float>(sum / static_cast<double>(count));
-    y(a.outputs[0], 0, 1, &mean);
+    Output(y, a, 0)(0, 1, &mean);
   };
-  return Launch{run, bytes};
+  return {run, bytes};
 }
 
-Offer mean_squared_error_gradient(const Request& request) {
+Launch mean_squared_error_gradient(const Request& request) {
   const Machine machine = machine_of(request);
   const std::int64_t count = request.inputs[1].shape.elements();
-  const Reader d_loss(machine, request.inputs[0]), x(machine, request.inputs[1]), target(machine, request.inputs[2]);
-  const Writer d_x(machine, request.outputs[0]);
+  const Access d_loss(machine.isa, request.inputs[0]), x_access(machine.isa, request.inputs[1]),
+      target_access(machine.isa, request.inputs[2]), d_x_access(machine.isa, request.outputs[0]);
   const auto difference = HALFTONE_PER_ISA(machine.isa, scaled_difference);
   const auto run = [=, threads = machine.threads](const Arguments& a) {
+    const Input x(x_access, a.inputs[1]), target(target_access, a.inputs[2]);
+    const Output d_x(d_x_access, a, 0);
     float seed;
-    const auto factor = static_cast<float>(2.0 * *d_loss(a.inputs[0], 0, 1, &seed) / static_cast<double>(count));
+    const auto factor = static_cast<float>(2.0 * *Input(d_loss, a.inputs[0])(0, 1, &seed) / static_cast<double>(count));
     for_chunks(threads, count, [&](std::int64_t first, std::int64_t n) {
       float buffers[2][chunk];
-      float* to = d_x.place(a.outputs[0], first, buffers[0]);
-      difference(x(a.inputs[1], first, n, buffers[0]), target(a.inputs[2], first, n, buffers[1]), factor, n, to);
-      d_x(a.outputs[0], first, n, to);
+      float* to = d_x.place(first, buffers[0]);
+      difference(x(first, n, buffers[0]), target(first, n, buffers[1]), factor, n, to);
+      d_x(first, n, to);
     });
   };
-  return Launch{run};
+  return {run};
 }
 
 }  // namespace halftone::cpu

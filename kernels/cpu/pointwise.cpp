@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/elementwise.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -84,20 +83,20 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace halftone::cpu {
 
-Offer activation(const Request& request) {
+Launch activation(const Request& request) {
   const Activation& activation = request.attributes<Activate>().activation;
   const auto loop = HALFTONE_PER_ISA(machine_of(request).isa, value_loop(activation));
   return elementwise<1>(request, [=](const Chunk<1>& part) { loop(activation, part.x[0], part.y, part.count); });
 }
 
-Offer activation_gradient(const Request& request) {
+Launch activation_gradient(const Request& request) {
   const Activation& activation = request.attributes<ActivationGradient>().activation;
   const auto loop = HALFTONE_PER_ISA(machine_of(request).isa, gradient_loop(activation));
   return elementwise<2>(request,
                         [=](const Chunk<2>& part) { loop(activation, part.x[0], part.x[1], part.y, part.count); });
 }
 
-Offer add(const Request& request) {
+Launch add(const Request& request) {
   const Isa isa = machine_of(request).isa;
   if (const auto& epilogue = request.attributes<Add>().epilogue) {
     const auto loop = HALFTONE_PER_ISA(isa, sum_loop(*epilogue));
@@ -109,33 +108,34 @@ Offer add(const Request& request) {
   return elementwise<2>(request, [=](const Chunk<2>& part) { loop(part.x[0], part.x[1], part.y, part.count); });
 }
 
-Offer multiply(const Request& request) {
+Launch multiply(const Request& request) {
   const auto loop = HALFTONE_PER_ISA(machine_of(request).isa, products);
   return elementwise<2>(request, [=](const Chunk<2>& part) { loop(part.x[0], part.x[1], part.y, part.count); });
 }
 
-Offer scale(const Request& request) {
+Launch scale(const Request& request) {
   const float factor = request.attributes<Scale>().factor;
   const auto loop = HALFTONE_PER_ISA(machine_of(request).isa, scaled);
   return elementwise<1>(request, [=](const Chunk<1>& part) { loop(part.x[0], factor, part.y, part.count); });
 }
 
-Offer cast(const Request& request) {
+Launch cast(const Request& request) {
   const Machine machine = machine_of(request);
-  const Reader read(machine, request.inputs[0]);
-  const Writer write(machine, request.outputs[0]);
+  const Access read(machine.isa, request.inputs[0]), written(machine.isa, request.outputs[0]);
   const std::int64_t elements = request.outputs[0].shape.elements();
   const auto run = [=](const Arguments& arguments) {
+    const Input x(read, arguments.inputs[0]);
+    const Output y(written, arguments, 0);
     for_chunks(machine.threads, elements, [&](std::int64_t first, std::int64_t count) {
       alignas(64) float buffer[chunk];
-      float* place = write.place(arguments.outputs[0], first, buffer);
-      write(arguments.outputs[0], first, count, read(arguments.inputs[0], first, count, place));
+      y(first, count, x(first, count, y.place(first, buffer)));
     });
   };
-  return Launch{run, 0, request.inputs[0].dtype == request.outputs[0].dtype ? 0 : -1};
+  const bool same = request.inputs[0].storage == request.outputs[0].storage && read.storage.block == 0;
+  return {run, 0, same ? 0 : -1};
 }
 
-Offer normalize(const Request& request) {
+Launch normalize(const Request& request) {
   const auto& attributes = request.attributes<Normalize>();
   const std::size_t channels = attributes.mean.size();
   std::vector<float> mean(channels + chunk), stddev(channels + chunk);  // a chunk may begin at any channel
@@ -143,7 +143,7 @@ Offer normalize(const Request& request) {
     mean[i] = attributes.mean[i % channels];
     stddev[i] = attributes.stddev[i % channels];
   }
-  const float divisor = request.inputs[0].dtype == DType::u8 ? 255.0f : 1.0f;
+  const float divisor = request.inputs[0].storage == DType::u8 ? 255.0f : 1.0f;
   const auto loop = HALFTONE_PER_ISA(machine_of(request).isa, normalized);
   return elementwise<1>(request, [=](const Chunk<1>& part) {
     const std::size_t channel = static_cast<std::size_t>(part.first) % channels;
@@ -155,65 +155,62 @@ namespace {
 
 /// Copies `run` elements of each row from a tensor with `from_row` elements a row to one with `to_row`.
 struct RowCopy {
-  ValueSpec from, to;
   std::int64_t from_row, to_row, run, rows;
   std::int64_t from_first, to_first;  ///< of the first row
+  Access from, to;
+  int threads;
 
-  std::function<void(const void*, void*)> on(const Machine& machine) const {
+  void operator()(const Arguments& arguments, std::size_t input) const {
+    const bool raw = from.plain && from.storage == to.storage;
+    const auto* source = arguments.in<std::byte>(input);
+    auto* target = arguments.out<std::byte>(0);
+    const Input x(from, arguments.inputs[input]);
+    const Output y(to, arguments, 0);
+    for_each_row([&](std::int64_t i, std::int64_t j) {
+      if (raw) return void(std::memcpy(target + j * to.size, source + i * to.size, to.storage.bytes(run)));
+      float buffer[chunk];
+      for (std::int64_t done = 0; done < run; done += chunk) {
+        const std::int64_t count = std::min(chunk, run - done);
+        y(j + done, count, x(i + done, count, y.place(j + done, buffer)));
+      }
+    });
+  }
+
+ private:
+  /// Calls f(first element in the one tensor, in the other).
+  template <class F>
+  void for_each_row(const F& f) const {
     const std::int64_t block = std::max<std::int64_t>(1, chunk_task / run);
-    const auto in_blocks = [copy = *this, block, threads = machine.threads](auto&& copy_row) {
-      parallel_for(threads, (copy.rows + block - 1) / block, [&](std::int64_t task) {
-        for (std::int64_t row = task * block; row < std::min(copy.rows, (task + 1) * block); ++row)
-          copy_row(copy.from_first + row * copy.from_row, copy.to_first + row * copy.to_row);
-      });
-    };
-    if (from.dtype == to.dtype) {
-      const auto size = static_cast<std::int64_t>(size_of(from.dtype));
-      return [in_blocks, size, bytes = static_cast<std::size_t>(run * size)](const void* source, void* target) {
-        in_blocks([&](std::int64_t i, std::int64_t j) {
-          std::memcpy(static_cast<std::byte*>(target) + j * size, static_cast<const std::byte*>(source) + i * size,
-                      bytes);
-        });
-      };
-    }
-    return [in_blocks, read = Reader(machine, from), write = Writer(machine, to), run = run](const void* source,
-                                                                                             void* target) {
-      in_blocks([&](std::int64_t i, std::int64_t j) {
-        float buffer[chunk];
-        for (std::int64_t done = 0; done < run; done += chunk) {
-          const std::int64_t count = std::min(chunk, run - done);
-          write(target, j + done, count, read(source, i + done, count, write.place(target, j + done, buffer)));
-        }
-      });
-    };
+    parallel_for(threads, (rows + block - 1) / block, [&](std::int64_t task) {
+      for (std::int64_t row = task * block; row < std::min(rows, (task + 1) * block); ++row)
+        f(from_first + row * from_row, to_first + row * to_row);
+    });
   }
 };
 
 }  // namespace
 
-Offer concat(const Request& request) {
-  const Machine machine = machine_of(request);
+Launch concat(const Request& request) {
+  const auto [threads, isa] = machine_of(request);
   const ValueSpec& output = request.outputs[0];
-  std::vector<std::function<void(const void*, void*)>> copies;
+  std::vector<RowCopy> copies;
   std::int64_t first = 0;
   for (const ValueSpec& input : request.inputs) {
     const std::int64_t run = input.shape.c;
-    copies.push_back(RowCopy{input, output, run, output.shape.c, run, output.shape.rows(), 0, first}.on(machine));
+    copies.push_back({run, output.shape.c, run, output.shape.rows(), 0, first, {isa, input}, {isa, output}, threads});
     first += run;
   }
-  return Launch{[copies](const Arguments& arguments) {
-    for (std::size_t i = 0; i < copies.size(); ++i) copies[i](arguments.inputs[i], arguments.outputs[0]);
+  return {[copies](const Arguments& arguments) {
+    for (std::size_t i = 0; i < copies.size(); ++i) copies[i](arguments, i);
   }};
 }
 
-Offer slice(const Request& request) {
-  const auto& attributes = request.attributes<Slice>();
-  const ValueSpec &input = request.inputs[0], &output = request.outputs[0];
-  const std::int64_t run = attributes.count;
-  const RowCopy copy{input, output, input.shape.c, run, run, output.shape.rows(), attributes.first, 0};
-  return Launch{[copy = copy.on(machine_of(request))](const Arguments& arguments) {
-    copy(arguments.inputs[0], arguments.outputs[0]);
-  }};
+Launch slice(const Request& request) {
+  const auto [threads, isa] = machine_of(request);
+  const auto& op = request.attributes<Slice>();
+  const ValueSpec &x = request.inputs[0], &y = request.outputs[0];
+  const RowCopy copy{x.shape.c, op.count, op.count, y.shape.rows(), op.first, 0, {isa, x}, {isa, y}, threads};
+  return {[copy](const Arguments& arguments) { copy(arguments, 0); }};
 }
 
 }  // namespace halftone::cpu

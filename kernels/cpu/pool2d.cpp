@@ -214,29 +214,24 @@ HWY_AFTER_NAMESPACE();
 namespace halftone::cpu {
 namespace {
 
-/// Elements [first, first + count) in `row`, whatever their format.
-void fetch(const Reader& read, const void* data, std::int64_t first, std::int64_t count, float* row) {
-  const float* from = read(data, first, count, row);
-  if (from != row) std::copy_n(from, count, row);
-}
-
 Launch forward(const Request& request, const Pool& pool, const PoolLoops& loops) {
   const Machine machine = machine_of(request);
-  const Reader read(machine, request.inputs[0]);
-  const Writer write(machine, request.outputs[0]);
+  const Access read(machine.isa, request.inputs[0]), written(machine.isa, request.outputs[0]);
   const std::int64_t scratch = 2 * pool.pitch() + pool.output_pitch();
   const auto run = [=](const Arguments& arguments) {
+    const Input x(read, arguments.inputs[0]);
+    const Output y(written, arguments, 0);
     parallel_for(machine.threads, pool.n * pool.h.count, [&](std::int64_t task, int thread) {
       float* reduced = static_cast<float*>(arguments.workspace) + thread * scratch;
       float *buffer = reduced + pool.pitch(), *output = buffer + pool.pitch();
       const Span rows = pool.h[task % pool.h.count];
       const std::int64_t count = pool.row(), first = (task / pool.h.count * pool.h.extent + rows.first) * count;
-      const float* so_far = read(arguments.inputs[0], first, count, reduced);
+      const float* so_far = x(first, count, reduced);
       for (std::int64_t r = 1; r < rows.count(); ++r, so_far = reduced)
-        loops.combine(so_far, read(arguments.inputs[0], first + r * count, count, buffer), reduced, count);
+        loops.combine(so_far, x(first + r * count, count, buffer), reduced, count);
       if (so_far != reduced) std::copy_n(so_far, count, reduced);
       loops.reduce(pool, reduced, output, rows.count());
-      write(arguments.outputs[0], task * pool.output_row(), pool.output_row(), output);
+      y(task * pool.output_row(), pool.output_row(), output);
     });
   };
   return {run, static_cast<std::size_t>(machine.threads * scratch) * sizeof(float)};
@@ -245,10 +240,9 @@ Launch forward(const Request& request, const Pool& pool, const PoolLoops& loops)
 /// The rows of one image on their way backward: the band holds those of the current windows from row `first` on.
 struct Band {
   const Pool& pool;
-  const Reader &read_d_output, &read_x;
-  const Writer& write;
-  const Arguments& arguments;
-  float *d_output, *d_input, *x;
+  const Input d_output, x;
+  const Output d_input;
+  float *d_output_row, *d_input_rows, *x_rows;
 
   void image(std::int64_t n, GradientLoop loop) {
     std::int64_t kept = 0;
@@ -258,13 +252,14 @@ struct Band {
                          done = std::min(next, rows.last);
       enter(n, {rows.first + kept, rows.last}, kept);
       const std::int64_t count = pool.output_row();
-      fetch(read_d_output, arguments.inputs[0], (n * pool.h.count + p) * count, count, d_output);
-      loop(pool, d_output, x, rows.count(), d_input);
-      for (std::int64_t row = rows.first; row < done; ++row) store(n, row, d_input + (row - rows.first) * pool.pitch());
-      if (done < next) std::fill_n(d_input, pool.row(), 0.0f);
-      for (std::int64_t row = done; row < next; ++row) store(n, row, d_input);
+      d_output.copy((n * pool.h.count + p) * count, count, d_output_row);
+      loop(pool, d_output_row, x_rows, rows.count(), d_input_rows);
+      for (std::int64_t row = rows.first; row < done; ++row)
+        store(n, row, d_input_rows + (row - rows.first) * pool.pitch());
+      if (done < next) std::fill_n(d_input_rows, pool.row(), 0.0f);
+      for (std::int64_t row = done; row < next; ++row) store(n, row, d_input_rows);
       kept = rows.last - done;
-      for (float* rows_held : {d_input, x})
+      for (float* rows_held : {d_input_rows, x_rows})
         if (rows_held) std::copy_n(rows_held + (done - rows.first) * pool.pitch(), kept * pool.pitch(), rows_held);
     }
   }
@@ -273,29 +268,30 @@ struct Band {
   /// Takes image rows into the band behind the `kept` ones.
   void enter(std::int64_t n, Span rows, std::int64_t kept) {
     for (std::int64_t row = rows.first; row < rows.last; ++row, ++kept) {
-      std::fill_n(d_input + kept * pool.pitch(), pool.pitch(), 0.0f);
+      std::fill_n(d_input_rows + kept * pool.pitch(), pool.pitch(), 0.0f);
       const std::int64_t first = (n * pool.h.extent + row) * pool.row();
-      if (x) fetch(read_x, arguments.inputs[1], first, pool.row(), x + kept * pool.pitch());
+      if (x_rows) x.copy(first, pool.row(), x_rows + kept * pool.pitch());
     }
   }
 
   void store(std::int64_t n, std::int64_t row, const float* from) {
-    write(arguments.outputs[0], (n * pool.h.extent + row) * pool.row(), pool.row(), from);
+    d_input((n * pool.h.extent + row) * pool.row(), pool.row(), from);
   }
 };
 
 Launch backward(const Request& request, const Pool& pool, GradientLoop loop) {
   const Machine machine = machine_of(request);
   const bool needs_x = request.inputs.size() > 1;
-  const Reader read_d_output(machine, request.inputs[0]), read_x(machine, request.inputs.back());
-  const Writer write(machine, request.outputs[0]);
+  const Access d_output(machine.isa, request.inputs[0]), x(machine.isa, request.inputs.back()),
+      d_input(machine.isa, request.outputs[0]);
   const std::int64_t band = pool.h.size * pool.pitch(), scratch = pool.output_pitch() + (needs_x ? 2 : 1) * band;
-  const auto run = [=](const Arguments& arguments) {
+  const auto run = [=](const Arguments& a) {
     parallel_for(machine.threads, pool.n, [&](std::int64_t n, int thread) {
-      float* d_output = static_cast<float*>(arguments.workspace) + thread * scratch;
-      float* d_input = d_output + pool.output_pitch();
-      Band{pool, read_d_output, read_x, write, arguments, d_output, d_input, needs_x ? d_input + band : nullptr}.image(
-          n, loop);
+      float* d_output_row = static_cast<float*>(a.workspace) + thread * scratch;
+      float* rows = d_output_row + pool.output_pitch();
+      Band{pool, {d_output, a.inputs[0]},        {x, a.inputs.back()}, {d_input, a, 0}, d_output_row,
+           rows, needs_x ? rows + band : nullptr}
+          .image(n, loop);
     });
   };
   return {run, static_cast<std::size_t>(machine.threads * scratch) * sizeof(float)};
@@ -303,22 +299,22 @@ Launch backward(const Request& request, const Pool& pool, GradientLoop loop) {
 
 }  // namespace
 
-Offer max_pool2d(const Request& request) {
+Launch max_pool2d(const Request& request) {
   const Pool pool(request.attributes<MaxPool2d>().pool, request.inputs[0].shape, request.outputs[0].shape);
   return forward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, max_loops(pool)));
 }
 
-Offer avg_pool2d(const Request& request) {
+Launch avg_pool2d(const Request& request) {
   const Pool pool(request.attributes<AvgPool2d>().pool, request.inputs[0].shape, request.outputs[0].shape);
   return forward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, mean_loops(pool)));
 }
 
-Offer max_pool2d_gradient(const Request& request) {
+Launch max_pool2d_gradient(const Request& request) {
   const Pool pool(request.attributes<MaxPool2dGradient>().pool, request.outputs[0].shape, request.inputs[0].shape);
   return backward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, max_gradient_loop(pool)));
 }
 
-Offer avg_pool2d_gradient(const Request& request) {
+Launch avg_pool2d_gradient(const Request& request) {
   const Pool pool(request.attributes<AvgPool2dGradient>().pool, request.outputs[0].shape, request.inputs[0].shape);
   return backward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, mean_gradient_loop(pool)));
 }

@@ -5,22 +5,22 @@
 namespace halftone::cpu {
 namespace {
 
-std::vector<double> read(DType dtype, const void* from, std::int64_t count) {
+std::vector<double> read(const TensorSpec& tensor, const Memory& memory) {
+  const std::int64_t count = tensor.shape.elements();
   std::vector<double> values(static_cast<std::size_t>(count));
-  visit_format(dtype, [&](auto format) {
-    using Format = decltype(format);
-    for (std::int64_t i = 0; i < count; ++i)
-      values[static_cast<std::size_t>(i)] = Format::decode(static_cast<const typename Format::Storage*>(from)[i]);
-  });
+  for (std::int64_t i = 0; i < count; ++i)
+    values[static_cast<std::size_t>(i)] = read_number(tensor.storage, static_cast<const std::byte*>(memory.data), count,
+                                                      i, memory.range ? memory.range->scale : 1.0f);
   return values;
 }
 
-void write(DType dtype, const std::vector<double>& values, void* to) {
-  visit_format(dtype, [&](auto format) {
-    using Format = decltype(format);
-    for (std::size_t i = 0; i < values.size(); ++i)
-      static_cast<typename Format::Storage*>(to)[i] = Format::encode(static_cast<float>(values[i]));
-  });
+void write(const TensorSpec& tensor, const std::vector<double>& values, const Arguments& arguments) {
+  const Memory& memory = arguments.outputs[0];
+  const std::vector<float> numbers(values.begin(), values.end());
+  const bool random = tensor.storage.rounding == Rounding::stochastic;
+  write_numbers(tensor.storage, static_cast<std::byte*>(memory.data), std::ssize(numbers), 0, std::ssize(numbers),
+                numbers.data(), random ? arguments.key(memory) : RandomKey{}, memory.range ? memory.range->next : 1.0f,
+                tensor.storage.noticed ? &memory.range->noticed : nullptr);
 }
 
 /// Calls f(index in x, index in weight, index in y) for every product of the convolution.
@@ -43,39 +43,24 @@ void for_each_product(const ConvProblem& p, F&& f) {
             }
 }
 
-std::int64_t input_count(const ConvProblem& p) { return p.n * p.h * p.w * p.c; }
-std::int64_t output_count(const ConvProblem& p) { return p.n * p.p * p.q * p.k; }
-std::int64_t weight_count(const ConvProblem& p) { return p.k * p.r * p.s * (p.c / p.groups); }
-std::vector<double> zeros(std::int64_t count) { return std::vector<double>(static_cast<std::size_t>(count)); }
-
 }  // namespace
 
-void ReferenceForward::run(const void* x_data, const void* weight_data, const void* bias_data, void* y_data) const {
-  const auto x = read(input, x_data, input_count(problem)), w = read(weight, weight_data, weight_count(problem));
-  const auto b = bias_data ? read(bias, bias_data, problem.k) : zeros(problem.k);
-  auto y = zeros(output_count(problem));
-  for_each_product(problem, [&](auto xi, auto wi, auto yi) { y[yi] += x[xi] * w[wi]; });
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    y[i] += b[i % b.size()];
-    if (activation) y[i] = std::visit([&](const auto& f) { return f.value(static_cast<float>(y[i])); }, *activation);
+void ReferenceConvolution::run(const Arguments& arguments) const {
+  const auto a = read(operands.inputs[0], arguments.inputs[0]), b = read(operands.inputs[1], arguments.inputs[1]);
+  std::vector<double> sums(static_cast<std::size_t>(operands.output.shape.elements()));
+  for_each_product(problem, [&](std::size_t x, std::size_t w, std::size_t y) {
+    if (direction == Direction::forward) sums[y] += a[x] * b[w];
+    if (direction == Direction::d_input) sums[x] += a[y] * b[w];
+    if (direction == Direction::d_weight) sums[w] += a[x] * b[y];
+  });
+  if (operands.inputs.size() > 2) {
+    const auto bias = read(operands.inputs[2], arguments.inputs[2]);
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += bias[i % bias.size()];
   }
-  write(output, y, y_data);
-}
-
-void ReferenceDInput::run(const void* d_output_data, const void* weight_data, void* d_input_data) const {
-  const auto dy = read(d_output, d_output_data, output_count(problem));
-  const auto w = read(weight, weight_data, weight_count(problem));
-  auto dx = zeros(input_count(problem));
-  for_each_product(problem, [&](auto xi, auto wi, auto yi) { dx[xi] += dy[yi] * w[wi]; });
-  write(d_input, dx, d_input_data);
-}
-
-void ReferenceDWeight::run(const void* x_data, const void* d_output_data, void* d_weight_data) const {
-  const auto x = read(input, x_data, input_count(problem));
-  const auto dy = read(d_output, d_output_data, output_count(problem));
-  auto dw = zeros(weight_count(problem));
-  for_each_product(problem, [&](auto xi, auto wi, auto yi) { dw[wi] += x[xi] * dy[yi]; });
-  write(d_weight, dw, d_weight_data);
+  if (activation)
+    for (double& sum : sums)
+      sum = std::visit([&](const auto& f) { return f.value(static_cast<float>(sum)); }, *activation);
+  write(operands.output, sums, arguments);
 }
 
 }  // namespace halftone::cpu

@@ -1,34 +1,22 @@
 #pragma once
 #include <optional>
 
-#include "halftone/numeric/formats.hpp"
+#include "halftone/graph/kernel.hpp"
 #include "halftone/numeric/pointwise.hpp"
 #include "kernels/cpu/gather.hpp"
 
 namespace halftone::cpu {
 
-// The definition of a convolution, spelled out: scalar loops, sums in double, one rounding when a result is stored.
+/// [x, weight, optional bias] -> y, [d_output, weight] -> d_input, [x, d_output] -> d_weight.
+enum class Direction { forward, d_input, d_weight };
 
-/// y [n, p, q, k] from x [n, h, w, c], weight [k, r, s, c / groups] and bias [k], which may be null.
-struct ReferenceForward {
+/// The definition of a convolution, spelled out: scalar loops, sums in double, numbers read and written one by one.
+struct ReferenceConvolution {
   ConvProblem problem;
-  DType input, weight, bias, output;
-  std::optional<Activation> activation;
-  void run(const void* x, const void* weight_data, const void* bias_data, void* y) const;
-};
-
-/// d_input [n, h, w, c].
-struct ReferenceDInput {
-  ConvProblem problem;
-  DType d_output, weight, d_input;
-  void run(const void* d_output_data, const void* weight_data, void* d_input_data) const;
-};
-
-/// d_weight [k, r, s, c / groups].
-struct ReferenceDWeight {
-  ConvProblem problem;
-  DType input, d_output, d_weight;
-  void run(const void* x, const void* d_output_data, void* d_weight_data) const;
+  Direction direction;
+  Operands operands;
+  std::optional<Activation> activation = {};
+  void run(const Arguments& arguments) const;
 };
 
 }  // namespace halftone::cpu

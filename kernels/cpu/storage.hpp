@@ -10,24 +10,34 @@
 // time.
 namespace halftone::cpu {
 
+/// Numbers converted at a time: a few f32 buffers of them stay in the first-level cache. A multiple of 64.
+inline constexpr std::int64_t chunk = 1024;
+
 using Decode = void (*)(const void* from, float* to, std::int64_t count);
 using Encode = void (*)(const float* from, void* to, std::int64_t count);
 
-/// The loops that read and store codes of whole bytes, without a scale and rounded to nearest; every result has the bits
-/// of the format's scalar functions.
+/// The loops that read and store codes of whole bytes (packed ones as a byte each), without a scale and rounded to
+/// nearest; every result has the bits of the format's scalar functions.
 Decode decoder(Isa isa, DType code);
 Encode encoder(Isa isa, DType code);
 
-/// bits [count] = the random bits of elements [first, first + count) of a tensor.
+/// bits [count] = the random bits of elements [first, first + count) of a tensor, at most `chunk`.
 using Draw = void (*)(const RandomKey& key, std::int64_t first, std::int64_t count, std::uint32_t* bits);
 Draw drawer(Isa isa);
 
-/// y [count] = grid(x), where `first` is the place of the first number in its tensor; y may be x.
+/// y [count] = grid(x), at most `chunk`, where `first` is the place of the first number in its tensor; y may be x.
 using Round = void (*)(const Grid& grid, const RandomKey& key, std::int64_t first, std::int64_t count, const float* x,
                        float* y);
 Round rounder(Isa isa, const Grid& grid);
 
-struct StorageLoops;
+struct Access;
+
+/// What the writing of one tensor takes besides its memory.
+struct Writing {
+  float scale = 1;             ///< of a `Scaling::range`
+  Noticed* noticed = nullptr;  ///< where to count, if anywhere
+  RandomKey key = {};
+};
 
 /// How one tensor is read and written, settled when a kernel is made.
 struct Access {
@@ -35,14 +45,21 @@ struct Access {
   Access(Isa isa, const TensorSpec& tensor);
   Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {}
 
-  Storage storage;
-  bool f32 = true;          ///< plain f32: nothing to convert
-  std::int64_t count = 0;   ///< numbers of the tensor
-  std::int64_t size = 4;    ///< bytes of a plain code
-  Decode decode = nullptr;  ///< of a plain storage
+  bool f32 = true;                    ///< plain f32: nothing to convert
+  bool plain = true;                  ///< `decode` and `encode` are all there is to it
+  std::int64_t size = sizeof(float);  ///< bytes of a code by itself
+  Decode decode = nullptr;
   Encode encode = nullptr;
-  const StorageLoops* loops = nullptr;  ///< of all others
+
+  // For storages that are not plain.
+  void (*read)(const Access& access, const std::byte* data, float scale, std::int64_t first, std::int64_t count,
+               float* to) = nullptr;
+  void (*write)(const Access& access, std::byte* data, const Writing& writing, std::int64_t first, std::int64_t count,
+                const float* from) = nullptr;
+  Round round = nullptr;
   Grid grid = {};
+  Storage storage = {};
+  std::int64_t count = 0;  ///< numbers of the tensor
 };
 
 /// A tensor in memory as a kernel reads it.
@@ -51,7 +68,7 @@ class Input {
   Input(const Access& access, const Memory& memory)
       : access_(&access),
         data_(static_cast<const std::byte*>(memory.data)),
-        range_(memory.range ? memory.range->scale : 1.0f) {}
+        scale_(memory.range ? memory.range->scale : 1.0f) {}
 
   /// Numbers [first, first + count): where they are if they are f32, else read into `buffer`.
   const float* operator()(std::int64_t first, std::int64_t count, float* buffer) const {
@@ -60,12 +77,15 @@ class Input {
     return buffer;
   }
   /// The same, into `to` whatever they are.
-  void copy(std::int64_t first, std::int64_t count, float* to) const;
+  void copy(std::int64_t first, std::int64_t count, float* to) const {
+    if (access_->plain) return access_->decode(data_ + first * access_->size, to, count);
+    access_->read(*access_, data_, scale_, first, count, to);
+  }
 
  private:
   const Access* access_;
   const std::byte* data_;
-  float range_;
+  float scale_;
 };
 
 /// A tensor in memory as a kernel writes it, each number once.
@@ -78,15 +98,26 @@ class Output {
     return access_->f32 ? reinterpret_cast<float*>(data_) + first : buffer;
   }
   /// Stores numbers [first, first + count); nothing is left to do where `from` is their place.
-  void operator()(std::int64_t first, std::int64_t count, const float* from) const;
+  void operator()(std::int64_t first, std::int64_t count, const float* from) const {
+    if (!access_->plain) return access_->write(*access_, data_, writing_, first, count, from);
+    std::byte* to = data_ + first * access_->size;
+    if (static_cast<const void*>(from) != to) access_->encode(from, to, count);
+  }
   /// What has been stored, as it will be read.
-  void read_back(std::int64_t first, std::int64_t count, float* to) const;
+  void read_back(std::int64_t first, std::int64_t count, float* to) const {
+    if (access_->plain) return access_->decode(data_ + first * access_->size, to, count);
+    access_->read(*access_, data_, writing_.scale, first, count, to);
+  }
 
  private:
   const Access* access_;
   std::byte* data_;
-  RangeState* range_;
-  RandomKey key_;
+  Writing writing_;
 };
+
+/// Whether a tensor may be written, run by run, over another that was read: each number takes the same place.
+inline bool same_places(const ValueSpec& a, const ValueSpec& b) {
+  return bits_of(a.storage.code) == bits_of(b.storage.code) && a.storage.block == 0 && b.storage.block == 0;
+}
 
 }  // namespace halftone::cpu

@@ -1,104 +1,125 @@
+#include "halftone/graph/step_ops.hpp"
+#include "halftone/ops/conv2d.hpp"
+#include "halftone/ops/custom.hpp"
+#include "halftone/ops/dense.hpp"
+#include "halftone/ops/loss.hpp"
+#include "halftone/ops/norm.hpp"
+#include "halftone/ops/pointwise.hpp"
+#include "halftone/ops/pool2d.hpp"
 #include "kernels/cpu/backend.hpp"
 
 // The factories, each defined in the file of its operation.
 namespace halftone::cpu {
 
 // conv2d.cpp
-Offer conv2d_implicit_gemm(const Request&);
-Offer conv2d_d_input_implicit_gemm(const Request&);
-Offer conv2d_d_weight_implicit_gemm(const Request&);
-Offer conv2d_reference(const Request&);
-Offer conv2d_d_input_reference(const Request&);
-Offer conv2d_d_weight_reference(const Request&);
-Offer dense_implicit_gemm(const Request&);
-Offer dense_d_input_implicit_gemm(const Request&);
-Offer dense_d_weight_implicit_gemm(const Request&);
-Offer dense_reference(const Request&);
-Offer dense_d_input_reference(const Request&);
-Offer dense_d_weight_reference(const Request&);
+Launch conv2d_implicit_gemm(const Request&);
+Launch conv2d_d_input_implicit_gemm(const Request&);
+Launch conv2d_d_weight_implicit_gemm(const Request&);
+Launch conv2d_reference(const Request&);
+Launch conv2d_d_input_reference(const Request&);
+Launch conv2d_d_weight_reference(const Request&);
+Launch dense_implicit_gemm(const Request&);
+Launch dense_d_input_implicit_gemm(const Request&);
+Launch dense_d_weight_implicit_gemm(const Request&);
+Launch dense_reference(const Request&);
+Launch dense_d_input_reference(const Request&);
+Launch dense_d_weight_reference(const Request&);
 // pointwise.cpp
-Offer activation(const Request&);
-Offer activation_gradient(const Request&);
-Offer add(const Request&);
-Offer multiply(const Request&);
-Offer scale(const Request&);
-Offer cast(const Request&);
-Offer normalize(const Request&);
-Offer concat(const Request&);
-Offer slice(const Request&);
+Launch activation(const Request&);
+Launch activation_gradient(const Request&);
+Launch add(const Request&);
+Launch multiply(const Request&);
+Launch scale(const Request&);
+Launch cast(const Request&);
+Launch normalize(const Request&);
+Launch concat(const Request&);
+Launch slice(const Request&);
 // random.cpp
-Offer dropout(const Request&);
-Offer quantize(const Request&);
+Launch dropout(const Request&);
+Launch quantize(const Request&);
 // pool2d.cpp
-Offer max_pool2d(const Request&);
-Offer max_pool2d_gradient(const Request&);
-Offer avg_pool2d(const Request&);
-Offer avg_pool2d_gradient(const Request&);
+Launch max_pool2d(const Request&);
+Launch max_pool2d_gradient(const Request&);
+Launch avg_pool2d(const Request&);
+Launch avg_pool2d_gradient(const Request&);
 // sum_rows.cpp, batch_norm.cpp, group_norm.cpp
-Offer sum_rows(const Request&);
-Offer batch_norm(const Request&);
-Offer batch_norm_gradient(const Request&);
-Offer batch_norm_inference(const Request&);
-Offer update_running_statistics(const Request&);
-Offer group_norm(const Request&);
-Offer group_norm_gradient(const Request&);
+Launch sum_rows(const Request&);
+Launch batch_norm(const Request&);
+Launch batch_norm_gradient(const Request&);
+Launch batch_norm_inference(const Request&);
+Launch update_running_statistics(const Request&);
+Launch group_norm(const Request&);
+Launch group_norm_gradient(const Request&);
 // loss.cpp
-Offer softmax_cross_entropy(const Request&);
-Offer softmax_cross_entropy_gradient(const Request&);
-Offer mean_squared_error(const Request&);
-Offer mean_squared_error_gradient(const Request&);
-Offer accuracy(const Request&);
+Launch softmax_cross_entropy(const Request&);
+Launch softmax_cross_entropy_gradient(const Request&);
+Launch mean_squared_error(const Request&);
+Launch mean_squared_error_gradient(const Request&);
+Launch accuracy(const Request&);
 // step.cpp
-Offer seed_gradient(const Request&);
-Offer check_gradients(const Request&);
-Offer accumulate_gradients(const Request&);
-Offer advance(const Request&);
-Offer update(const Request&);
-Offer average_weights(const Request&);
-Offer finish(const Request&);
+Launch seed_gradient(const Request&);
+Launch begin_micro_batch(const Request&);
+Launch check_gradients(const Request&);
+Launch accumulate_gradients(const Request&);
+Launch advance(const Request&);
+Launch move_ranges(const Request&);
+Launch update(const Request&);
+Launch settle_ranges(const Request&);
+Launch average_weights(const Request&);
+Launch finish(const Request&);
 
 const KernelTable& kernel_table() {
-  static const KernelTable table({
-      {"conv2d", {{"implicit_gemm", conv2d_implicit_gemm}, {"reference", conv2d_reference}}},
-      {"conv2d_d_input", {{"implicit_gemm", conv2d_d_input_implicit_gemm}, {"reference", conv2d_d_input_reference}}},
-      {"conv2d_d_weight", {{"implicit_gemm", conv2d_d_weight_implicit_gemm}, {"reference", conv2d_d_weight_reference}}},
-      {"dense", {{"implicit_gemm", dense_implicit_gemm}, {"reference", dense_reference}}},
-      {"dense_d_input", {{"implicit_gemm", dense_d_input_implicit_gemm}, {"reference", dense_d_input_reference}}},
-      {"dense_d_weight", {{"implicit_gemm", dense_d_weight_implicit_gemm}, {"reference", dense_d_weight_reference}}},
-      {"sum_rows", {{"rows", sum_rows}}},
-      {"activation", {{"flat", activation}}},
-      {"activation_gradient", {{"flat", activation_gradient}}},
-      {"add", {{"flat", add}}},
-      {"multiply", {{"flat", multiply}}},
-      {"scale", {{"flat", scale}}},
-      {"cast", {{"flat", cast}}},
-      {"normalize", {{"rows", normalize}}},
-      {"dropout", {{"flat", dropout}}},
-      {"quantize", {{"flat", quantize}}},
-      {"concat", {{"rows", concat}}},
-      {"slice", {{"rows", slice}}},
-      {"max_pool2d", {{"windows", max_pool2d}}},
-      {"max_pool2d_gradient", {{"windows", max_pool2d_gradient}}},
-      {"avg_pool2d", {{"windows", avg_pool2d}}},
-      {"avg_pool2d_gradient", {{"windows", avg_pool2d_gradient}}},
-      {"batch_norm", {{"two_pass", batch_norm}}},
-      {"batch_norm_gradient", {{"two_pass", batch_norm_gradient}}},
-      {"batch_norm_inference", {{"rows", batch_norm_inference}}},
-      {"update_running_statistics", {{"plain", update_running_statistics}}},
-      {"group_norm", {{"samples", group_norm}}},
-      {"group_norm_gradient", {{"samples", group_norm_gradient}}},
-      {"softmax_cross_entropy", {{"rows", softmax_cross_entropy}}},
-      {"softmax_cross_entropy_gradient", {{"rows", softmax_cross_entropy_gradient}}},
-      {"mean_squared_error", {{"flat", mean_squared_error}}},
-      {"mean_squared_error_gradient", {{"flat", mean_squared_error_gradient}}},
-      {"accuracy", {{"rows", accuracy}}},
-      {"seed_gradient", {{"plain", seed_gradient}}},
-      {"check_gradients", {{"flat", check_gradients}}},
-      {"accumulate_gradients", {{"flat", accumulate_gradients}}},
-      {"advance", {{"plain", advance}}},
-      {"update", {{"flat", update}}},
-      {"average_weights", {{"flat", average_weights}}},
-      {"finish", {{"plain", finish}}},
+  using Table = KernelTable;
+  constexpr bool packs = true;
+  static const Table table({
+      Table::list<Conv2d>("conv2d", {{"implicit_gemm", conv2d_implicit_gemm}, {"reference", conv2d_reference}}),
+      Table::list<Conv2dDInput>(
+          "conv2d_d_input", {{"implicit_gemm", conv2d_d_input_implicit_gemm}, {"reference", conv2d_d_input_reference}}),
+      Table::list<Conv2dDWeight>("conv2d_d_weight", {{"implicit_gemm", conv2d_d_weight_implicit_gemm},
+                                                     {"reference", conv2d_d_weight_reference}}),
+      Table::list<Dense>("dense", {{"implicit_gemm", dense_implicit_gemm}, {"reference", dense_reference}}),
+      Table::list<DenseDInput>(
+          "dense_d_input", {{"implicit_gemm", dense_d_input_implicit_gemm}, {"reference", dense_d_input_reference}}),
+      Table::list<DenseDWeight>(
+          "dense_d_weight", {{"implicit_gemm", dense_d_weight_implicit_gemm}, {"reference", dense_d_weight_reference}}),
+      Table::list<SumRows>("sum_rows", {{"rows", sum_rows}}),
+      Table::list<Activate>("activation", {{"flat", activation, nullptr, packs}}),
+      Table::list<ActivationGradient>("activation_gradient", {{"flat", activation_gradient, nullptr, packs}}),
+      Table::list<Add>("add", {{"flat", add, nullptr, packs}}),
+      Table::list<Multiply>("multiply", {{"flat", multiply, nullptr, packs}}),
+      Table::list<Scale>("scale", {{"flat", scale, nullptr, packs}}),
+      Table::list<Cast>("cast", {{"flat", cast, nullptr, packs}}),
+      Table::list<Normalize>("normalize", {{"rows", normalize, nullptr, packs}}),
+      Table::list<Dropout>("dropout", {{"flat", dropout, nullptr, packs}}),
+      Table::list<Quantize>("quantize", {{"flat", quantize, nullptr, packs}}),
+      Table::list<Concat>("concat", {{"rows", concat}}),
+      Table::list<Slice>("slice", {{"rows", slice}}),
+      Table::list<MaxPool2d>("max_pool2d", {{"windows", max_pool2d}}),
+      Table::list<MaxPool2dGradient>("max_pool2d_gradient", {{"windows", max_pool2d_gradient}}),
+      Table::list<AvgPool2d>("avg_pool2d", {{"windows", avg_pool2d}}),
+      Table::list<AvgPool2dGradient>("avg_pool2d_gradient", {{"windows", avg_pool2d_gradient}}),
+      Table::list<BatchNorm>("batch_norm", {{"two_pass", batch_norm}}),
+      Table::list<BatchNormGradient>("batch_norm_gradient", {{"two_pass", batch_norm_gradient}}),
+      Table::list<BatchNormInference>("batch_norm_inference", {{"rows", batch_norm_inference}}),
+      Table::list<UpdateRunningStatistics>("update_running_statistics", {{"plain", update_running_statistics}}),
+      Table::list<GroupNorm>("group_norm", {{"samples", group_norm}}),
+      Table::list<GroupNormGradient>("group_norm_gradient", {{"samples", group_norm_gradient}}),
+      Table::list<SoftmaxCrossEntropy>("softmax_cross_entropy", {{"rows", softmax_cross_entropy}}),
+      Table::list<SoftmaxCrossEntropyGradient>("softmax_cross_entropy_gradient",
+                                               {{"rows", softmax_cross_entropy_gradient}}),
+      Table::list<MeanSquaredError>("mean_squared_error", {{"flat", mean_squared_error}}),
+      Table::list<MeanSquaredErrorGradient>("mean_squared_error_gradient", {{"flat", mean_squared_error_gradient}}),
+      Table::list<Accuracy>("accuracy", {{"rows", accuracy}}),
+      Table::list<SeedGradient>("seed_gradient", {{"plain", seed_gradient}}),
+      Table::list<BeginMicroBatch>("begin_micro_batch", {{"plain", begin_micro_batch}}),
+      Table::list<CheckGradients>("check_gradients", {{"flat", check_gradients}}),
+      Table::list<AccumulateGradients>("accumulate_gradients", {{"flat", accumulate_gradients}}),
+      Table::list<Advance>("advance", {{"plain", advance}}),
+      Table::list<MoveRanges>("move_ranges", {{"plain", move_ranges}}),
+      Table::list<Update>("update", {{"flat", update, nullptr, packs}}),
+      Table::list<SettleRanges>("settle_ranges", {{"plain", settle_ranges}}),
+      Table::list<AverageWeights>("average_weights", {{"flat", average_weights}}),
+      Table::list<Finish>("finish", {{"plain", finish}}),
   });
   return table;
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "kernels/cpu/convert.hpp"
 #include "kernels/cpu/parallel.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -19,21 +18,22 @@ namespace halftone::cpu::HWY_NAMESPACE {
 
 class WeightGradientRun {
  public:
-  WeightGradientRun(const WeightGradient& work, const void* input, const void* d_output, float* workspace)
+  WeightGradientRun(const WeightGradient& work, const Arguments& arguments)
       : work_(work),
         gather_(work.gather),
-        workspace_(workspace),
-        input_{input, work.input},
-        gradient_{d_output, work.d_output} {}
+        workspace_(static_cast<float*>(arguments.workspace)),
+        input_(work.input, arguments.inputs[0]),
+        d_output_(work.d_output, arguments.inputs[1]),
+        d_weight_(work.d_weight, arguments, 0) {}
 
-  void run(std::byte* d_weight) const {
+  void run() const {
     const std::int64_t slices = std::ssize(gather_.slices);
     parallel_for(work_.threads, work_.splits * gather_.groups * slices, [&](std::int64_t task, int thread) {
       sum_part(task / slices / gather_.groups, task / slices % gather_.groups, task % slices, thread);
     });
     parallel_for(work_.threads, gather_.groups * work_.filters, [&](std::int64_t filter, int thread) {
       add_parts(filter / work_.filters, filter % work_.filters, slab(thread));
-      work_.d_weight.encode(slab(thread), d_weight + filter * gather_.depth() * work_.d_weight.size, gather_.depth());
+      d_weight_(filter * gather_.depth(), gather_.depth(), slab(thread));
     });
   }
 
@@ -75,7 +75,7 @@ class WeightGradientRun {
         const std::int64_t pixel = (image * gather_.rows.out + i) * gather_.cols.out + block.col0;
         const std::int64_t at_once = filters == channels ? block.cols() : 1;
         for (std::int64_t j = 0; j < block.cols(); j += at_once, gradient += at_once * filters)
-          gradient_.read((pixel + j) * channels + group * filters, gradient, at_once * filters);
+          d_output_.copy((pixel + j) * channels + group * filters, at_once * filters, gradient);
       }
     }
   }
@@ -119,12 +119,11 @@ class WeightGradientRun {
   const WeightGradient& work_;
   const Gather& gather_;
   float* workspace_;
-  Source input_, gradient_;
+  Input input_, d_output_;
+  Output d_weight_;
 };
 
-void run(const WeightGradient& work, const void* input, const void* d_output, void* d_weight, void* workspace) {
-  WeightGradientRun(work, input, d_output, static_cast<float*>(workspace)).run(static_cast<std::byte*>(d_weight));
-}
+void run(const WeightGradient& work, const Arguments& arguments) { WeightGradientRun(work, arguments).run(); }
 
 }  // namespace halftone::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -141,12 +140,12 @@ std::int64_t round_up(std::int64_t x, std::int64_t multiple) { return (x + multi
 
 }  // namespace
 
-WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Formats& formats, Isa chosen, int team)
+WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Operands& operands, Isa chosen, int team)
     : gather(std::move(what)),
       filters(filter_count),
-      input(chosen, formats.input),
-      d_output(chosen, formats.d_output),
-      d_weight(chosen, formats.d_weight),
+      input(chosen, operands.inputs[0]),
+      d_output(chosen, operands.inputs[1]),
+      d_weight(chosen, operands.output),
       isa(chosen),
       threads(team) {
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
@@ -171,9 +170,7 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const For
   per_thread = gradient_at + round_up(most_pixels * filters, tile.line);
 }
 
-void WeightGradient::run(const void* input, const void* d_output, void* d_weight, void* workspace) const {
-  HALFTONE_PER_ISA(isa, run)(*this, input, d_output, d_weight, workspace);
-}
+void WeightGradient::run(const Arguments& arguments) const { HALFTONE_PER_ISA(isa, run)(*this, arguments); }
 
 }  // namespace halftone::cpu
 #endif

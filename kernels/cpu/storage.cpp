@@ -1,0 +1,296 @@
+#include "kernels/cpu/storage.hpp"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/storage.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace halftone::cpu::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Numbers are converted in blocks of constant length, which become a few vector instructions. The last block overlaps
+// the one before; a shorter run goes through a buffer.
+constexpr std::int64_t block = 16;
+
+template <class From, class To, class ConvertBlock>
+void convert(const From* HWY_RESTRICT from, To* HWY_RESTRICT to, std::int64_t count, ConvertBlock convert_block) {
+  if (count < block) {
+    From in[block] = {};
+    To out[block];
+    std::copy_n(from, count, in);
+    convert_block(in, out);
+    std::copy_n(out, count, to);
+    return;
+  }
+  for (std::int64_t i = 0; i + block < count; i += block) convert_block(from + i, to + i);
+  convert_block(from + count - block, to + count - block);
+}
+
+template <class Format>
+void decode_block(const typename Format::Code* HWY_RESTRICT from, float* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; ++i) to[i] = Format::decode(from[i]);
+}
+
+template <class Format>
+void encode_block(const float* HWY_RESTRICT from, typename Format::Code* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; ++i) to[i] = Format::encode(from[i]);
+}
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+constexpr hn::CappedTag<float, block> wide;
+constexpr hn::Rebind<hwy::float16_t, decltype(wide)> narrow;
+constexpr std::int64_t lanes = hn::MaxLanes(wide);
+
+template <>
+void decode_block<F16>(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; i += lanes) {
+    const auto x = hn::PromoteTo(wide, hn::LoadU(narrow, reinterpret_cast<const hwy::float16_t*>(from + i)));
+    hn::StoreU(x, wide, to + i);
+    if (hn::AllFalse(wide, hn::IsNaN(x))) continue;
+    for (std::int64_t j = i; j < i + lanes; ++j) to[j] = F16::decode(from[j]);  // keeps signalling NaNs
+  }
+}
+
+template <>
+void encode_block<F16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; i += lanes) {
+    hn::StoreU(hn::DemoteTo(narrow, hn::LoadU(wide, from + i)), narrow, reinterpret_cast<hwy::float16_t*>(to + i));
+  }
+}
+
+constexpr hn::RebindToUnsigned<decltype(wide)> words;
+constexpr hn::RebindToSigned<decltype(wide)> integers;
+constexpr hn::Rebind<std::uint16_t, decltype(wide)> halves;
+
+template <>
+void decode_block<BF16>(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; i += lanes)
+    hn::StoreU(hn::BitCast(wide, hn::ShiftLeft<16>(hn::PromoteTo(words, hn::LoadU(halves, from + i)))), wide, to + i);
+}
+
+template <>
+void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; i += lanes) {
+    const auto x = hn::LoadU(wide, from + i);
+    const auto bits = hn::BitCast(words, x), kept = hn::ShiftRight<16>(bits);
+    const auto nearest =
+        hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(words, 0x7fff), hn::And(kept, hn::Set(words, 1)))));
+    const auto code = hn::IfThenElse(hn::RebindMask(words, hn::IsNaN(x)), hn::Or(kept, hn::Set(words, 0x40)), nearest);
+    hn::StoreU(hn::DemoteTo(halves, hn::BitCast(integers, code)), halves, to + i);
+  }
+}
+#endif
+
+template <class Format>
+void decode(const void* from, float* to, std::int64_t count) {
+  convert(static_cast<const typename Format::Code*>(from), to, count,
+          [](auto* in, auto* out) { decode_block<Format>(in, out); });
+}
+
+template <class Format>
+void encode(const float* from, void* to, std::int64_t count) {
+  convert(from, static_cast<typename Format::Code*>(to), count,
+          [](auto* in, auto* out) { encode_block<Format>(in, out); });
+}
+
+Decode decoder(DType code) {
+  return visit_format(code, [](auto format) -> Decode { return decode<decltype(format)>; });
+}
+Encode encoder(DType code) {
+  return visit_format(code, [](auto format) -> Encode { return encode<decltype(format)>; });
+}
+
+void draw(const RandomKey& key, std::int64_t first, std::int64_t count, std::uint32_t* bits) {
+  constexpr std::int64_t most = chunk / 4 + 1;
+  alignas(64) std::uint32_t words[4][most], ordered[4 * most];
+  const auto block = static_cast<std::uint32_t>(first / 4);
+  const auto blocks = static_cast<std::uint32_t>((first + count + 3) / 4 - first / 4);
+#pragma omp simd
+  for (std::uint32_t i = 0; i < blocks; ++i) {
+    const auto four = block_bits(key.seed, key.step, key.stream, block + i);
+    for (std::size_t j = 0; j < 4; ++j) words[j][i] = four[j];
+  }
+  for (std::int64_t i = 0; i < blocks; ++i)
+    for (std::int64_t j = 0; j < 4; ++j) ordered[4 * i + j] = words[j][i];
+  std::copy_n(ordered + first % 4, count, bits);
+}
+
+template <Grid::Kind kind, Rounding rounding>
+void round(const Grid& grid, const RandomKey& key, std::int64_t first, std::int64_t count, const float* x, float* y) {
+  constexpr bool random = rounding == Rounding::stochastic;
+  alignas(64) std::uint32_t bits[chunk];
+  if (random) draw(key, first, count, bits);
+  const KnownGrid<kind, rounding> known{grid};
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) y[i] = known(x[i], random ? to_uniform(bits[i]) : 0.0f);
+}
+
+Round rounder(const Grid& grid) {
+  Round chosen = nullptr;
+  visit_grid(grid,
+             [&]<Grid::Kind kind, Rounding rounding>(KnownGrid<kind, rounding>) { chosen = round<kind, rounding>; });
+  return chosen;
+}
+
+void multiply(const float* x, float factor, std::int64_t count, float* y) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) y[i] = x[i] * factor;
+}
+
+std::int32_t magnitude_bits(float x) { return bit_cast<std::int32_t>(x) & 0x7fffffff; }
+
+/// The largest magnitude; NaN where there is one.
+float largest_of(const float* x, std::int64_t count) {
+  std::int32_t largest = 0;
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
+  return bit_cast<float>(largest);
+}
+
+/// As the scalar `notice`.
+Noticed notice(const Grid& grid, const float* x, const float* rounded, std::int64_t count) {
+  const float last = grid.largest, half = grid.largest / 2;
+  std::int32_t zeros = 0, flushed = 0, saturated = 0, upper_half = 0, largest = 0;
+#pragma omp simd reduction(+ : zeros, flushed, saturated, upper_half) reduction(max : largest)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int32_t bits = magnitude_bits(x[i]);
+    const float magnitude = bit_cast<float>(bits);
+    zeros += bits == 0;
+    flushed += (magnitude > 0) & (rounded[i] == 0);
+    saturated += magnitude >= last;
+    upper_half += magnitude >= half;
+    largest = std::max(largest, bits > 0x7f800000 ? 0 : bits);
+  }
+  return {count, zeros, flushed, saturated, upper_half, bit_cast<float>(largest)};
+}
+
+/// How many of `count` numbers from `first` on have one scale.
+std::int64_t of_one_scale(const Storage& storage, std::int64_t first, std::int64_t count) {
+  return storage.block == 0 ? count : std::min(count, storage.block - first % storage.block);
+}
+
+/// Codes of less than a byte, at most `chunk`, each as a byte on the way.
+void read_packed(const Access& access, const std::byte* data, std::int64_t first, std::int64_t count, float* to) {
+  const int bits = bits_of(access.storage.code), per_byte = 8 / bits;
+  std::uint8_t codes[chunk + 16];
+  data += first / per_byte;
+  for (std::int64_t i = 0; i < first % per_byte + count; i += per_byte, ++data)
+    for (int j = 0; j < per_byte; ++j)
+      codes[i + j] = std::to_integer<std::uint8_t>(*data >> (j * bits)) & ((1 << bits) - 1);
+  access.decode(codes + first % per_byte, to, count);
+}
+
+void write_packed(const Access& access, std::byte* data, std::int64_t first, std::int64_t count, const float* from) {
+  const int bits = bits_of(access.storage.code), per_byte = 8 / bits;
+  std::uint8_t codes[chunk + 8];
+  access.encode(from, codes, count);
+  std::fill_n(codes + count, per_byte, 0);
+  data += first / per_byte;
+  for (std::int64_t i = 0; i < count; i += per_byte, ++data) {
+    int byte = 0;
+    for (int j = 0; j < per_byte; ++j) byte |= codes[i + j] << (j * bits);
+    *data = static_cast<std::byte>(byte);
+  }
+}
+
+void read(const Access& access, const std::byte* data, float scale, std::int64_t first, std::int64_t count, float* to) {
+  const Storage& storage = access.storage;
+  if (bits_of(storage.code) % 8 == 0) {
+    access.decode(data + first * access.size, to, count);
+  } else {
+    for (std::int64_t done = 0; done < count; done += chunk)
+      read_packed(access, data, first + done, std::min(chunk, count - done), to + done);
+  }
+  if (storage.scaling == Scaling::none) return;
+  for (std::int64_t done = 0, run = 0; done < count; done += run) {
+    run = of_one_scale(storage, first + done, count - done);
+    multiply(to + done, scale_at(storage, data, access.count, first + done, scale), run, to + done);
+  }
+}
+
+void add_atomically(Noticed& to, const Noticed& more) {
+  const auto add = [](std::int64_t& sum, std::int64_t x) { __atomic_fetch_add(&sum, x, __ATOMIC_RELAXED); };
+  add(to.count, more.count);
+  add(to.zeros, more.zeros);
+  add(to.flushed, more.flushed);
+  add(to.saturated, more.saturated);
+  add(to.upper_half, more.upper_half);
+  float largest = more.largest, seen;
+  __atomic_load(&to.largest, &seen, __ATOMIC_RELAXED);
+  while (seen < largest &&
+         !__atomic_compare_exchange(&to.largest, &seen, &largest, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
+/// As `write_numbers`.
+void write(const Access& access, std::byte* data, const Writing& writing, std::int64_t first, std::int64_t count,
+           const float* from) {
+  const Storage& storage = access.storage;
+  alignas(64) float scaled[chunk], rounded[chunk];
+  Noticed noticed;
+  for (std::int64_t done = 0, part = 0; done < count; done += part) {
+    part = std::min(chunk, count - done);
+    for (std::int64_t i = 0, run = 0; i < part; i += run) {
+      const std::int64_t place = first + done + i;
+      run = of_one_scale(storage, place, part - i);
+      if (storage.block > 0 && place % storage.block == 0) {
+        const float largest = largest_of(from + done + i, of_one_scale(storage, place, count - done - i));
+        data[storage.code_bytes(access.count) + static_cast<std::size_t>(place / storage.block)] =
+            std::byte{BlockScale::of(largest, top_exponent(storage.code))};
+      }
+      multiply(from + done + i, 1 / scale_at(storage, data, access.count, place, writing.scale), run, scaled + i);
+    }
+    access.round(access.grid, writing.key, first + done, part, scaled, rounded);
+    if (writing.noticed) noticed.add(notice(access.grid, scaled, rounded, part));
+    if (bits_of(storage.code) % 8 == 0) {
+      access.encode(rounded, data + (first + done) * access.size, part);
+    } else {
+      write_packed(access, data, first + done, part, rounded);
+    }
+  }
+  if (writing.noticed) add_atomically(*writing.noticed, noticed);
+}
+
+}  // namespace
+}  // namespace halftone::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace halftone::cpu {
+
+Decode decoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, decoder(code)); }
+Encode encoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, encoder(code)); }
+Draw drawer(Isa isa) { return HALFTONE_PER_ISA(isa, draw); }
+Round rounder(Isa isa, const Grid& grid) { return HALFTONE_PER_ISA(isa, rounder(grid)); }
+
+Access::Access(Isa isa, const TensorSpec& tensor)
+    : f32(tensor.storage.plain() && tensor.storage.code == DType::f32),
+      plain(tensor.storage.plain()),
+      size(static_cast<std::int64_t>(size_of(tensor.storage.code))),
+      decode(decoder(isa, tensor.storage.code)),
+      encode(encoder(isa, tensor.storage.code)),
+      storage(tensor.storage),
+      count(tensor.shape.elements()) {
+  if (plain) return;
+  read = HALFTONE_PER_ISA(isa, read);
+  write = HALFTONE_PER_ISA(isa, write);
+  grid = storage.grid();
+  round = rounder(isa, grid);
+}
+
+Output::Output(const Access& access, const Arguments& arguments, std::size_t i)
+    : access_(&access), data_(static_cast<std::byte*>(arguments.outputs[i].data)) {
+  if (access.plain) return;
+  const Memory& memory = arguments.outputs[i];
+  if (memory.range) writing_.scale = memory.range->next;
+  if (memory.range && access.storage.noticed) writing_.noticed = &memory.range->noticed;
+  if (access.storage.rounding == Rounding::stochastic) writing_.key = arguments.key(memory);
+}
+
+}  // namespace halftone::cpu
+#endif

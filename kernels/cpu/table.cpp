@@ -63,8 +63,8 @@ Launch check_gradients(const Request&);
 Launch accumulate_gradients(const Request&);
 Launch advance(const Request&);
 Launch move_ranges(const Request&);
-Launch update(const Request&);
 Launch settle_ranges(const Request&);
+Launch update(const Request&);
 Launch average_weights(const Request&);
 Launch finish(const Request&);
 

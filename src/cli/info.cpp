@@ -35,9 +35,9 @@ void show_formats() {
   fmt::print("\nformats:\n");
   for (std::size_t i = 0; i < Formats::size; ++i)
     visit_format(static_cast<DType>(i), [](auto format) {
-      if constexpr (format.epsilon != 1)
+      if constexpr (format.epsilon < 1)  // neither integers nor signs
         fmt::print("  {:5} {:2} bits  epsilon {:<12.4g} largest {:<12.6g} smallest {:.4g}\n", format.name,
-                   8 * sizeof(typename decltype(format)::Storage), format.epsilon, format.largest, format.smallest);
+                   format.bits, format.epsilon, format.largest, format.smallest);
     });
 }
 
@@ -46,6 +46,7 @@ void show_nets() {
   for (const Net& net : nets())
     fmt::print("  {:10} {:>10} parameters, {} classes, images {}x{}x{}\n", net.name, parameter_count(net), net.classes,
                net.image.h, net.image.w, net.image.c);
+  fmt::print("\nnumber systems: {}\n", precision_names());
   fmt::print("\nrecipes:\n");
   for (const Recipe& r : recipes())
     fmt::print("  {:10} {} on {}, {} epochs of batches of {}, {} {} {}\n", r.name, r.net, r.data, r.epochs, r.batch,

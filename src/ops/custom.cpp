@@ -29,7 +29,7 @@ Launch host_launch(const Request& request, CustomBody body) {
     for (auto& numbers : outputs->numbers) std::fill(numbers.begin(), numbers.end(), 0.0f);
     body(inputs->tensors, outputs->tensors);
     for (std::size_t i = 0; i < outputs->specs.size(); ++i)
-      TensorView{outputs->specs[i], a.outputs[i].data, backend, a.outputs[i].range}.write(outputs->numbers[i], key);
+      TensorView{outputs->specs[i], a.outputs[i].data, backend, a.outputs[i].range}.write(outputs->numbers[i], a.key(a.outputs[i]));
   };
   return {.run = run, .on_host = true};
 }

@@ -5,15 +5,6 @@
 #include <iterator>
 
 namespace halftone {
-namespace {
-
-/// A controller's name and settings are all that a checkpoint must agree on.
-std::string describe(const RangeController& controller) {
-  return std::visit([](const auto& c) { return to_string(c); }, controller);
-}
-
-}  // namespace
-
 std::string to_string(const Shape& shape) {
   return fmt::format("[{}, {}, {}, {}]", shape.n, shape.h, shape.w, shape.c);
 }
@@ -23,7 +14,7 @@ std::string to_string(const Storage& storage) {
   if (storage.width > 0 && storage.width != bits_of(storage.code)) text += fmt::format(" of {} bits", storage.width);
   if (storage.scaling == Scaling::constant) text += fmt::format(" x 2^{}", storage.exponent);
   if (storage.scaling == Scaling::range)
-    text += fmt::format(" x 2^{} moved by {}", storage.exponent, describe(storage.controller));
+    text += fmt::format(" x 2^{} moved by {}", storage.exponent, name_of(storage.controller));
   if (storage.scaling == Scaling::block) text += fmt::format(" in blocks of {}", storage.block);
   if (storage.rounding == Rounding::stochastic) text += ", stochastic";
   if (storage.rounding == Rounding::toward_zero) text += ", toward zero";

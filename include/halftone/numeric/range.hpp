@@ -65,6 +65,10 @@ struct OverflowRate {
 using RangeControllers = TypeList<OverflowRate>;
 using RangeController = RangeControllers::Variant;
 
+inline const char* name_of(const RangeController& controller) {
+  return std::visit([](const auto& c) { return c.name; }, controller);
+}
+
 /// The end of a step for one range: the controller judges where `commit` says so. What was noticed counts once; a step
 /// that is no commit leaves no trace, but for a tensor that `lasts` it was written by an earlier one.
 inline void move_range(const RangeController& controller, RangeState& state, bool commit, bool lasts) {

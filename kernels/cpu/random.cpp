@@ -1,4 +1,4 @@
-#include "halftone/ops/custom.hpp"
+#include "halftone/ops/quantize.hpp"
 #include "halftone/ops/pointwise.hpp"
 #include "kernels/cpu/elementwise.hpp"
 

@@ -1,11 +1,12 @@
 #include "halftone/graph/step_ops.hpp"
 #include "halftone/ops/conv2d.hpp"
-#include "halftone/ops/custom.hpp"
 #include "halftone/ops/dense.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/ops/norm.hpp"
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
+#include "halftone/ops/quantize.hpp"
+#include "halftone/ops/sum_rows.hpp"
 #include "kernels/cpu/backend.hpp"
 
 // The factories, each defined in the file of its operation.

@@ -5,14 +5,16 @@
 #include <algorithm>
 #include <cmath>
 
-#include "halftone/ops/dense.hpp"
 #include "halftone/ops/initializers.hpp"
+#include "halftone/ops/sum_rows.hpp"
 
 namespace halftone {
 namespace {
 
+constexpr int largest_attribute = 1 << 20;  ///< no sum of extents overflows
+
 std::int64_t output_extent(std::int64_t in, std::int64_t kernel, int stride, int padding, int dilation) {
-  const std::int64_t span = in + 2 * padding - dilation * (kernel - 1) - 1;
+  const std::int64_t span = in + 2 * std::int64_t{padding} - dilation * (kernel - 1) - 1;
   return span < 0 ? 0 : span / stride + 1;
 }
 
@@ -21,10 +23,15 @@ void check(const ConvAttributes& conv) {
   if (conv.dilation.h < 1 || conv.dilation.w < 1) fail("dilation must be at least 1");
   if (conv.padding.h < 0 || conv.padding.w < 0) fail("padding must not be negative");
   if (conv.groups < 1) fail("groups must be at least 1");
+  for (const Extent& e : {conv.stride, conv.padding, conv.dilation})
+    if (std::max(e.h, e.w) >= largest_attribute) fail("stride, padding and dilation must be less than 2^20");
 }
 
 ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
-  const Extent same{options.dilation.h * (kernel.h - 1) / 2, options.dilation.w * (kernel.w - 1) / 2};
+  const auto half = [](int dilation, int taps) {
+    return static_cast<int>(std::min<std::int64_t>(std::int64_t{dilation} * (taps - 1) / 2, largest_attribute));
+  };
+  const Extent same{half(options.dilation.h, kernel.h), half(options.dilation.w, kernel.w)};
   return {options.stride, options.padding.value_or(same), options.dilation, options.groups};
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "halftone/ops/initializers.hpp"
+#include "halftone/ops/sum_rows.hpp"
 
 namespace halftone {
 
@@ -52,10 +53,6 @@ std::vector<ValueSpec> DenseDInput::infer(std::span<const ValueSpec> inputs) con
 
 std::vector<ValueSpec> DenseDWeight::infer(std::span<const ValueSpec> inputs) const {
   return {{Shape::matrix(inputs[1].shape.c, inputs[0].shape.features()), DType::f32, Role::weight_gradient}};
-}
-
-std::vector<ValueSpec> SumRows::infer(std::span<const ValueSpec> inputs) const {
-  return {{Shape::vector(inputs[0].shape.c), DType::f32, Role::weight_gradient}};
 }
 
 }  // namespace halftone

@@ -14,9 +14,9 @@ void check(const TrainerOptions& options) {
   if (int exponent; !std::isnormal(options.stress) || !std::isnormal(1 / options.stress) ||
                     std::frexp(options.stress, &exponent) != 0.5f)
     fail(fmt::format("stress {}: it must be a power of two, so that it divides out exactly", options.stress));
-  if (const char* wrong = options.schedule.wrong()) fail(fmt::format("schedule: {}", wrong));
-  if (const char* wrong = options.precision.loss_scale.wrong())
-    fail(fmt::format("loss scale {}: {}", options.precision.loss_scale.options.initial, wrong));
+  if (const char* fault = options.schedule.fault()) fail(fmt::format("schedule: {}", fault));
+  if (const char* fault = options.precision.loss_scale.fault())
+    fail(fmt::format("loss scale {}: {}", options.precision.loss_scale.options.initial, fault));
 }
 
 }  // namespace halftone

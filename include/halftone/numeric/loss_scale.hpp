@@ -33,7 +33,7 @@ struct LossScale {
   static constexpr LossScale dynamic(const DynamicOptions& options = {}) { return {Mode::dynamic, options}; }
 
   /// What makes it no loss scale, in words; null where it is one.
-  const char* wrong() const {
+  const char* fault() const {
     const auto normal = [](float x) { return std::isnormal(x) && x > 0; };
     if (!normal(options.initial)) return "it must be a positive, normal number";
     if (mode != Mode::dynamic) return nullptr;
@@ -67,7 +67,7 @@ constexpr ScaleState initial_state(const LossScale& loss_scale) { return {.scale
 namespace detail {
 
 HALFTONE_HD constexpr void grow(const DynamicOptions& o, ScaleState& state) {
-  if (++state.good_steps != o.interval) return;
+  if (++state.good_steps < o.interval) return;
   state.good_steps = 0;
   const float larger = state.scale * o.growth;
   if (larger <= o.max && larger <= std::numeric_limits<float>::max()) state.scale = larger;

@@ -43,7 +43,7 @@ struct Schedule {
   }
 
   /// What makes it no schedule, in words; null where it is one.
-  const char* wrong() const {
+  const char* fault() const {
     const auto finite = [](float x) { return std::isfinite(x) && x >= 0; };
     if (!finite(peak) || !finite(end)) return "rates must be finite and not negative";
     if (kind == Kind::exponential && !(std::isnormal(end / peak) && std::isnormal(peak / end)))

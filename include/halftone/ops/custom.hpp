@@ -2,7 +2,6 @@
 #include <functional>
 
 #include "halftone/graph/graph.hpp"
-#include "halftone/numeric/rounding.hpp"
 
 namespace halftone {
 
@@ -24,12 +23,6 @@ struct CustomOptions {
 };
 Value custom(const std::vector<Value>& inputs, const CustomOptions& options);
 
-/// x as `f` stores it; the gradient passes straight through. `f` maps a number to the nearest one that a format holds.
-Value quantize(Value x, std::function<float(float)> f, const std::string& name = "quantize");
-
-/// x on a grid; random rounding draws from the step's own stream.
-Value quantize(Value x, const Grid& grid);
-
 struct Custom final : Op {
   CustomOptions options;
   explicit Custom(CustomOptions options) : options(std::move(options)) {}
@@ -49,15 +42,6 @@ struct CustomGradient final : Op {
   Arity arity() const override { return {2, Arity::any}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   Launch lower(const Request& request) const override;
-};
-
-struct Quantize final : Op {
-  Grid grid;
-  std::uint32_t stream;
-  Quantize(const Grid& grid, std::uint32_t stream) : grid(grid), stream(stream) {}
-  std::string name() const override { return "quantize"; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
-  std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 
 }  // namespace halftone

@@ -1,5 +1,6 @@
 #pragma once
-#include "halftone/train/trainer.hpp"
+#include "halftone/graph/parameters.hpp"
+#include "halftone/train/options.hpp"
 
 namespace halftone {
 

@@ -26,7 +26,7 @@ struct SmallFormat : testing::Test {};
 TYPED_TEST_SUITE(SmallFormat, test::SmallFormats);
 
 TYPED_TEST(SmallFormat, EveryCodeSurvives) {
-  using Storage = typename TypeParam::Storage;
+  using Storage = typename TypeParam::Code;
   for (std::uint32_t i = 0; i <= std::numeric_limits<Storage>::max(); ++i) {
     const auto code = static_cast<Storage>(i);
     const float x = TypeParam::decode(code);
@@ -45,7 +45,7 @@ TYPED_TEST(SmallFormat, CodesAreTheFormatsNumbers) {
     const int field = code >> mantissa_bits, mantissa = code & ((1 << mantissa_bits) - 1);
     const int significand = field > 0 ? mantissa + (1 << mantissa_bits) : mantissa;
     const double expected = std::ldexp(significand, std::max(field, 1) - TypeParam::bias - mantissa_bits);
-    ASSERT_EQ(TypeParam::decode(static_cast<typename TypeParam::Storage>(code)), expected) << code;
+    ASSERT_EQ(TypeParam::decode(static_cast<typename TypeParam::Code>(code)), expected) << code;
   }
   EXPECT_EQ(TypeParam::decode(TypeParam::largest_code), TypeParam::largest);
   EXPECT_EQ(TypeParam::decode(1), TypeParam::smallest);
@@ -54,8 +54,8 @@ TYPED_TEST(SmallFormat, CodesAreTheFormatsNumbers) {
 
 TYPED_TEST(SmallFormat, MidpointsTieToEvenAndTheirNeighboursDoNot) {
   for (int code = 0; code < TypeParam::largest_code; ++code) {
-    const float low = TypeParam::decode(static_cast<typename TypeParam::Storage>(code));
-    const float high = TypeParam::decode(static_cast<typename TypeParam::Storage>(code + 1));
+    const float low = TypeParam::decode(static_cast<typename TypeParam::Code>(code));
+    const float high = TypeParam::decode(static_cast<typename TypeParam::Code>(code + 1));
     const float middle = static_cast<float>((double{low} + high) / 2);
     for (const float sign : {1.0f, -1.0f}) {
       ASSERT_EQ(TypeParam::decode(TypeParam::encode(sign * middle)), sign * (code % 2 == 0 ? low : high)) << code;
@@ -152,7 +152,7 @@ TEST(Formats, AreListedInTheOrderOfDType) {
       using Format = decltype(format);
       EXPECT_EQ(Format::dtype, dtype);
       EXPECT_EQ(name_of(dtype), std::string(Format::name));
-      EXPECT_EQ(size_of(dtype), sizeof(typename Format::Storage));
+      EXPECT_EQ(size_of(dtype), sizeof(typename Format::Code));
       EXPECT_EQ(epsilon_of(dtype), Format::epsilon);
       EXPECT_EQ(parse_dtype(Format::name), dtype);
     });

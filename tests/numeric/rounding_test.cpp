@@ -19,7 +19,7 @@ std::pair<float, float> neighbours(float x) {
   float low = -Format::largest, high = Format::largest;
   for (int code = 0; code <= Format::largest_code; ++code) {
     for (const float sign : {1.0f, -1.0f}) {
-      const float y = sign * Format::decode(static_cast<typename Format::Storage>(code));
+      const float y = sign * Format::decode(static_cast<typename Format::Code>(code));
       if (y <= x) low = std::max(low, y);
       if (y >= x) high = std::min(high, y);
     }
@@ -58,7 +58,7 @@ TYPED_TEST(Stochastic, IsUnbiasedBetweenTheTwoNeighbours) {
 
 TYPED_TEST(Stochastic, NeverMovesWhatTheFormatHas) {
   for (int code = 0; code <= TypeParam::largest_code; ++code) {
-    const auto stored = static_cast<typename TypeParam::Storage>(code);
+    const auto stored = static_cast<typename TypeParam::Code>(code);
     for (const std::uint32_t random : {0u, 0x80000000u, ~0u}) {
       ASSERT_EQ(encode<TypeParam>(TypeParam::decode(stored), Rounding::stochastic, random), stored);
       ASSERT_EQ(encode<TypeParam>(TypeParam::decode(stored), Rounding::toward_zero, random), stored);

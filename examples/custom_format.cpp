@@ -52,7 +52,7 @@ int main(int argc, char** argv) try {
       "8-bit fixed, stochastic    ", data, test, [&](ht::Value x) { return ht::quantize(x, fixed); },
       ht::Precision::f32());
   train("bf16, but the head in f32  ", data, test, as_is,
-        ht::Precision::bf16().except("head", ht::RoleFormats::all(ht::DType::f32)));
+        ht::Precision::bf16().except("head", ht::RoleStorage::all(ht::DType::f32)));
 } catch (const ht::Error& error) {
   std::cerr << error.what() << '\n';
   return 1;

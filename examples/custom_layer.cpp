@@ -28,7 +28,7 @@ ht::Value scale_channels(ht::Value x, ht::Value factors) {
 }
 
 ht::Value squeeze_excite(ht::Value x, int reduction) {
-  const ht::Scope scope(*x.graph, "squeeze_excite");
+  const ht::Scope scope(ht::graph_of(x), "squeeze_excite");
   const ht::Value squeezed = ht::relu(ht::dense(ht::global_avg_pool(x), x.channels() / reduction));
   return scale_channels(x, ht::sigmoid(ht::dense(squeezed, x.channels())));
 }

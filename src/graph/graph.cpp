@@ -30,9 +30,11 @@ void check_extents(const Shape& s) {
 
 void check_arity(const Op& op, std::size_t inputs, const std::string& name) {
   const auto [least, most] = op.arity();
-  if (std::cmp_less(inputs, least) || std::cmp_greater(inputs, most))
-    fail(fmt::format("{}: {} takes {}{} inputs, not {}", name, op.name(), least == most ? "" : "at least ", least,
-                     inputs));
+  if (!std::cmp_less(inputs, least) && !std::cmp_greater(inputs, most)) return;
+  const std::string wanted = least == most        ? fmt::format("{}", least)
+                             : most == Arity::any ? fmt::format("at least {}", least)
+                                                  : fmt::format("{} to {}", least, most);
+  fail(fmt::format("{}: {} takes {} inputs, not {}", name, op.name(), wanted, inputs));
 }
 
 std::vector<ValueSpec> infer(const Op& op, std::span<const ValueSpec> inputs, const std::string& name) {
@@ -198,7 +200,11 @@ void prune(Graph& graph, std::span<const int> outputs) {
 
 Graph with_batch(const Graph& graph, std::int64_t batch) {
   Graph result = graph.clone();
-  for (int id : result->inputs) result.info(id).spec.shape.n = batch;
+  for (int id : result->inputs) {
+    ValueInfo& input = result.info(id);
+    input.spec.shape.n = batch;
+    naming(input.name, [&] { check_extents(input.spec.shape); });
+  }
   for (const Node& node : result->nodes) {
     const auto specs = infer(*node.op, result.specs(node.inputs), node.name);
     for (std::size_t i = 0; i < specs.size(); ++i) result.info(node.outputs[i]).spec = specs[i];

@@ -23,42 +23,39 @@ Value small_net(Graph& g) {
   return cross_entropy(y, labels);
 }
 
-std::map<Role, std::set<DType>> formats_by_role(const Graph& g) {
-  std::map<Role, std::set<DType>> formats;
-  for (const Node& node : g.nodes)
-    for (int id : node.outputs)
-      formats[g.values[static_cast<std::size_t>(id)].spec.role].insert(
-          g.values[static_cast<std::size_t>(id)].spec.dtype);
-  for (const auto& p : g.parameters)
-    formats[Role::weight].insert(g.values[static_cast<std::size_t>(p.value)].spec.dtype);
-  return formats;
+std::map<Role, std::set<std::string>> storages_by_role(const Graph& g) {
+  std::map<Role, std::set<std::string>> storages;
+  for (const Node& node : g->nodes)
+    for (int id : node.outputs) storages[g.info(id).spec.role].insert(to_string(g.info(id).spec.storage));
+  for (const auto& p : g->parameters) storages[Role::weight].insert(to_string(g.info(p.value).spec.storage));
+  return storages;
 }
 
-TEST(Narrow, EveryRoleGetsItsOwnFormat) {
+TEST(Narrow, EveryRoleGetsItsOwnStorage) {
   Graph g;
   const Value loss = small_net(g);
   Precision precision;
-  precision.formats = {DType::f16, DType::bf16, DType::e4m3, DType::e5m2};
+  precision.storage = {DType::f16, DType::bf16, DType::e4m3, DType::e5m2};
   differentiate(g, loss);
   narrow(g, precision);
-  const auto formats = formats_by_role(g);
-  EXPECT_EQ(formats.at(Role::activation), std::set{DType::f16});
-  EXPECT_EQ(formats.at(Role::activation_gradient), std::set{DType::bf16});
-  EXPECT_EQ(formats.at(Role::weight), std::set{DType::e4m3});
-  EXPECT_EQ(formats.at(Role::weight_gradient), std::set{DType::e5m2});
-  EXPECT_EQ(formats.at(Role::exact), std::set{DType::f32});
+  const auto storages = storages_by_role(g);
+  EXPECT_EQ(storages.at(Role::activation), std::set<std::string>{"f16"});
+  EXPECT_EQ(storages.at(Role::activation_gradient), std::set<std::string>{"bf16"});
+  EXPECT_EQ(storages.at(Role::weight), std::set<std::string>{"e4m3"});
+  EXPECT_EQ(storages.at(Role::weight_gradient), std::set<std::string>{"e5m2"});
+  EXPECT_EQ(storages.at(Role::exact), std::set<std::string>{"f32"});
 }
 
 TEST(Narrow, LogitsAndTheirGradientAreNotKeptWide) {
   Graph g;
   const Value loss = small_net(g);
-  const Node cross_entropy_node = g.nodes.back();
+  const Node cross_entropy_node = g->nodes.back();
   differentiate(g, loss);
   narrow(g, Precision::f16());
-  EXPECT_EQ(g.values[static_cast<std::size_t>(cross_entropy_node.inputs[0])].spec.dtype, DType::f16);
-  for (const Node& node : g.nodes)
+  EXPECT_EQ(g.info(cross_entropy_node.inputs[0]).spec.storage, DType::f16);
+  for (const Node& node : g->nodes)
     if (node.op->name() == "softmax_cross_entropy_gradient") {
-      EXPECT_EQ(g.values[static_cast<std::size_t>(node.outputs[0])].spec.dtype, DType::f16);
+      EXPECT_EQ(g.info(node.outputs[0]).spec.storage, DType::f16);
     }
 }
 
@@ -68,9 +65,9 @@ TEST(Narrow, ALossMadeOfLossesStaysExact) {
   const Value loss = scale(mean_squared_error(x, scale(x, 0.5f)), 2) + mean_squared_error(x, conv2d(x, 3, 1));
   differentiate(g, loss);
   narrow(g, Precision::f16());
-  for (const auto& value : g.values)
+  for (const auto& value : g->values)
     if (value.spec.shape.elements() == 1) {
-      EXPECT_EQ(value.spec.dtype, DType::f32) << value.name;
+      EXPECT_EQ(value.spec.storage, DType::f32) << value.name;
     }
 }
 
@@ -78,11 +75,11 @@ TEST(Narrow, ExceptionsGoByScope) {
   Graph g;
   const Value loss = small_net(g);
   differentiate(g, loss);
-  narrow(g, Precision::f16().except("head.", RoleFormats::all(DType::f32)));
-  for (const auto& p : g.parameters) {
+  narrow(g, Precision::f16().except("head.", RoleStorage::all(DType::f32)));
+  for (const auto& p : g->parameters) {
     const DType expected = p.name.starts_with("head.") ? DType::f32 : DType::f16;
-    EXPECT_EQ(g.values[static_cast<std::size_t>(p.value)].spec.dtype, expected) << p.name;
-    EXPECT_EQ(g.values[static_cast<std::size_t>(p.gradient)].spec.dtype, expected) << p.name;
+    EXPECT_EQ(g.info(p.value).spec.storage, expected) << p.name;
+    EXPECT_EQ(g.info(p.gradient).spec.storage, expected) << p.name;
   }
 }
 
@@ -99,28 +96,51 @@ TEST(Narrow, AnActivationGradientIsNotMadeAWeightGradient) {
   const Value x = conv2d(g.input("x", {2, 4, 4, 3}), 4, 3);
   const Value loss = mean_squared_error(x + g.parameter("p", x.shape(), constant(0), 4), scale(x, 0.5f));
   Precision precision = Precision::f16();
-  precision.formats.weight_gradients = DType::f32;
+  precision.storage.weight_gradients = DType::f32;
   differentiate(g, loss);
   narrow(g, precision);
-  const auto formats = formats_by_role(g);
-  EXPECT_EQ(formats.at(Role::weight_gradient), std::set{DType::f32});
-  EXPECT_EQ(formats.at(Role::activation_gradient), std::set{DType::f16});
+  const auto storages = storages_by_role(g);
+  EXPECT_EQ(storages.at(Role::weight_gradient), std::set<std::string>{"f32"});
+  EXPECT_EQ(storages.at(Role::activation_gradient), std::set<std::string>{"f16"});
 }
 
 TEST(Parameters, MastersExistOnlyWhereWeightsAreNarrow) {
   Graph g;
   const Value loss = small_net(g);
   differentiate(g, loss);
-  Graph narrow_graph = g;
+  Graph narrow_graph = g.clone();
   narrow(narrow_graph, Precision::bf16());
   const Device device = cpu_device({.threads = 1});
   const Parameters wide(g, device, {.slots = 1}), narrow_ones(narrow_graph, device, {.slots = 1});
   EXPECT_EQ(wide.bytes(Store::masters), 0u);
   EXPECT_EQ(narrow_ones.bytes(Store::masters), wide.bytes(Store::weights));
-  EXPECT_EQ(2 * narrow_ones.bytes(Store::weights), wide.bytes(Store::weights));
-  EXPECT_EQ(2 * narrow_ones.bytes(Store::gradients), wide.bytes(Store::gradients));
+  for (const auto& slot : narrow_ones.slots) {
+    const ParameterSlot& twin = wide.find(slot.name);
+    for (const Store store : {Store::weights, Store::gradients})
+      EXPECT_EQ(2 * narrow_ones.view(store, slot).spec.bytes(), wide.view(store, twin).spec.bytes()) << slot.name;
+    EXPECT_EQ(slot.truth(), Store::masters);
+    EXPECT_EQ(twin.truth(), Store::weights);
+    EXPECT_EQ(narrow_ones.truth(slot).read(), wide.truth(twin).read()) << slot.name;
+  }
   EXPECT_EQ(narrow_ones.bytes(Store::slot0), wide.bytes(Store::slot0));
   EXPECT_THROW(wide.find("nobody"), Error);
+}
+
+TEST(Parameters, AStoreThatHoldsNothingHasNoView) {
+  Graph g;
+  differentiate(g, small_net(g));
+  const Parameters parameters(g, cpu_device({.threads = 1}), {});
+  const ParameterSlot& slot = parameters.find("conv1.weight");
+  EXPECT_EQ(parameters.view(Store::weights, slot).spec.shape, slot.shape);  // the control
+  for (const Store store : {Store::masters, Store::accumulated, Store::slot0, Store::compensation, Store::average}) {
+    try {
+      parameters.view(store, slot);
+      ADD_FAILURE() << name_of(store);
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(std::string("conv1.weight has no ") + name_of(store)), std::string::npos)
+          << error.what();
+    }
+  }
 }
 
 TEST(Plan, HalfTheBytesForActivationsInSixteenBits) {
@@ -132,8 +152,8 @@ TEST(Plan, HalfTheBytesForActivationsInSixteenBits) {
   std::map<DType, std::size_t> bytes;
   for (DType dtype : {DType::f32, DType::f16}) {
     Precision precision;
-    precision.formats = RoleFormats::all(dtype);
-    const Graph training = for_training(g, loss.id, precision, device);
+    precision.storage = RoleStorage::all(dtype);
+    const Graph training = for_training(g, loss.id(), precision, device);
     const Parameters parameters(training, device, {});
     bytes[dtype] = Plan(training, parameters).arena_bytes() - 8 * 16 * 16 * 16 * 4;  // less the input, which stays f32
   }

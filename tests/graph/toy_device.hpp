@@ -73,15 +73,19 @@ class ToyBackend final : public Backend {
     return device;
   }
 
+  static Request on_cpu(const Request& request) { return {request.op, request.inputs, request.outputs, cpu()}; }
+
+  static std::string declined_by_cpu(const Request& request) {
+    return has_kernel(on_cpu(request)) ? "" : "the CPU has none";
+  }
+
   /// The CPU's launch, put into the queue.
-  static Offer on_cpu(const Request& request) {
-    Choice choice = choose_kernel({request.op, request.inputs, request.outputs, cpu()});
-    if (choice.kernel.empty()) return Declined{"the CPU has none"};
-    Launch launch = choice.launch;
+  static Launch enqueued(const Request& request) {
+    Launch launch = choose_kernel(on_cpu(request)).launch;
     auto& toy = static_cast<ToyBackend&>(request.device.backend());
-    launch.run = [&toy, run = choice.launch.run](const Arguments& a) {
-      toy.enqueue([run, inputs = std::vector<void*>(a.inputs.begin(), a.inputs.end()),
-                   outputs = std::vector<void*>(a.outputs.begin(), a.outputs.end()), workspace = a.workspace,
+    launch.run = [&toy, run = launch.run](const Arguments& a) {
+      toy.enqueue([run, inputs = std::vector<Memory>(a.inputs.begin(), a.inputs.end()),
+                   outputs = std::vector<Memory>(a.outputs.begin(), a.outputs.end()), workspace = a.workspace,
                    state = a.state] {
         run({inputs, outputs, workspace, state, nullptr});
       });
@@ -89,10 +93,13 @@ class ToyBackend final : public Backend {
     return launch;
   }
 
-  static std::map<std::string, std::vector<Kernel>> kernels_of_cpu() {
-    std::map<std::string, std::vector<Kernel>> kernels;
-    for (const auto& [operation, list] : cpu().backend().kernels().all()) kernels[operation] = {{"on_cpu", on_cpu}};
-    return kernels;
+  static KernelTable::Lists kernels_of_cpu() {
+    KernelTable::Lists lists;
+    for (const auto& [type, list] : cpu().backend().kernels().all()) {
+      const Kernel kernel{.name = "on_cpu", .make = enqueued, .decline = declined_by_cpu, .packs = true};
+      lists.emplace(type, KernelTable::List{list.operation, {kernel}});
+    }
+    return lists;
   }
 
   void protect(int rights) {

@@ -31,9 +31,9 @@ TEST(Models, GiveNodesAndParametersNamesOfTheirOwn) {
     Graph graph;
     net.build(graph.input("images", net.image), net.classes);
     std::set<std::string> nodes, tensors;
-    for (const Node& node : graph.nodes) EXPECT_TRUE(nodes.insert(node.name).second) << net.name << ": " << node.name;
-    for (const auto& p : graph.parameters) EXPECT_TRUE(tensors.insert(p.name).second) << net.name << ": " << p.name;
-    for (const auto& s : graph.statistics) EXPECT_TRUE(tensors.insert(s.name).second) << net.name << ": " << s.name;
+    for (const Node& node : graph->nodes) EXPECT_TRUE(nodes.insert(node.name).second) << net.name << ": " << node.name;
+    for (const auto& p : graph->parameters) EXPECT_TRUE(tensors.insert(p.name).second) << net.name << ": " << p.name;
+    for (const auto& s : graph->statistics) EXPECT_TRUE(tensors.insert(s.name).second) << net.name << ": " << s.name;
   }
 }
 
@@ -41,7 +41,7 @@ TEST(Models, NameParametersByStageAndBlock) {
   Graph graph;
   resnet20(graph.input("images", {1, 32, 32, 3}));
   std::set<std::string> names;
-  for (const auto& p : graph.parameters) names.insert(p.name);
+  for (const auto& p : graph->parameters) names.insert(p.name);
   for (const char* name : {"conv1.weight", "norm1.weight", "stage1.block0.conv1.weight", "stage3.block2.norm2.bias",
                            "stage2.block0.shortcut.conv1.weight", "dense1.bias"})
     EXPECT_TRUE(names.contains(name)) << name;

@@ -5,13 +5,15 @@
 #include "halftone/numeric/pointwise.hpp"
 #include "halftone/numeric/rounding.hpp"
 #include "halftone/numeric/schedule.hpp"
+#include "halftone/numeric/storage.hpp"
 #include "halftone/numeric/update_rules.hpp"
 
 namespace halftone {
 
 template <class Format>
 __device__ float through(Format, float x, std::uint32_t random) {
-  return Format::decode(Format::encode(x)) + Format::decode(encode<Format>(x, Rounding::stochastic, random));
+  const Grid grid = Storage(Format::dtype, Rounding::stochastic).grid();
+  return Format::decode(Format::encode(x)) + Format::decode(Format::encode(grid(x, to_uniform(random))));
 }
 
 template <class Function>
@@ -37,6 +39,13 @@ __device__ float everything(TypeList<Format...>, TypeList<Function...>, TypeList
 __global__ void all_of_numeric(float* x, float* slots, LossScale loss_scale, Schedule schedule, ScaleState* state) {
   *state = next(loss_scale, *state, StepOutcome::overflow, true);
   *x = everything(Formats{}, Activations{}, UpdateRules{}, *x, slots[0], slots[1]) + schedule.at(7);
+}
+
+__global__ void stored(Storage from, Storage to, const std::byte* x, std::byte* y, float* numbers, std::int64_t count,
+                       RangeState* range) {
+  for (std::int64_t i = 0; i < count; ++i) numbers[i] = read_number(from, x, count, i, range->scale);
+  write_numbers(to, y, count, 0, count, numbers, RandomKey{1, 2, 3}, range->next, &range->noticed);
+  OverflowRate{}.move(*range);
 }
 
 __global__ void decisions_of_a_step(StepState* state, StepPolicy policy, GradientFindings found, float* factor) {

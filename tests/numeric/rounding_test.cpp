@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "halftone/numeric/storage.hpp"
 #include "tests/numeric/type_lists.hpp"
 
 namespace halftone {
@@ -13,13 +14,19 @@ namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
+/// A number's code, rounded as a storage of this format does.
+template <class Format>
+typename Format::Code encode(float x, Rounding rounding, std::uint32_t random) {
+  return Format::encode(Storage(Format::dtype, rounding).grid()(x, to_uniform(random)));
+}
+
 /// The format's numbers around `x`, found by going through the codes.
 template <class Format>
 std::pair<float, float> neighbours(float x) {
   float low = -Format::largest, high = Format::largest;
   for (int code = 0; code <= Format::largest_code; ++code) {
     for (const float sign : {1.0f, -1.0f}) {
-      const float y = sign * Format::decode(static_cast<typename Format::Storage>(code));
+      const float y = sign * Format::decode(static_cast<typename Format::Code>(code));
       if (y <= x) low = std::max(low, y);
       if (y >= x) high = std::min(high, y);
     }
@@ -58,7 +65,7 @@ TYPED_TEST(Stochastic, IsUnbiasedBetweenTheTwoNeighbours) {
 
 TYPED_TEST(Stochastic, NeverMovesWhatTheFormatHas) {
   for (int code = 0; code <= TypeParam::largest_code; ++code) {
-    const auto stored = static_cast<typename TypeParam::Storage>(code);
+    const auto stored = static_cast<typename TypeParam::Code>(code);
     for (const std::uint32_t random : {0u, 0x80000000u, ~0u}) {
       ASSERT_EQ(encode<TypeParam>(TypeParam::decode(stored), Rounding::stochastic, random), stored);
       ASSERT_EQ(encode<TypeParam>(TypeParam::decode(stored), Rounding::toward_zero, random), stored);
@@ -80,7 +87,8 @@ TYPED_TEST(Stochastic, TowardZeroTakesTheNeighbourNearerZero) {
 
 TYPED_TEST(Stochastic, KeepsNanAndTheMeaningOfInfinity) {
   for (const Rounding rounding : {Rounding::nearest, Rounding::stochastic, Rounding::toward_zero}) {
-    EXPECT_TRUE(std::isnan(TypeParam::decode(encode<TypeParam>(std::nanf(""), rounding, ~0u))));
+    const float y = TypeParam::decode(encode<TypeParam>(std::nanf(""), rounding, ~0u));
+    EXPECT_TRUE(test::has_specials<TypeParam> ? std::isnan(y) : y == TypeParam::largest);
     EXPECT_EQ(encode<TypeParam>(infinity, rounding, 0), TypeParam::encode(infinity));
     EXPECT_EQ(encode<TypeParam>(-infinity, rounding, ~0u), TypeParam::encode(-infinity));
   }
@@ -111,23 +119,62 @@ float any_number(std::mt19937& random) {
   return bit_cast<float>(bits & 1 ? bits : (bits & 0x8fffffffu) | 0x30000000u);
 }
 
+/// What becomes of x in a format, in double, where all of this is exact.
 template <class Format>
-void expect_same_as_format(Grid grid) {
+float rounded(float x, Rounding rounding, float u, Overflow overflow) {
+  if (std::isnan(x)) return x;
+  const float end = overflow == Overflow::saturate ? Format::largest : infinity;
+  if (std::isinf(x)) return std::copysign(end, x);
+  const double magnitude = std::abs(double{x});
+  const double own = x == 0 ? 0 : std::ldexp(double{Format::epsilon}, std::ilogb(x));
+  const double spacing = std::max(own, double{Format::smallest});
+  const double whole = std::floor(magnitude / spacing), rest = magnitude / spacing - whole;
+  const bool odd = std::fmod(whole, 2) != 0;
+  const bool up = rounding == Rounding::stochastic ? u + rest >= 1
+                                                   : rounding == Rounding::nearest && (rest > 0.5 || (rest == 0.5 && odd));
+  const double y = (whole + up) * spacing;
+  if (y > Format::largest) return std::copysign(rounding == Rounding::toward_zero ? Format::largest : end, x);
+  return std::copysign(static_cast<float>(y), x);
+}
+
+template <class Format>
+void expect_same_as_format(Grid grid, Overflow overflow = Format::overflow) {
   std::mt19937 random(7);
   for (const Rounding rounding : {Rounding::nearest, Rounding::stochastic, Rounding::toward_zero}) {
     grid.rounding = rounding;
     for (int i = 0; i < 200000; ++i) {
       const float x = any_number(random);
-      const std::uint32_t draw = random() & 0xffffff00u;
-      const float expected = Format::decode(encode<Format>(x, rounding, draw)), y = grid(x, to_uniform(draw));
+      const float u = to_uniform(random() & 0xffffff00u);
+      const float expected = rounded<Format>(x, rounding, u, overflow), y = grid(x, u);
       if (std::isnan(expected)) {
         ASSERT_TRUE(std::isnan(y));
       } else {
-        ASSERT_EQ(bit_cast<std::uint32_t>(y), bit_cast<std::uint32_t>(expected)) << x;
+        ASSERT_EQ(bit_cast<std::uint32_t>(y), bit_cast<std::uint32_t>(expected)) << x << ' ' << u;
+        if (overflow == Format::overflow && rounding == Rounding::nearest) {
+          ASSERT_EQ(Format::decode(Format::encode(x)), expected) << x;
+        }
+        if (overflow == Format::overflow) {
+          ASSERT_EQ(Format::decode(Format::encode(y)), expected) << x;
+        }
       }
     }
   }
 }
+
+template <class... Format>
+void expect_grids_of(testing::Types<Format...>) {
+  const auto check = [](auto format, Overflow overflow) {
+    using F = decltype(format);
+    SCOPED_TRACE(F::name);
+    Storage storage(F::dtype);
+    storage.overflow = overflow;
+    expect_same_as_format<F>(storage.grid(), overflow);
+  };
+  (check(Format{}, Overflow::saturate), ...);
+  (check(Format{}, Overflow::infinity), ...);
+}
+
+TEST(Storage, RoundsToTheNumbersOfItsFormat) { expect_grids_of(test::SmallFormats{}); }
 
 TEST(Grid, FloatingIsTheFormatOfTheSameWidths) {
   expect_same_as_format<F16>(Grid::floating(5, 10));

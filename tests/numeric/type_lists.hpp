@@ -29,4 +29,8 @@ auto small_ones(TypeList<Format...>) {
 /// Those of `Formats` that are SmallFloats.
 using SmallFormats = TypesOf<decltype(small_ones(Formats{}))>;
 
+/// Whether a SmallFloat has a code beyond its numbers; NaN and infinity become the largest number otherwise.
+template <class Format>
+constexpr bool has_specials = Format::largest_code < Format::last_code;
+
 }  // namespace halftone::test

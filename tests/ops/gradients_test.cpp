@@ -48,14 +48,14 @@ GradientReport check_layer(const Layer& layer, Shape shape, const std::vector<fl
   const Value x = g.input("x", shape);
   const Value y = layer(x);
   const Value target = g.input("target", y.shape());
-  for (auto& parameter : g.parameters) parameter.initializer = uniform(1);
+  for (auto& parameter : g->parameters) parameter.initializer = uniform(1);
   const Value loss = mean_squared_error(y, target);
   const auto report = check_gradient(loss, {x_values, random_values(y.shape().elements(), 2)},
                                      {.also = {x}, .tolerance = tolerance, .device = device});
   std::ostringstream text;
   text << report;
   EXPECT_TRUE(report.passed()) << text.str();
-  EXPECT_EQ(report.tensors.size(), g.parameters.size() + 1);
+  EXPECT_EQ(report.tensors.size(), g->parameters.size() + 1);
   for (const auto& tensor : report.tensors)
     EXPECT_LT(tensor.noise, 0.02 * std::abs(tensor.analytic)) << "this shows nothing: " << text.str();
   return report;
@@ -204,15 +204,15 @@ TEST(Gradients, WholeNet) {
 
 /// One plan of a differentiated graph, to be run by hand.
 struct Runner {
-  Runner(Value loss, const std::vector<Value>& also) : graph(*loss.graph) {
+  Runner(Value loss, const std::vector<Value>& also) : graph(graph_of(loss).clone()) {
     std::vector<Value> wanted;
-    for (const Value& value : also) wanted.push_back(graph.value(value.id));
-    d_also = differentiate(graph, graph.value(loss.id), wanted);
-    std::vector<int> keep = {loss.id};
-    for (const Value& d : d_also) keep.push_back(d.id);
+    for (const Value& value : also) wanted.push_back(graph.value(value.id()));
+    d_also = differentiate(graph, graph.value(loss.id()), wanted);
+    std::vector<int> keep = {loss.id()};
+    for (const Value& d : d_also) keep.push_back(d.id());
     parameters.emplace(graph, device, Parameters::Options{});
     plan.emplace(graph, *parameters, keep);
-    this->loss = loss.id;
+    this->loss = loss.id();
   }
   double run() const {
     plan->run();
@@ -237,10 +237,10 @@ TEST(Gradients, RoundingsPassStraightThrough) {
     Graph g;
     const Value x = g.input("x", shape), t = g.input("target", shape);
     const Runner runner(mean_squared_error(layer(x), t), {x});
-    runner.plan->view(x.id).write(x_values);
-    runner.plan->view(t.id).write(target);
+    runner.plan->view(x.id()).write(x_values);
+    runner.plan->view(t.id()).write(target);
     runner.run();
-    const auto d = runner.plan->view(runner.d_also[0].id).read();
+    const auto d = runner.plan->view(runner.d_also[0].id()).read();
     for (std::size_t i = 0; i < d.size(); ++i) {
       const float expected = 2 * (rounded(x_values[i]) - target[i]) / static_cast<float>(shape.elements());
       EXPECT_NEAR(d[i], expected, 0x1p-22f * std::abs(expected)) << i;
@@ -272,26 +272,27 @@ TEST(Gradients, FullJacobian) {
     const Value x = g.input("x", {1, 4, 4, 2});
     const Value y = conv2d(x, 3, 3, {.stride = 2});
     const Value outputs = dense(y * y, 3);
-    for (auto& parameter : g.parameters) parameter.initializer = uniform(0.25f);
+    for (auto& parameter : g->parameters) parameter.initializer = uniform(0.25f);
     const Runner runner(pick(outputs, k), {x});
     const Parameters& parameters = *runner.parameters;
-    runner.plan->view(x.id).write(x_values);
+    runner.plan->view(x.id()).write(x_values);
     runner.run();
     std::vector<std::pair<TensorView, std::vector<float>>> all = {
-        {runner.plan->view(x.id), runner.plan->view(runner.d_also[0].id).read()}};
+        {runner.plan->view(x.id()), runner.plan->view(runner.d_also[0].id()).read()}};
     for (const auto& slot : parameters.slots)
       all.emplace_back(parameters.weight(slot), parameters.gradient(slot).read());
     for (const auto& [memory, gradient] : all) {
-      const auto values = memory.read();
+      TensorView tensor = memory;
+      const auto values = tensor.read();
       for (std::size_t i = 0; i < values.size(); ++i) {
-        const auto at = [&, memory = memory](double moved) {
+        const auto at = [&](double moved) {
           auto changed = values;
           changed[i] = static_cast<float>(static_cast<double>(values[i]) + moved);
-          memory.write(changed);
+          tensor.write(changed);
           return runner.run();
         };
         EXPECT_NEAR(gradient[i], (at(step) - at(-step)) / (2 * step), rounding) << "output " << k << " element " << i;
-        memory.write(values);
+        tensor.write(values);
       }
     }
   }

@@ -73,16 +73,16 @@ class Export {
   /// One forward and backward pass of training, without an update.
   void pass() {
     const Device device = cpu_device();
-    Graph graph = for_training(graph_, model_.loss.id, Precision::f32(), device);
-    const Parameters parameters(graph, device, {.seed = seed_});
+    Graph graph = for_training(graph_, model_.loss.id(), Precision::f32(), device);
+    Parameters parameters(graph, device, {.seed = seed_});
     stir(parameters);
-    const int keep[] = {model_.logits.id, model_.loss.id};
+    const int keep[] = {model_.logits.id(), model_.loss.id()};
     const Plan plan(graph, parameters, keep);
-    for (std::size_t i = 0; i < graph_.inputs.size(); ++i) plan.view(graph_.inputs[i]).write_bytes(inputs()[i]);
+    for (std::size_t i = 0; i < graph_->inputs.size(); ++i) plan.view(graph_->inputs[i]).write_bytes(inputs()[i]);
     add_model("initial.", parameters);
     plan.run();
-    add("logits", plan.view(model_.logits.id), 2);
-    add("loss", plan.view(model_.loss.id), 1);
+    add("logits", plan.view(model_.logits.id()), 2);
+    add("loss", plan.view(model_.loss.id()), 1);
     for (const ParameterSlot& slot : parameters.slots)
       add("gradient." + slot.name, parameters.gradient(slot), slot.rank);
   }
@@ -107,7 +107,7 @@ class Export {
   }
 
   /// Vectors would start at 0 or 1, where a mistake may hide.
-  void stir(const Parameters& parameters) const {
+  void stir(Parameters& parameters) const {
     std::uint32_t stream = 2;
     for (const ParameterSlot& slot : parameters.slots) {
       std::vector<float> values = parameters.weight(slot).read();

@@ -92,18 +92,18 @@ class RandomNet {
 /// Loss and all gradients of the second of two runs, so that what the first one left behind would show.
 std::vector<std::vector<float>> gradients(const RandomNet& net, const Graph& graph, const Device& device,
                                           bool keep_all) {
-  std::vector<int> keep = {net.loss.id};
+  std::vector<int> keep = {net.loss.id()};
   if (keep_all)
-    for (const Node& node : graph.nodes)
+    for (const Node& node : graph->nodes)
       for (int id : node.outputs)
         if (graph.info(id).store == Store::none) keep.push_back(id);
   const Parameters parameters(graph, device, {});
   const Plan plan(graph, parameters, keep);
   for (int run = 0; run < 2; ++run) {
-    for (std::size_t i = 0; i < 2; ++i) plan.view(graph.inputs[i]).write(net.inputs[i]);
+    for (std::size_t i = 0; i < 2; ++i) plan.view(graph->inputs[i]).write(net.inputs[i]);
     plan.run();
   }
-  std::vector<std::vector<float>> result = {plan.view(net.loss.id).read()};
+  std::vector<std::vector<float>> result = {plan.view(net.loss.id()).read()};
   for (const auto& slot : parameters.slots)
     if (slot.trainable) result.push_back(parameters.gradient(slot).read());
   return result;
@@ -116,16 +116,16 @@ TEST(RandomGraphs, NeitherSharedMemoryNorFusionNorThreadsChangeAGradient) {
     for (Precision precision : {Precision::f32(), Precision::bf16(), Precision::f16()}) {
       SCOPED_TRACE(precision.name + " " + std::to_string(seed));
       precision.loss_scale = LossScale::none();
-      if (net.draw(2)) precision = precision.except("conv1", RoleFormats::all(DType::f32));
-      if (net.draw(2)) precision.formats.weight_gradients = DType::f32;
-      if (net.draw(3) == 0) precision.formats.activation_gradients = DType::f32;
-      const Graph fused = for_training(net.graph, net.loss.id, precision, one);
+      if (net.draw(2)) precision = precision.except("conv1", RoleStorage::all(DType::f32));
+      if (net.draw(2)) precision.storage.weight_gradients = DType::f32;
+      if (net.draw(3) == 0) precision.storage.activation_gradients = DType::f32;
+      const Graph fused = for_training(net.graph, net.loss.id(), precision, one);
       const auto expected = gradients(net, fused, one, false);
       ASSERT_EQ(gradients(net, fused, one, true), expected) << "memory";
       ASSERT_EQ(gradients(net, fused, three, false), expected) << "threads";
       if (precision.name != "f32") continue;  // else a fused activation is rounded once less
-      Graph plain = net.graph;
-      differentiate(plain, plain.value(net.loss.id));
+      Graph plain = net.graph.clone();
+      differentiate(plain, plain.value(net.loss.id()));
       narrow(plain, precision);
       ASSERT_EQ(gradients(net, plain, one, true), expected) << "fusion";
     }
@@ -138,7 +138,7 @@ TEST(RandomGraphs, GradientsAreDerivatives) {
     if (!net.smooth()) continue;
     const GradientReport report =
         check_gradient(net.loss, net.inputs,
-                       {.also = {net.loss.graph->value(net.graph.inputs[0])}, .directions = 2, .tolerance = 2e-2});
+                       {.also = {graph_of(net.loss).value(net.graph->inputs[0])}, .directions = 2, .tolerance = 2e-2});
     EXPECT_TRUE(report.passed()) << seed << '\n' << report;
   }
 }

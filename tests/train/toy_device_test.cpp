@@ -32,14 +32,14 @@ struct Net {
 };
 
 /// Batch norm, dropout, an operation of the host's, and a relu that stands alone in front of a convolution.
-std::unique_ptr<Net> net(bool with_custom = false) {
-  auto result = std::make_unique<Net>();
-  const Inputs in = inputs(result->graph, noise().dataset(), batch);
+Net net(bool with_custom = false) {
+  Net result;
+  const Inputs in = inputs(result.graph, noise().dataset(), batch);
   Value x = max_pool2d(relu(batch_norm(conv2d(in.images, 8, 3))), 2);
   if (with_custom) x = quantize(x, [](float v) { return std::nearbyint(v * 16) / 16; });
   x = relu(conv2d(relu(scale(x, 2.0f)), 6, 3));
-  result->labels = in.labels;
-  result->logits = dense(dropout(global_avg_pool(x), 0.2f), 4);
+  result.labels = in.labels;
+  result.logits = dense(dropout(global_avg_pool(x), 0.2f), 4);
   return result;
 }
 
@@ -63,8 +63,8 @@ std::vector<float> lasting(const Trainer& trainer) {
   std::vector<float> all;
   const Parameters& p = trainer.parameters();
   for (const auto& slot : p.slots)
-    for (const TensorView& view : {p.weight(slot), p.master(slot), p.element(Store::slot0, slot),
-                                   p.element(Store::slot1, slot), p.element(Store::average, slot)}) {
+    for (const TensorView& view : {p.weight(slot), p.truth(slot), p.view(Store::slot0, slot),
+                                   p.view(Store::slot1, slot), p.view(Store::average, slot)}) {
       const auto values = view.read();
       all.insert(all.end(), values.begin(), values.end());
     }
@@ -85,7 +85,7 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-Outcome train(Net& net, Trainer& trainer, const Loader& loader) {
+Outcome train(const Net& net, Trainer& trainer, const Loader& loader) {
   Outcome outcome;
   for (int epoch = 0; epoch < 2; ++epoch)
     outcome.loss = trainer
@@ -102,9 +102,9 @@ Outcome train(Net& net, Trainer& trainer, const Loader& loader) {
 }
 
 Outcome train_on(const Device& device, bool with_custom = false, const Loader& loader = noise()) {
-  auto n = net(with_custom);
-  Trainer trainer(cross_entropy(n->logits, n->labels), options_on(device));
-  return train(*n, trainer, loader);
+  const Net n = net(with_custom);
+  Trainer trainer(cross_entropy(n.logits, n.labels), options_on(device));
+  return train(n, trainer, loader);
 }
 
 TEST(ToyDevice, TrainsAndEvaluatesWithTheBitsOfTheCpu) {
@@ -119,33 +119,33 @@ TEST(ToyDeviceDeathTest, TheHostCannotTouchItsMemory) {
 }
 
 TEST(ToyDevice, TheHostWaitsForNoStepThatItNeedNotKnow) {
-  auto n = net();
-  Trainer trainer(cross_entropy(n->logits, n->labels), options_on(toy({}, 100)));
+  const Net n = net();
+  Trainer trainer(cross_entropy(n.logits, n.labels), options_on(toy({}, 100)));
   EXPECT_EQ(backend_of(trainer).captures, 1);  // the whole step
   const int before = backend_of(trainer).drains;
   trainer.epoch(noise());
   EXPECT_LE(backend_of(trainer).drains - before, 2);  // for the reports, and for the scale at the end
-  auto eager = net();
-  Trainer each(cross_entropy(eager->logits, eager->labels), options_on(toy({}, 0)));
+  const Net eager = net();
+  Trainer each(cross_entropy(eager.logits, eager.labels), options_on(toy({}, 0)));
   const int start = backend_of(each).drains;
   each.epoch(noise());
   EXPECT_GE(backend_of(each).drains - start, 6);  // the control: six batches, six waits
 }
 
 TEST(ToyDevice, OperationsOfTheHostRunBetweenCapturedOnes) {
-  auto n = net(true);
-  Trainer trainer(cross_entropy(n->logits, n->labels), options_on(toy()));
+  const Net n = net(true);
+  Trainer trainer(cross_entropy(n.logits, n.labels), options_on(toy()));
   EXPECT_EQ(backend_of(trainer).captures, 3);  // before, between and after forward and backward body
-  EXPECT_TRUE(train(*n, trainer, noise()) == train_on(cpu_device(), true));
+  EXPECT_TRUE(train(n, trainer, noise()) == train_on(cpu_device(), true));
 }
 
 TEST(ToyDevice, StepsUnderWayChangeNothingOnceAPolicyStops) {
   const auto stopped_on = [](const Device& device) {
-    auto n = net();
+    const Net n = net();
     TrainerOptions options = options_on(device);
     options.accumulate = 1;
     options.precision.loss_scale = LossScale::dynamic({.on_nan = OnNan::stop});
-    Trainer trainer(cross_entropy(n->logits, n->labels), options);
+    Trainer trainer(cross_entropy(n.logits, n.labels), options);
     int reports = 0;
     const EpochReport report = trainer.epoch(noise(NAN), [&](const StepReport&) { return ++reports > 0; });
     EXPECT_TRUE(report.stopped);
@@ -164,9 +164,9 @@ TEST(ToyDevice, StepsUnderWayChangeNothingOnceAPolicyStops) {
 
 TEST(ToyDevice, CheckpointsGoFromDeviceToDevice) {
   const auto folder = std::filesystem::temp_directory_path() / ("halftone-toy-" + std::to_string(::getpid()));
-  auto a = net(), b = net();
-  Trainer on_toy(cross_entropy(a->logits, a->labels), options_on(toy({}, 2)));
-  Trainer on_cpu(cross_entropy(b->logits, b->labels), options_on(cpu_device()));
+  const Net a = net(), b = net();
+  Trainer on_toy(cross_entropy(a.logits, a.labels), options_on(toy({}, 2)));
+  Trainer on_cpu(cross_entropy(b.logits, b.labels), options_on(cpu_device()));
   on_toy.epoch(noise());
   on_toy.save(folder);
   on_cpu.load(folder);
@@ -178,8 +178,8 @@ TEST(ToyDevice, CheckpointsGoFromDeviceToDevice) {
 
 TEST(ToyDevice, StepsThatNobodyAskedAboutAreForgottenByALoad) {
   const auto folder = std::filesystem::temp_directory_path() / ("halftone-toy-load-" + std::to_string(::getpid()));
-  auto n = net();
-  Trainer trainer(cross_entropy(n->logits, n->labels), options_on(toy({}, 2)));
+  const Net n = net();
+  Trainer trainer(cross_entropy(n.logits, n.labels), options_on(toy({}, 2)));
   trainer.save(folder);
   EXPECT_THROW(trainer.epoch(noise(), [](const StepReport&) -> bool { throw std::runtime_error("mine"); }),
                std::runtime_error);
@@ -192,8 +192,8 @@ TEST(ToyDevice, StepsThatNobodyAskedAboutAreForgottenByALoad) {
 }
 
 TEST(ToyDevice, AnObserverWhoStopsTooLateStopsNothing) {
-  auto n = net();
-  Trainer trainer(cross_entropy(n->logits, n->labels), options_on(toy({}, 2)));
+  const Net n = net();
+  Trainer trainer(cross_entropy(n.logits, n.labels), options_on(toy({}, 2)));
   int batches = 0;
   EXPECT_FALSE(trainer.epoch(noise(), [&](const StepReport&) { return ++batches < 5; }).stopped);  // the sixth runs
   EXPECT_EQ(batches, 6);
@@ -217,6 +217,7 @@ struct Prologue final : Op {
   std::size_t input;
   ValueSpec activated;
   std::string name() const override { return "activation+" + inner->name(); }
+  Arity arity() const override { return inner->arity(); }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override { return inner->infer(inputs); }
   Launch lower(const Request& request) const override {
     std::vector<ValueSpec> inputs(request.inputs.begin(), request.inputs.end());
@@ -226,28 +227,33 @@ struct Prologue final : Op {
     const Launch second = choose_kernel({*inner, inputs, request.outputs, request.device}).launch;
     const std::size_t bytes = (activated.tensor().bytes() + 63) / 64 * 64;
     return {[=, input = input](const Arguments& a) {
-              std::vector<void*> inner_inputs(a.inputs.begin(), a.inputs.end());
-              void* activated[] = {a.workspace};
+              std::vector<Memory> inner_inputs(a.inputs.begin(), a.inputs.end());
+              const Memory activated[] = {{a.workspace}};
               void* rest = static_cast<std::byte*>(a.workspace) + bytes;
               first.run({a.inputs.subspan(input, 1), activated, rest, a.state, a.stream});
-              inner_inputs[input] = a.workspace;
+              inner_inputs[input] = activated[0];
               second.run({inner_inputs, a.outputs, rest, a.state, a.stream});
             },
             bytes + std::max(first.workspace, second.workspace)};
   }
 };
 
+template <class Operation>
+bool is(const Node& node) {
+  return dynamic_cast<const Operation*>(node.op.get()) != nullptr;
+}
+
 /// Which input of a node may take the activation in front; -1 where none may.
 int prologue_input(const Node& node) {
-  if (node.op->name() == "conv2d" || node.op->name() == "conv2d_d_weight") return 0;
-  return node.op->name() == "activation_gradient" ? 1 : -1;
+  if (is<Conv2d>(node) || is<Conv2dDWeight>(node)) return 0;
+  return is<ActivationGradient>(node) ? 1 : -1;
 }
 
 /// Moves an activation into all its readers at once: forward pass, weight gradient and its own gradient.
 void move_activations(Graph& graph, const Device&, std::span<const int> keep) {
   const auto readers_of = readers(graph);
   std::vector<Node> rest;
-  for (Node& node : graph.nodes) {
+  for (Node& node : graph->nodes) {
     if (!node.op->as_activation() || std::find(keep.begin(), keep.end(), node.outputs[0]) != keep.end()) {
       rest.push_back(node);
       continue;
@@ -255,7 +261,7 @@ void move_activations(Graph& graph, const Device&, std::span<const int> keep) {
     const int y = node.outputs[0];
     const auto& all = readers_of[static_cast<std::size_t>(y)];
     const auto takes = [&](int reader) {
-      const Node& r = graph.nodes[static_cast<std::size_t>(reader)];
+      const Node& r = graph->nodes[static_cast<std::size_t>(reader)];
       const int input = prologue_input(r);
       return input >= 0 && std::count(r.inputs.begin(), r.inputs.end(), y) == 1 &&
              r.inputs[static_cast<std::size_t>(input)] == y;
@@ -265,7 +271,7 @@ void move_activations(Graph& graph, const Device&, std::span<const int> keep) {
       continue;
     }
     for (int reader : all) {
-      Node& r = graph.nodes[static_cast<std::size_t>(reader)];
+      Node& r = graph->nodes[static_cast<std::size_t>(reader)];
       auto op = std::make_shared<Prologue>();
       op->inner = r.op, op->activate = node.op, op->activated = graph.info(y).spec;
       op->input = static_cast<std::size_t>(prologue_input(r));
@@ -273,7 +279,7 @@ void move_activations(Graph& graph, const Device&, std::span<const int> keep) {
       r.op = op;
     }
   }
-  graph.nodes = std::move(rest);
+  graph->nodes = std::move(rest);
 }
 
 /// A weight in an order that only the toy's kernels know: its bytes, each turned over.
@@ -293,7 +299,7 @@ void turn_over(const void* from, void* to, std::size_t bytes) {
 Launch Pack::lower(const Request& request) const {
   auto& backend = static_cast<ToyBackend&>(request.device.backend());
   return {[&backend, bytes = request.inputs[0].tensor().bytes()](const Arguments& a) {
-    backend.enqueue([from = a.inputs[0], to = a.outputs[0], bytes] { turn_over(from, to, bytes); });
+    backend.enqueue([from = a.in(0), to = a.out(0), bytes] { turn_over(from, to, bytes); });
   }};
 }
 
@@ -302,6 +308,7 @@ struct FromPacked final : Op {
   std::shared_ptr<const Op> inner;
   ValueSpec weight;
   std::string name() const override { return "packed+" + inner->name(); }
+  Arity arity() const override { return inner->arity(); }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override { return inner->infer(inputs); }
   Launch lower(const Request& request) const override {
     std::vector<ValueSpec> inputs(request.inputs.begin(), request.inputs.end());
@@ -310,9 +317,9 @@ struct FromPacked final : Op {
     auto& backend = static_cast<ToyBackend&>(request.device.backend());
     const std::size_t bytes = weight.tensor().bytes(), padded = (bytes + 63) / 64 * 64;
     return {[=, &backend](const Arguments& a) {
-              backend.enqueue([from = a.inputs[1], to = a.workspace, bytes] { turn_over(from, to, bytes); });
-              std::vector<void*> unpacked(a.inputs.begin(), a.inputs.end());
-              unpacked[1] = a.workspace;
+              backend.enqueue([from = a.in(1), to = a.workspace, bytes] { turn_over(from, to, bytes); });
+              std::vector<Memory> unpacked(a.inputs.begin(), a.inputs.end());
+              unpacked[1] = {a.workspace};
               launch.run({unpacked, a.outputs, static_cast<std::byte*>(a.workspace) + padded, a.state, a.stream});
             },
             padded + launch.workspace};
@@ -323,17 +330,17 @@ struct FromPacked final : Op {
 void pack_weights(Graph& graph, const Device&, std::span<const int>) {
   std::map<int, int> packed;
   std::vector<Node> old;
-  std::swap(old, graph.nodes);
+  std::swap(old, graph->nodes);
   for (Node& node : old) {
-    if (node.op->name() == "conv2d" || node.op->name() == "conv2d_d_input") {
+    if (is<Conv2d>(node) || is<Conv2dDInput>(node)) {
       const int weight = node.inputs[1];
-      if (!packed.contains(weight)) packed[weight] = graph.add_one(std::make_shared<Pack>(), {graph.value(weight)}).id;
+      if (!packed.contains(weight)) packed[weight] = graph.add_one(std::make_shared<Pack>(), {graph.value(weight)}).id();
       auto op = std::make_shared<FromPacked>();
       op->inner = node.op, op->weight = graph.info(weight).spec;
       node.inputs[1] = packed[weight];
       node.op = op;
     }
-    graph.nodes.push_back(std::move(node));
+    graph->nodes.push_back(std::move(node));
   }
 }
 
@@ -344,28 +351,28 @@ int count(const Trainer& trainer, const std::string& operation) {
 }
 
 TEST(ToyDevice, APassMovesAnActivationIntoAllItsReaders) {
-  auto plain = net(), moved = net();
-  Trainer a(cross_entropy(plain->logits, plain->labels), options_on(toy()));
-  Trainer b(cross_entropy(moved->logits, moved->labels), options_on(toy({move_activations})));
+  const Net plain = net(), moved = net();
+  Trainer a(cross_entropy(plain.logits, plain.labels), options_on(toy()));
+  Trainer b(cross_entropy(moved.logits, moved.labels), options_on(toy({move_activations})));
   EXPECT_EQ(count(a, "activation"), 1);
   EXPECT_EQ(count(b, "activation"), 0);
   for (const char* operation : {"conv2d", "conv2d_d_weight", "activation_gradient"})
     EXPECT_EQ(count(b, std::string("activation+") + operation), 1) << operation;
-  for (const Node& node : a.plan().graph().nodes)
+  for (const Node& node : a.plan().graph()->nodes)
     if (node.op->as_activation()) {
       for (const auto& placement : b.plan().placements()) EXPECT_NE(placement.value, node.outputs[0]);
     }
-  EXPECT_TRUE(train(*plain, a, noise()) == train(*moved, b, noise()));  // running statistics among it
+  EXPECT_TRUE(train(plain, a, noise()) == train(moved, b, noise()));  // running statistics among it
 }
 
 TEST(ToyDevice, APassKeepsTensorsInAnOrderOfItsOwn) {
-  auto plain = net(), packed = net();
-  Trainer a(cross_entropy(plain->logits, plain->labels), options_on(cpu_device()));
-  Trainer b(cross_entropy(packed->logits, packed->labels), options_on(toy({pack_weights, move_activations})));
+  const Net plain = net(), packed = net();
+  Trainer a(cross_entropy(plain.logits, plain.labels), options_on(cpu_device()));
+  Trainer b(cross_entropy(packed.logits, packed.labels), options_on(toy({pack_weights, move_activations})));
   EXPECT_EQ(count(b, "toy_pack"), 2);
   EXPECT_EQ(count(b, "packed+conv2d"), 2);
   EXPECT_EQ(count(b, "packed+conv2d_d_input"), 1);
-  EXPECT_TRUE(train(*plain, a, noise()) == train(*packed, b, noise()));
+  EXPECT_TRUE(train(plain, a, noise()) == train(packed, b, noise()));
 }
 
 }  // namespace

@@ -8,9 +8,9 @@ namespace halftone {
 
 using RowMajorMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// Maps f32 host data as a matrix [rows = n*h*w, c] without a copy; throws Error for any other format.
+/// Maps f32 host data as a matrix [rows = n*h*w, c] without a copy; throws Error for any other storage.
 inline Eigen::Map<RowMajorMatrix> as_eigen(const TensorView& view) {
-  if (view.spec.dtype != DType::f32) fail(std::string("as_eigen needs f32 data, not ") + name_of(view.spec.dtype));
+  if (view.spec.storage != DType::f32) fail("as_eigen needs f32 data, not " + to_string(view.spec.storage));
   if (view.backend && view.backend->name() != "cpu") fail("as_eigen needs data on the CPU");
   return {static_cast<float*>(view.data), view.spec.shape.rows(), view.spec.shape.c};
 }

@@ -1,51 +1,49 @@
 #pragma once
-#include <cstddef>
 #include <optional>
 #include <vector>
 
-#include "kernels/cpu/gather_gemm.hpp"
-#include "kernels/cpu/weight_gradient.hpp"
+#include "halftone/graph/kernel.hpp"
+#include "halftone/numeric/pointwise.hpp"
+#include "kernels/cpu/backend.hpp"
+#include "kernels/cpu/gather.hpp"
 
 namespace halftone::cpu {
 
-// The implicit-GEMM engine: convolution and its two gradients, and dense layers (h = w = r = s = 1). An object is ready
-// to run when it is built; `run` allocates nothing and works in `workspace()` bytes of the caller's memory, best
-// aligned to 64. Products and sums are f32 whatever is stored, and the order of every sum follows from the problem and
-// the instruction set, never from the number of threads. Taps in the padding add nothing, not even times infinity.
+/// [x, weight, optional bias] -> y, [d_output, weight] -> d_input, [x, d_output] -> d_weight.
+enum class Direction { forward, d_input, d_weight };
 
-/// y [n, p, q, k] = activation(x [n, h, w, c] * weight [k, r, s, c / groups] + bias [k]) from [x, weight, optional
-/// bias].
-class ConvForward {
- public:
-  ConvForward(const ConvProblem& problem, const Operands& operands, std::optional<Activation> activation, Isa isa,
-              int threads);
-  std::size_t workspace() const { return gemm_.workspace(); }
-  void run(const Arguments& arguments) const { gemm_.run(arguments); }
-
- private:
-  GatherGemm gemm_;
+/// One direction of a convolution; a dense layer is one with h = w = r = s = 1. x [n, h, w, c], weight [k, r, s, c /
+/// groups], y = activation(x * weight + bias) [n, p, q, k].
+struct Convolution {
+  ConvProblem problem;
+  Direction direction;
+  Operands operands;
+  std::optional<Activation> activation = {};
 };
 
-/// d_input [n, h, w, c] from [d_output [n, p, q, k], weight [k, r, s, c / groups]].
-class ConvDInput {
- public:
-  ConvDInput(const ConvProblem& problem, const Operands& operands, Isa isa, int threads);
-  std::size_t workspace() const;
-  void run(const Arguments& arguments) const;
+Operands operands_of(const Request& request);
 
- private:
-  std::vector<GatherGemm> gemms_;  ///< one for each residue of the input position modulo the stride
-};
+/// The engine. Products and sums are f32 whatever is stored, and the order of every sum follows from the problem and
+/// the instruction set, never from the number of threads. Taps in the padding add nothing, not even times infinity.
+Launch implicit_gemm(const Convolution& convolution, Isa isa, int threads);
 
-/// d_weight [k, r, s, c / groups] from [x [n, h, w, c], d_output [n, p, q, k]].
-class ConvDWeight {
- public:
-  ConvDWeight(const ConvProblem& problem, const Operands& operands, Isa isa, int threads);
-  std::size_t workspace() const { return gradient_.workspace(); }
-  void run(const Arguments& arguments) const { gradient_.run(arguments); }
+/// The definition, spelled out: scalar loops, sums in double, numbers read and written one by one.
+Launch reference(const Convolution& convolution);
 
- private:
-  WeightGradient gradient_;
-};
+/// The same, but codes are multiplied and summed as integers.
+Launch integer(const Convolution& convolution);
+std::string decline_integer(const Request& request);
+
+/// The ways to do an operation that `convolution_of` tells the convolution of.
+template <Convolution (*convolution_of)(const Request&)>
+std::vector<Kernel> convolution_kernels() {
+  return {{"implicit_gemm",
+           [](const Request& request) {
+             const auto [threads, isa] = machine_of(request);
+             return implicit_gemm(convolution_of(request), isa, threads);
+           }},
+          {"integer", [](const Request& request) { return integer(convolution_of(request)); }, decline_integer},
+          {"reference", [](const Request& request) { return reference(convolution_of(request)); }}};
+}
 
 }  // namespace halftone::cpu

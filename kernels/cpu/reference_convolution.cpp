@@ -1,26 +1,39 @@
-#include "kernels/cpu/reference_convolution.hpp"
-
+#include <cmath>
 #include <vector>
+
+#include "kernels/cpu/convolution.hpp"
 
 namespace halftone::cpu {
 namespace {
 
-std::vector<double> read(const TensorSpec& tensor, const Memory& memory) {
+/// The numbers of a tensor; as integers, the codes that they are multiples of.
+template <class Number>
+std::vector<Number> read(TensorSpec tensor, const Memory& memory) {
+  if (std::is_integral_v<Number>) tensor.storage.scaling = Scaling::none;
   const std::int64_t count = tensor.shape.elements();
-  std::vector<double> values(static_cast<std::size_t>(count));
+  std::vector<Number> values(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i)
-    values[static_cast<std::size_t>(i)] = read_number(tensor.storage, static_cast<const std::byte*>(memory.data), count,
-                                                      i, memory.range ? memory.range->scale : 1.0f);
+    values[static_cast<std::size_t>(i)] =
+        static_cast<Number>(read_number(tensor.storage, static_cast<const std::byte*>(memory.data), count, i,
+                                        memory.range ? memory.range->scale : 1.0f));
   return values;
 }
 
-void write(const TensorSpec& tensor, const std::vector<double>& values, const Arguments& arguments) {
+void write(const TensorSpec& tensor, const std::vector<float>& values, const Arguments& arguments) {
   const Memory& memory = arguments.outputs[0];
-  const std::vector<float> numbers(values.begin(), values.end());
   const bool random = tensor.storage.rounding == Rounding::stochastic;
-  write_numbers(tensor.storage, static_cast<std::byte*>(memory.data), std::ssize(numbers), 0, std::ssize(numbers),
-                numbers.data(), random ? arguments.key(memory) : RandomKey{}, memory.range ? memory.range->next : 1.0f,
+  write_numbers(tensor.storage, static_cast<std::byte*>(memory.data), std::ssize(values), 0, std::ssize(values),
+                values.data(), random ? arguments.key(memory) : RandomKey{}, memory.range ? memory.range->next : 1.0f,
                 tensor.storage.noticed ? &memory.range->noticed : nullptr);
+}
+
+/// An f32 number that rounds to any narrower format as x itself does: cut off, its last bit set where something was
+/// lost (Boldo & Melquiond 2008, "rounding to odd").
+float rounded_to_odd(double x) {
+  const auto nearest = static_cast<float>(x);
+  if (nearest == x || std::isnan(x)) return nearest;
+  const auto bits = bit_cast<std::uint32_t>(nearest);
+  return bit_cast<float>((std::abs(nearest) > std::abs(x) ? bits - 1 : bits) | 1);
 }
 
 /// Calls f(index in x, index in weight, index in y) for every product of the convolution.
@@ -43,24 +56,52 @@ void for_each_product(const ConvProblem& p, F&& f) {
             }
 }
 
-}  // namespace
+int exponent_of(const TensorSpec& tensor) {
+  return tensor.storage.scaling == Scaling::constant ? tensor.storage.exponent : 0;
+}
 
-void ReferenceConvolution::run(const Arguments& arguments) const {
-  const auto a = read(operands.inputs[0], arguments.inputs[0]), b = read(operands.inputs[1], arguments.inputs[1]);
-  std::vector<double> sums(static_cast<std::size_t>(operands.output.shape.elements()));
-  for_each_product(problem, [&](std::size_t x, std::size_t w, std::size_t y) {
+template <class Number>
+void run(const Convolution& convolution, const Arguments& arguments) {
+  const auto& [problem, direction, operands, activation] = convolution;
+  const auto a = read<Number>(operands.inputs[0], arguments.inputs[0]),
+             b = read<Number>(operands.inputs[1], arguments.inputs[1]);
+  std::vector<Number> sums(static_cast<std::size_t>(operands.output.shape.elements()));
+  for_each_product(problem, [&, direction = direction](std::size_t x, std::size_t w, std::size_t y) {
     if (direction == Direction::forward) sums[y] += a[x] * b[w];
     if (direction == Direction::d_input) sums[x] += a[y] * b[w];
     if (direction == Direction::d_weight) sums[w] += a[x] * b[y];
   });
-  if (operands.inputs.size() > 2) {
-    const auto bias = read(operands.inputs[2], arguments.inputs[2]);
-    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += bias[i % bias.size()];
+  const int exponent =
+      std::is_integral_v<Number> ? exponent_of(operands.inputs[0]) + exponent_of(operands.inputs[1]) : 0;
+  const auto bias =
+      operands.inputs.size() > 2 ? read<double>(operands.inputs[2], arguments.inputs[2]) : std::vector<double>(1);
+  const bool narrow = bits_of(operands.output.storage.code) <= 16;
+  std::vector<float> results;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const double y = std::ldexp(static_cast<double>(sums[i]), exponent) + bias[i % bias.size()];
+    const float x = narrow ? rounded_to_odd(y) : static_cast<float>(y);
+    results.push_back(activation ? std::visit([x](const auto& f) { return f.value(x); }, *activation) : x);
   }
-  if (activation)
-    for (double& sum : sums)
-      sum = std::visit([&](const auto& f) { return f.value(static_cast<float>(sum)); }, *activation);
-  write(operands.output, sums, arguments);
+  write(operands.output, results, arguments);
+}
+
+}  // namespace
+
+Launch reference(const Convolution& convolution) {
+  return {[convolution](const Arguments& arguments) { run<double>(convolution, arguments); }};
+}
+
+Launch integer(const Convolution& convolution) {
+  return {[convolution](const Arguments& arguments) { run<std::int64_t>(convolution, arguments); }};
+}
+
+std::string decline_integer(const Request& request) {
+  for (const ValueSpec& input : request.inputs) {
+    const Storage& storage = input.storage;
+    if (storage.code != DType::i8 && storage.code != DType::i16) return "only i8 and i16";
+    if (storage.scaling != Scaling::none && storage.scaling != Scaling::constant) return "only constant scales";
+  }
+  return {};
 }
 
 }  // namespace halftone::cpu

@@ -8,23 +8,18 @@
 #include "halftone/ops/quantize.hpp"
 #include "halftone/ops/sum_rows.hpp"
 #include "kernels/cpu/backend.hpp"
+#include "kernels/cpu/convolution.hpp"
 
 // The factories, each defined in the file of its operation.
 namespace halftone::cpu {
 
-// conv2d.cpp
-Launch conv2d_implicit_gemm(const Request&);
-Launch conv2d_d_input_implicit_gemm(const Request&);
-Launch conv2d_d_weight_implicit_gemm(const Request&);
-Launch conv2d_reference(const Request&);
-Launch conv2d_d_input_reference(const Request&);
-Launch conv2d_d_weight_reference(const Request&);
-Launch dense_implicit_gemm(const Request&);
-Launch dense_d_input_implicit_gemm(const Request&);
-Launch dense_d_weight_implicit_gemm(const Request&);
-Launch dense_reference(const Request&);
-Launch dense_d_input_reference(const Request&);
-Launch dense_d_weight_reference(const Request&);
+// conv2d.cpp, dense.cpp
+Convolution conv2d(const Request&);
+Convolution conv2d_d_input(const Request&);
+Convolution conv2d_d_weight(const Request&);
+Convolution dense(const Request&);
+Convolution dense_d_input(const Request&);
+Convolution dense_d_weight(const Request&);
 // pointwise.cpp
 Launch activation(const Request&);
 Launch activation_gradient(const Request&);
@@ -73,16 +68,12 @@ const KernelTable& kernel_table() {
   using Table = KernelTable;
   constexpr bool packs = true;
   static const Table table({
-      Table::list<Conv2d>("conv2d", {{"implicit_gemm", conv2d_implicit_gemm}, {"reference", conv2d_reference}}),
-      Table::list<Conv2dDInput>(
-          "conv2d_d_input", {{"implicit_gemm", conv2d_d_input_implicit_gemm}, {"reference", conv2d_d_input_reference}}),
-      Table::list<Conv2dDWeight>("conv2d_d_weight", {{"implicit_gemm", conv2d_d_weight_implicit_gemm},
-                                                     {"reference", conv2d_d_weight_reference}}),
-      Table::list<Dense>("dense", {{"implicit_gemm", dense_implicit_gemm}, {"reference", dense_reference}}),
-      Table::list<DenseDInput>(
-          "dense_d_input", {{"implicit_gemm", dense_d_input_implicit_gemm}, {"reference", dense_d_input_reference}}),
-      Table::list<DenseDWeight>(
-          "dense_d_weight", {{"implicit_gemm", dense_d_weight_implicit_gemm}, {"reference", dense_d_weight_reference}}),
+      Table::list<Conv2d>("conv2d", convolution_kernels<conv2d>()),
+      Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<conv2d_d_input>()),
+      Table::list<Conv2dDWeight>("conv2d_d_weight", convolution_kernels<conv2d_d_weight>()),
+      Table::list<Dense>("dense", convolution_kernels<dense>()),
+      Table::list<DenseDInput>("dense_d_input", convolution_kernels<dense_d_input>()),
+      Table::list<DenseDWeight>("dense_d_weight", convolution_kernels<dense_d_weight>()),
       Table::list<SumRows>("sum_rows", {{"rows", sum_rows}}),
       Table::list<Activate>("activation", {{"flat", activation, nullptr, packs}}),
       Table::list<ActivationGradient>("activation_gradient", {{"flat", activation_gradient, nullptr, packs}}),

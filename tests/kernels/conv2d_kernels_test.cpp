@@ -5,6 +5,14 @@
 namespace halftone::test {
 namespace {
 
+/// Whatever the operands are: the products of few integers, and results that are packed.
+std::vector<std::vector<Storage>> all_storages() {
+  auto all = storage_choices;
+  const Storage operand(DType::i8);
+  all.push_back({operand, operand, Storage::blocks(DType::e2m1, 32)});
+  return all;
+}
+
 /// A convolution with the output's shape worked out by hand.
 struct Case {
   Shape x, w, y;
@@ -78,7 +86,7 @@ std::vector<float> integers(const Shape& shape, unsigned seed) { return random_i
 
 /// With and without bias and relu: integers, so that every sum is exact.
 template <class AnyCase, class AnyOp>
-void check_forward(const AnyCase& c, AnyOp op, const std::vector<DType>& dtypes) {
+void check_forward(const AnyCase& c, AnyOp op, const std::vector<Storage>& storages) {
   for (const std::optional<Activation>& epilogue : {std::optional<Activation>(), std::optional<Activation>(Relu{})})
     for (bool bias : {false, true}) {
       op.epilogue = epilogue;
@@ -91,7 +99,7 @@ void check_forward(const AnyCase& c, AnyOp op, const std::vector<DType>& dtypes)
         }
         return std::vector<Doubles>{y};
       };
-      KernelTest test{op, {c.x, c.w}, dtypes, {integers(c.x, 1), integers(c.w, 2)}, reference};
+      KernelTest test{op, {c.x, c.w}, storages, {integers(c.x, 1), integers(c.w, 2)}, reference};
       if (bias) test.shapes.push_back(Shape::vector(c.w.n)), test.values.push_back(random_integers(c.w.n, 3));
       ASSERT_EQ(to_string(op.infer(std::vector<ValueSpec>{{c.x}, {c.w}})[0].shape), to_string(c.y));
       check_kernels(test);
@@ -99,13 +107,13 @@ void check_forward(const AnyCase& c, AnyOp op, const std::vector<DType>& dtypes)
 }
 
 template <class AnyCase>
-void check_gradients(const AnyCase& c, const Op& d_input, const Op& d_weight, const std::vector<DType>& dtypes) {
-  check_kernels({d_input, {c.y, c.w}, dtypes, {integers(c.y, 4), integers(c.w, 5)}, [&](const auto& in) {
+void check_gradients(const AnyCase& c, const Op& d_input, const Op& d_weight, const std::vector<Storage>& storages) {
+  check_kernels({d_input, {c.y, c.w}, storages, {integers(c.y, 4), integers(c.w, 5)}, [&](const auto& in) {
                    Doubles d_x = zeros(c.x);
                    for_products(c, [&](auto i, auto j, auto k) { d_x[i] += in[0][k] * in[1][j]; });
                    return std::vector<Doubles>{d_x};
                  }});
-  check_kernels({d_weight, {c.x, c.y}, dtypes, {integers(c.x, 6), integers(c.y, 7)}, [&](const auto& in) {
+  check_kernels({d_weight, {c.x, c.y}, storages, {integers(c.x, 6), integers(c.y, 7)}, [&](const auto& in) {
                    Doubles d_w = zeros(c.w);
                    for_products(c, [&](auto i, auto j, auto k) { d_w[j] += in[0][i] * in[1][k]; });
                    return std::vector<Doubles>{d_w};
@@ -113,26 +121,26 @@ void check_gradients(const AnyCase& c, const Op& d_input, const Op& d_weight, co
 }
 
 TEST(Conv2dKernels, AreExactOnIntegers) {
-  for (const auto& dtypes : dtype_choices)
-    for (const Case& c : cases) check_forward(c, Conv2d(c.conv), dtypes);
+  for (const auto& storages : all_storages())
+    for (const Case& c : cases) check_forward(c, Conv2d(c.conv), storages);
 }
 
 TEST(Conv2dKernels, GiveTheGradients) {
-  for (const auto& dtypes : dtype_choices)
+  for (const auto& storages : all_storages())
     for (const Case& c : cases) {
       const Extent extent(static_cast<int>(c.x.h), static_cast<int>(c.x.w));
-      check_gradients(c, Conv2dDInput(c.conv, extent), Conv2dDWeight(c.conv, c.w), dtypes);
+      check_gradients(c, Conv2dDInput(c.conv, extent), Conv2dDWeight(c.conv, c.w), storages);
     }
 }
 
 TEST(DenseKernels, AreExactOnIntegers) {
-  for (const auto& dtypes : dtype_choices)
-    for (const DenseCase& c : dense_cases) check_forward(c, Dense(), dtypes);
+  for (const auto& storages : all_storages())
+    for (const DenseCase& c : dense_cases) check_forward(c, Dense(), storages);
 }
 
 TEST(DenseKernels, GiveTheGradients) {
-  for (const auto& dtypes : dtype_choices)
-    for (const DenseCase& c : dense_cases) check_gradients(c, DenseDInput(c.x), DenseDWeight(), dtypes);
+  for (const auto& storages : all_storages())
+    for (const DenseCase& c : dense_cases) check_gradients(c, DenseDInput(c.x), DenseDWeight(), storages);
 }
 
 }  // namespace

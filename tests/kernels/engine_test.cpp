@@ -9,9 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cpu/convert.hpp"
+#include "halftone/ops/conv2d.hpp"
 #include "kernels/cpu/convolution.hpp"
-#include "kernels/cpu/reference_convolution.hpp"
 
 namespace halftone::cpu {
 namespace {
@@ -43,14 +42,15 @@ class Guarded {
   std::vector<std::byte> memory_;
 };
 
-std::vector<float> read(DType dtype, const std::vector<std::byte>& stored) {
-  std::vector<float> values(stored.size() / size_of(dtype));
-  decoder(Isa::baseline, dtype)(stored.data(), values.data(), std::ssize(values));
+std::vector<float> read(const Storage& storage, std::size_t count, const std::vector<std::byte>& stored) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i)
+    values[i] = read_number(storage, stored.data(), static_cast<std::int64_t>(count), static_cast<std::int64_t>(i));
   return values;
 }
 
-void write(DType dtype, const std::vector<float>& values, Guarded& to) {
-  encoder(Isa::baseline, dtype)(values.data(), to.data(), std::ssize(values));
+void write(const Storage& storage, const std::vector<float>& values, Guarded& to) {
+  write_numbers(storage, static_cast<std::byte*>(to.data()), std::ssize(values), 0, std::ssize(values), values.data());
 }
 
 std::int64_t out_size(std::int64_t in, std::int64_t taps, int stride, int pad, int dilation) {
@@ -65,7 +65,6 @@ ConvProblem sized(ConvProblem c) {
 
 ConvProblem dense(std::int64_t n, std::int64_t c, std::int64_t k) { return {.n = n, .c = c, .k = k}; }
 
-enum class Direction { forward, d_input, d_weight };
 constexpr Direction directions[] = {Direction::forward, Direction::d_input, Direction::d_weight};
 
 /// The operands of a direction and the length of its sums.
@@ -86,56 +85,60 @@ Sizes sizes(const ConvProblem& c, Direction direction) {
   return {x, y, w, c.n * c.p * c.q};
 }
 
-/// One direction with all operands in one format; forward adds a bias and a relu.
+/// One direction with all operands stored alike; forward adds a bias and a relu.
 struct Work {
   ConvProblem problem;
   Direction direction;
-  DType dtype;
+  Storage storage;
   std::vector<float> left, right, bias;
 
-  std::vector<float> reference(bool epilogue = true) const {
-    Guarded a(left.size() * size_of(dtype)), b(right.size() * size_of(dtype)), to(result_count() * sizeof(float));
-    Guarded extra(bias.size() * size_of(dtype));
-    write(dtype, left, a), write(dtype, right, b), write(dtype, bias, extra);
-    if (direction == Direction::forward) {
-      ReferenceForward{problem, dtype, dtype, dtype, DType::f32, epilogue ? activation() : std::nullopt}.run(
-          a.data(), b.data(), epilogue ? extra.data() : nullptr, to.data());
-    } else if (direction == Direction::d_input) {
-      ReferenceDInput{problem, dtype, dtype, DType::f32}.run(a.data(), b.data(), to.data());
-    } else {
-      ReferenceDWeight{problem, dtype, dtype, DType::f32}.run(a.data(), b.data(), to.data());
-    }
-    return read(DType::f32, to.content());
+  Convolution convolution(const Storage& result) const {
+    Convolution c{problem,
+                  direction,
+                  {{spec(left, storage), spec(right, storage)}, {{1, 1, 1, sizes(problem, direction).result}, result}}};
+    if (direction == Direction::forward) c.operands.inputs.push_back(spec(bias, storage)), c.activation = Relu{};
+    return c;
   }
 
-  std::vector<std::byte> engine(Isa isa, int threads) const {
-    Guarded a(left.size() * size_of(dtype)), b(right.size() * size_of(dtype)), to(result_count() * size_of(dtype));
-    Guarded extra(bias.size() * size_of(dtype));
-    write(dtype, left, a), write(dtype, right, b), write(dtype, bias, extra);
-    const auto run = [&](const auto& conv, auto... operands) {
-      Guarded workspace(conv.workspace());
-      conv.run(operands..., to.data(), workspace.data());
-      workspace.expect_intact();
-    };
-    if (direction == Direction::forward) {
-      run(ConvForward(problem, {dtype, dtype, dtype, dtype}, activation(), true, isa, threads), a.data(), b.data(),
-          extra.data());
-    } else if (direction == Direction::d_input) {
-      run(ConvDInput(problem, {dtype, dtype, dtype}, isa, threads), a.data(), b.data());
-    } else {
-      run(ConvDWeight(problem, {dtype, dtype, dtype}, isa, threads), a.data(), b.data());
+  /// What a launch of this convolution writes.
+  std::vector<std::byte> run(const Launch& launch, const Storage& result) const {
+    const std::vector<float>* values[] = {&left, &right, &bias};
+    std::vector<Guarded> buffers;
+    std::vector<Memory> inputs;
+    const std::size_t count = direction == Direction::forward ? 3 : 2;
+    for (std::size_t i = 0; i < count; ++i) {
+      buffers.emplace_back(storage.bytes(std::ssize(*values[i])));
+      write(storage, *values[i], buffers[i]);
     }
-    for (const Guarded* buffer : {&a, &b, &extra, &to}) buffer->expect_intact();
+    for (Guarded& buffer : buffers) inputs.push_back({buffer.data()});
+    Guarded to(result.bytes(sizes(problem, direction).result)), workspace(launch.workspace);
+    StepState state;
+    const Memory output{to.data(), nullptr, 7};
+    launch.run({inputs, {&output, 1}, workspace.data(), &state});
+    for (const Guarded& buffer : buffers) buffer.expect_intact();
+    workspace.expect_intact();
+    to.expect_intact();
     return to.content();
   }
 
-  static std::optional<Activation> activation() { return Relu{}; }
+  std::vector<float> exact() const {
+    return read(DType::f32, result_count(), run(reference(convolution(DType::f32)), DType::f32));
+  }
+  std::vector<std::byte> engine(Isa isa, int threads) const {
+    return run(implicit_gemm(convolution(storage), isa, threads), storage);
+  }
   std::size_t result_count() const { return static_cast<std::size_t>(sizes(problem, direction).result); }
+
+ private:
+  static TensorSpec spec(const std::vector<float>& values, const Storage& storage) {
+    return {{1, 1, 1, std::ssize(values)}, storage};
+  }
 };
 
-Work make_work(const ConvProblem& problem, Direction direction, DType dtype, const std::function<float()>& number) {
+Work make_work(const ConvProblem& problem, Direction direction, const Storage& storage,
+               const std::function<float()>& number) {
   const Sizes size = sizes(problem, direction);
-  Work work{problem, direction, dtype, {}, {}, {}};
+  Work work{problem, direction, storage, {}, {}, {}};
   for (auto [values, count] : {std::pair{&work.left, size.left}, {&work.right, size.right}, {&work.bias, problem.k}}) {
     values->resize(static_cast<std::size_t>(count));
     for (float& x : *values) x = number();
@@ -143,16 +146,16 @@ Work make_work(const ConvProblem& problem, Direction direction, DType dtype, con
   return work;
 }
 
-std::vector<std::byte> stored(DType dtype, const std::vector<float>& values) {
-  Guarded to(values.size() * size_of(dtype));
-  write(dtype, values, to);
+std::vector<std::byte> stored(const Storage& storage, const std::vector<float>& values) {
+  Guarded to(storage.bytes(std::ssize(values)));
+  write(storage, values, to);
   return to.content();
 }
 
 std::string describe(const Work& work, Isa isa) {
   std::ostringstream text;
   const ConvProblem& c = work.problem;
-  text << name_of(isa) << ' ' << name_of(work.dtype) << " direction " << static_cast<int>(work.direction);
+  text << name_of(isa) << ' ' << name_of(work.storage.code) << " direction " << static_cast<int>(work.direction);
   for (std::int64_t x : {c.n, c.h, c.w, c.c, c.k, c.r, c.s, c.p, c.q}) text << ' ' << x;
   return text.str();
 }
@@ -231,7 +234,7 @@ TEST(ConvolutionEngine, SmallIntegersEqualTheReference) {
     for (Direction direction : directions) {
       for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
         const Work work = make_work(problem, direction, dtype, number);
-        const auto expected = stored(dtype, work.reference());
+        const auto expected = stored(dtype, work.exact());
         for (Isa isa : usable_isas()) ASSERT_EQ(work.engine(isa, 1), expected) << describe(work, isa);
       }
     }
@@ -250,14 +253,14 @@ TEST(ConvolutionEngine, RandomNumbersStayWithinTheBound) {
     for (Direction direction : directions) {
       for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
         Work work = make_work(problem, direction, dtype, [&] { return uniform(random); });
-        const auto exact = work.reference();
+        const auto exact = work.exact();
         Work magnitudes = work;
         for (auto* values : {&magnitudes.left, &magnitudes.right, &magnitudes.bias})
           for (float& x : *values) x = std::abs(x);
-        const auto scale = magnitudes.reference();
+        const auto scale = magnitudes.exact();
         const float roots = 6 * std::sqrt(static_cast<float>(sizes(problem, direction).terms + 1)) + 1;
         for (Isa isa : usable_isas()) {
-          const auto got = read(dtype, work.engine(isa, 2));
+          const auto got = read(dtype, work.result_count(), work.engine(isa, 2));
           for (std::size_t i = 0; i < got.size(); ++i) {
             const float rounding = dtype == DType::f32 ? 0 : 0.51f * epsilon_of(dtype) * std::abs(exact[i]) + 0x1p-25f;
             ASSERT_LE(std::abs(got[i] - exact[i]), roots * 0x1p-24f * scale[i] + rounding)
@@ -320,9 +323,9 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
           Work work = make_work(problem, direction, DType::f32, [&] { return static_cast<float>(1 + random() % 3); });
           auto& values = side == 0 ? work.left : work.right;
           for (std::size_t place : {std::size_t{0}, values.size() / 2}) values[place] = special;
-          const auto expected = work.reference();
+          const auto expected = work.exact();
           for (Isa isa : usable_isas()) {
-            const auto got = read(DType::f32, work.engine(isa, 2));
+            const auto got = read(DType::f32, work.result_count(), work.engine(isa, 2));
             for (std::size_t i = 0; i < got.size(); ++i)
               ASSERT_TRUE(got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i])))
                   << describe(work, isa) << " at " << i << ": " << got[i] << " for " << expected[i];
@@ -333,20 +336,72 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
   }
 }
 
-TEST(ConvolutionEngine, FormatsMayDifferByOperand) {
+TEST(ConvolutionEngine, StoragesMayDifferByOperand) {
   const ConvProblem problem = sized({.n = 2, .h = 6, .w = 6, .c = 4, .k = 5, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
   std::mt19937 random(5);
   const auto number = [&] { return static_cast<float>(static_cast<int>(random() % 5)) - 2.0f; };
   const Work work = make_work(problem, Direction::forward, DType::f32, number);
-  const auto x = stored(DType::u8, std::vector<float>(work.left.size(), 3.0f));
-  const auto w = stored(DType::e4m3, work.right), b = stored(DType::f32, work.bias);
-  std::vector<std::byte> y(work.result_count() * size_of(DType::bf16)), expected = y;
-  const ConvForward conv(problem, {DType::u8, DType::e4m3, DType::f32, DType::bf16}, std::nullopt, true, best_isa(), 1);
-  std::vector<std::byte> workspace(conv.workspace());
-  conv.run(x.data(), w.data(), b.data(), y.data(), workspace.data());
-  ReferenceForward{problem, DType::u8, DType::e4m3, DType::f32, DType::bf16, std::nullopt}.run(
-      x.data(), w.data(), b.data(), expected.data());
-  EXPECT_EQ(y, expected);
+  const std::vector<Storage> storages = {DType::u8, Storage::blocks(DType::e2m1, 32), DType::sign};
+  const std::vector<float>* values[] = {&work.left, &work.right, &work.bias};
+  Convolution c{problem, Direction::forward, {{}, {{problem.n, problem.p, problem.q, problem.k}, DType::bf16}}};
+  std::vector<std::vector<std::byte>> operands;
+  std::vector<Memory> inputs;
+  for (std::size_t i = 0; i < 3; ++i) {
+    c.operands.inputs.push_back({{1, 1, 1, std::ssize(*values[i])}, storages[i]});
+    operands.push_back(stored(storages[i], *values[i]));
+  }
+  for (auto& operand : operands) inputs.push_back({operand.data()});
+  const auto result = [&](const Launch& launch) {
+    std::vector<std::byte> y(c.operands.output.bytes()), workspace(launch.workspace);
+    const Memory output{y.data()};
+    launch.run({inputs, {&output, 1}, workspace.data()});
+    return y;
+  };
+  EXPECT_EQ(result(implicit_gemm(c, best_isa(), 1)), result(reference(c)));
+}
+
+/// Codes up to 15 with sums of at most 1500 products: all exact in f32. Results keep fewer bits than the sums have.
+TEST(IntegerConvolution, HasTheBitsOfTheEngineWhereF32IsExact) {
+  std::mt19937 random(6);
+  const auto number = [&] { return static_cast<float>(static_cast<int>(random() % 31) - 15) * 0x1p-6f; };
+  for (const ConvProblem& problem : problems()) {
+    for (Direction direction : directions) {
+      const Work work = make_work(problem, direction, Storage::fixed(10, 6), number);
+      for (Rounding rounding : {Rounding::nearest, Rounding::stochastic, Rounding::toward_zero}) {
+        const Storage result = Storage::fixed(3, 5, rounding);
+        const Convolution convolution = work.convolution(result);
+        const auto expected = work.run(integer(convolution), result);
+        ASSERT_EQ(work.run(reference(convolution), result), expected);
+        for (Isa isa : usable_isas())
+          ASSERT_EQ(work.run(implicit_gemm(convolution, isa, 2), result), expected) << describe(work, isa);
+      }
+    }
+  }
+}
+
+/// 16384^2 + 1 codes, of which a result counts 2^29 as one: just above one half, also where f32 says one half.
+TEST(IntegerConvolution, RoundsOnce) {
+  Storage operand(DType::i16), result(DType::i8);
+  operand.scaling = result.scaling = Scaling::constant;
+  operand.exponent = -3, result.exponent = 29 - 6;
+  Work work{dense(1, 2, 1), Direction::forward, operand, {2048, 0.125f}, {2048, 0.125f}, {0}};
+  const Convolution convolution = work.convolution(result);
+  for (const Launch& launch : {integer(convolution), reference(convolution)})
+    EXPECT_EQ(work.run(launch, result)[0], std::byte{1});
+  EXPECT_EQ(work.run(implicit_gemm(convolution, best_isa(), 1), result)[0], std::byte{0});  // the negative control
+}
+
+TEST(IntegerConvolution, TakesIntegersWithConstantScales) {
+  Storage range(DType::i8);
+  range.scaling = Scaling::range;
+  for (const auto& [storage, taken] : {std::pair{Storage::fixed(4, 12), true},
+                                       {Storage(DType::i8), true},
+                                       {Storage(DType::u8), false},
+                                       {Storage(DType::f16), false},
+                                       {range, false}}) {
+    const std::vector<ValueSpec> inputs = {{Shape{}, storage}, {Shape{}, Storage::fixed(4, 4)}}, outputs = {{}};
+    EXPECT_EQ(decline_integer({Conv2d({}), inputs, outputs, cpu_device()}).empty(), taken);
+  }
 }
 
 }  // namespace

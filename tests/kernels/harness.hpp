@@ -18,9 +18,9 @@ using Doubles = std::vector<double>;
 /// What an operation should give, computed plainly from its inputs as they are stored.
 using Reference = std::function<std::vector<Doubles>(const std::vector<Doubles>& inputs)>;
 
-/// How far results may lie from the reference; by default they have the bits of the reference rounded to f32, then to
-/// the format. Else within output_epsilons * epsilon(output) * |expected| + f32_epsilons * 2^-23 * max(|expected|,
-/// scale) and one smallest number.
+/// How far results may lie from the reference; by default they have the bits of the reference rounded to f32, then
+/// stored. Else within output_epsilons * epsilon(output) * |expected| + f32_epsilons * 2^-23 * max(|expected|, scale)
+/// and one smallest number; where the storage is not plain, what is stored lies between what such bounds in f32 become.
 struct Bound {
   double output_epsilons = 0, f32_epsilons = 0, scale = 0;
 };
@@ -29,8 +29,8 @@ struct Bound {
 struct KernelTest {
   const Op& op;
   std::vector<Shape> shapes;               ///< of the inputs
-  std::vector<DType> dtypes;               ///< of the inputs, then the outputs; the last one counts for all that follow
-  std::vector<std::vector<float>> values;  ///< of the inputs; rounded to their formats
+  std::vector<Storage> storages;           ///< of the inputs, then the outputs; the last one counts for all that follow
+  std::vector<std::vector<float>> values;  ///< of the inputs; rounded to their storages
   Reference reference;
   std::vector<Bound> bounds = {};  ///< of the outputs; exact where none is given
   StepState state = {};
@@ -54,9 +54,28 @@ inline std::vector<float> random_integers(std::int64_t count, unsigned seed, int
   return values;
 }
 
-/// One format for all, and mixtures.
-inline const std::vector<std::vector<DType>> dtype_choices = {
-    {DType::f32}, {DType::f16}, {DType::bf16}, {DType::f16, DType::f32}, {DType::f32, DType::bf16, DType::f16}};
+inline Storage in_range(DType code) {
+  Storage storage(code);
+  storage.scaling = Scaling::range;
+  storage.noticed = true;
+  return storage;
+}
+
+/// The scale of every tensor that has a range.
+inline constexpr float range_scale = 0x1p-5f;
+
+/// One storage for all, and mixtures.
+inline const std::vector<std::vector<Storage>> storage_choices = {
+    {DType::f32},
+    {DType::f16},
+    {DType::bf16},
+    {DType::f16, DType::f32},
+    {DType::f32, DType::bf16, DType::f16},
+    {Storage::fixed(8, 8)},
+    {Storage::fixed(5, 3, Rounding::stochastic)},
+    {in_range(DType::i16)},
+    {DType::sign},
+    {Storage::blocks(DType::e2m1, 32), Storage::fixed(8, 8), {DType::e5m2, Rounding::toward_zero}}};
 
 /// Device memory between two guard zones, 64-byte aligned as in an arena.
 class Guarded {
@@ -89,52 +108,74 @@ class Guarded {
   Buffer memory_;
 };
 
-inline std::vector<unsigned char> encoded(const std::vector<float>& values, DType dtype) {
-  std::vector<unsigned char> bytes(values.size() * size_of(dtype));
-  visit_format(dtype, [&](auto format) {
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const auto code = format.encode(values[i]);
-      std::memcpy(bytes.data() + i * sizeof(code), &code, sizeof(code));
-    }
-  });
+inline std::vector<unsigned char> encoded(const std::vector<float>& values, const Storage& storage,
+                                          const RandomKey& key = {}) {
+  const std::int64_t count = std::ssize(values);
+  std::vector<unsigned char> bytes(storage.bytes(count));
+  write_numbers(storage, reinterpret_cast<std::byte*>(bytes.data()), count, 0, count, values.data(), key, range_scale);
   return bytes;
 }
 
-inline Doubles decoded(const std::vector<unsigned char>& bytes, DType dtype) {
-  Doubles values(bytes.size() / size_of(dtype));
-  visit_format(dtype, [&](auto format) {
-    typename decltype(format)::Storage code;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      std::memcpy(&code, bytes.data() + i * sizeof(code), sizeof(code));
-      values[i] = static_cast<double>(format.decode(code));
-    }
-  });
+inline Doubles decoded(const std::vector<unsigned char>& bytes, const Storage& storage, std::size_t count) {
+  Doubles values(count);
+  for (std::size_t i = 0; i < count; ++i)
+    values[i] = read_number(storage, reinterpret_cast<const std::byte*>(bytes.data()), static_cast<std::int64_t>(count),
+                            static_cast<std::int64_t>(i), range_scale);
   return values;
 }
 
-/// The first number that is not as it should be, told in words; empty where there is none.
-inline std::string first_difference(const std::vector<unsigned char>& bytes, DType dtype, const Doubles& expected,
-                                    const Bound& bound) {
-  const Doubles actual = decoded(bytes, dtype),
-                rounded = decoded(encoded({expected.begin(), expected.end()}, dtype), dtype);
-  if (actual.size() != expected.size()) return fmt::format("the reference has {} numbers", expected.size());
-  const double smallest = visit_format(dtype, [](auto format) { return static_cast<double>(format.smallest); });
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    if (actual[i] == rounded[i] || (std::isnan(actual[i]) && std::isnan(rounded[i]))) continue;
-    const double magnitude = std::abs(expected[i]), share = bound.output_epsilons * epsilon_of(dtype),
+/// The numbers as they are when they have been stored.
+inline Doubles stored(const Doubles& values, const Storage& storage, const RandomKey& key = {}) {
+  return decoded(encoded({values.begin(), values.end()}, storage, key), storage, values.size());
+}
+
+/// The first number that is not as it should be, told in words; empty where there is none. Rounding is monotonic, also
+/// where it draws a number, but for blocks, whose scales may change.
+inline std::string first_difference(const std::vector<unsigned char>& bytes, const Storage& storage,
+                                    const Doubles& expected, const Bound& bound, const RandomKey& key = {}) {
+  if (bytes.size() != storage.bytes(std::ssize(expected)))
+    return fmt::format("the reference has {} numbers", expected.size());
+  const double epsilon = storage.plain() ? epsilon_of(storage.code) : 0x1p-23;
+  const double smallest =
+      storage.plain() ? visit_format(storage.code, [](auto format) { return static_cast<double>(format.smallest); })
+                      : 0;
+  Doubles low, high;
+  for (const double x : expected) {
+    const double magnitude = std::abs(x), share = bound.output_epsilons * epsilon,
                  f32_share = bound.f32_epsilons * 0x1p-23;
     const double allowed =
         share * magnitude + f32_share * std::max(magnitude, bound.scale) + (share + f32_share > 0) * smallest;
-    if (!(std::abs(actual[i] - expected[i]) <= allowed))
+    low.push_back(x - allowed);
+    high.push_back(x + allowed);
+  }
+  if (!storage.plain()) low = stored(low, storage, key), high = stored(high, storage, key);
+  const Doubles actual = decoded(bytes, storage, expected.size()), rounded = stored(expected, storage, key);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (actual[i] == rounded[i] || (std::isnan(actual[i]) && std::isnan(rounded[i]))) continue;
+    if (!(low[i] <= actual[i] && actual[i] <= high[i]))
       return fmt::format("element {} is {}, not {}", i, actual[i], expected[i]);
   }
   return {};
 }
 
+template <class T>
+std::vector<unsigned char> bytes_of(const T& x) {
+  std::vector<unsigned char> bytes(sizeof x);
+  std::memcpy(bytes.data(), &x, sizeof x);
+  return bytes;
+}
+
 /// Memory for one run of a launch.
 struct KernelRun {
+  static constexpr std::uint32_t first_stream = 100;  ///< of output 0
+
+  /// A tensor with its range.
+  struct Operand {
+    ValueSpec spec;
+    Guarded memory, range;
+  };
   Device device;
-  std::vector<Guarded> inputs, outputs;
+  std::vector<Operand> inputs, outputs;
   Guarded state;
 
   KernelRun(const KernelTest& test, const Device& device, const std::vector<ValueSpec>& in,
@@ -149,32 +190,40 @@ struct KernelRun {
   std::vector<std::vector<unsigned char>> operator()(const Launch& launch, unsigned char workspace_fill,
                                                      bool in_place = false) {
     const Guarded workspace(device, std::vector<unsigned char>(launch.workspace, workspace_fill));
-    std::vector<void*> in, out;
-    for (auto& input : inputs) in.push_back(input.data());
-    for (auto& output : outputs) out.push_back(output.data());
-    if (in_place) out[0] = in[static_cast<std::size_t>(launch.overwrites)];
+    std::vector<Memory> in = memories(inputs), out = memories(outputs);
+    if (in_place) out[0].data = in[static_cast<std::size_t>(launch.overwrites)].data;
     launch.run({in, out, workspace.data(), static_cast<StepState*>(state.data()), device.backend().stream()});
     EXPECT_TRUE(workspace.intact()) << "the workspace is too small";
     EXPECT_TRUE(state.intact()) << "writes around the step's state";
-    for (auto& input : inputs) EXPECT_TRUE(input.intact()) << "writes around an input";
-    for (auto& output : outputs) EXPECT_TRUE(output.intact()) << "writes around an output";
+    for (auto& input : inputs) EXPECT_TRUE(input.memory.intact()) << "writes around an input";
     std::vector<std::vector<unsigned char>> results;
-    for (auto& output : outputs) results.push_back(output.bytes());
-    if (in_place) results[0] = inputs[static_cast<std::size_t>(launch.overwrites)].bytes();
+    for (auto& output : outputs) {
+      EXPECT_TRUE(output.memory.intact()) << "writes around an output";
+      RangeState range;
+      device.backend().download(&range, output.range.data(), sizeof range);
+      EXPECT_EQ(range.noticed.count, output.spec.storage.noticed ? output.spec.shape.elements() : 0);
+      results.push_back(output.memory.bytes());
+    }
+    if (in_place) results[0] = inputs[static_cast<std::size_t>(launch.overwrites)].memory.bytes();
     return results;
   }
 
  private:
-  static std::vector<unsigned char> bytes_of(const StepState& state) {
-    std::vector<unsigned char> bytes(sizeof state);
-    std::memcpy(bytes.data(), &state, sizeof state);
-    return bytes;
+  static std::vector<Memory> memories(const std::vector<Operand>& operands) {
+    std::vector<Memory> result;
+    for (const Operand& operand : operands) {
+      auto* range = operand.spec.storage.has_range() ? static_cast<RangeState*>(operand.range.data()) : nullptr;
+      result.push_back({operand.memory.data(), range, first_stream + static_cast<std::uint32_t>(result.size())});
+    }
+    return result;
   }
 
-  void add(std::vector<Guarded>& tensors, const ValueSpec& spec, const std::vector<float>* values) const {
-    if (!values) return tensors.emplace_back(device, std::vector<unsigned char>(spec.tensor().bytes(), 0xff)), void();
-    ASSERT_EQ(static_cast<std::int64_t>(values->size()), spec.shape.elements());
-    tensors.emplace_back(device, encoded(*values, spec.dtype));
+  void add(std::vector<Operand>& operands, const ValueSpec& spec, const std::vector<float>* values) const {
+    ASSERT_EQ(values ? std::ssize(*values) : spec.shape.elements(), spec.shape.elements());
+    const auto content =
+        values ? encoded(*values, spec.storage) : std::vector<unsigned char>(spec.tensor().bytes(), 0xff);
+    operands.push_back(
+        {spec, {device, content}, {device, bytes_of(RangeState{.scale = range_scale, .next = range_scale})}});
   }
 };
 
@@ -187,11 +236,13 @@ inline std::vector<std::vector<unsigned char>> check_launch(const KernelTest& te
   const KernelRun untouched(test, device, in, out);
   auto results = run(launch, 0xff);
   for (std::size_t i = 0; i < in.size(); ++i)
-    EXPECT_EQ(run.inputs[i].bytes(), untouched.inputs[i].bytes()) << "input " << i << " changed";
-  for (std::size_t i = 0; i < out.size(); ++i)
-    EXPECT_EQ(
-        first_difference(results[i], out[i].dtype, expected[i], i < test.bounds.size() ? test.bounds[i] : Bound{}), "")
-        << "output " << i;
+    EXPECT_EQ(run.inputs[i].memory.bytes(), untouched.inputs[i].memory.bytes()) << "input " << i << " changed";
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const RandomKey key{test.state.seed, test.state.random_step(),
+                        KernelRun::first_stream + static_cast<std::uint32_t>(i)};
+    const Bound bound = i < test.bounds.size() ? test.bounds[i] : Bound{};
+    EXPECT_EQ(first_difference(results[i], out[i].storage, expected[i], bound, key), "") << "output " << i;
+  }
   EXPECT_TRUE(KernelRun(test, device, in, out)(launch, 0x3c) == results) << "the workspace's former content matters";
   if (launch.overwrites >= 0) {
     EXPECT_TRUE(KernelRun(test, device, in, out)(launch, 0xff, true) == results) << "differs in place";
@@ -213,34 +264,48 @@ inline std::vector<TestDevice> test_devices() {
   return devices;
 }
 
+/// What a device does with a node: each listed kernel, but where an output is packed and the kernel does not pack, the
+/// launch that a plan would get.
+inline std::vector<std::pair<std::string, Launch>> launches_of(const Request& request) {
+  const bool packed = std::any_of(request.outputs.begin(), request.outputs.end(),
+                                  [](const ValueSpec& output) { return output.storage.granule() > 1; });
+  std::vector<std::pair<std::string, Launch>> launches;
+  for (const Kernel& kernel : request.device.backend().kernels().find(request.op)) {
+    if (kernel.decline && !kernel.decline(request).empty()) continue;
+    if (packed && !kernel.packs) {
+      launches.emplace_back("chosen", choose_kernel(request).launch);
+      break;
+    }
+    launches.emplace_back(kernel.name, kernel.make(request));
+  }
+  return launches;
+}
+
 /// Runs every listed kernel of the operation on every device: each must meet the bound, write nothing else, give the
 /// same bits in place and with any thread count. At least one must not decline.
 inline void check_kernels(const KernelTest& test) {
-  const auto dtype = [&](std::size_t i) { return test.dtypes[std::min(i, test.dtypes.size() - 1)]; };
+  const auto storage = [&](std::size_t i) { return test.storages[std::min(i, test.storages.size() - 1)]; };
   std::vector<ValueSpec> in, out = test.outputs;
-  for (std::size_t i = 0; i < test.shapes.size(); ++i) in.push_back({test.shapes[i], dtype(i)});
+  for (std::size_t i = 0; i < test.shapes.size(); ++i) in.push_back({test.shapes[i], storage(i)});
   if (out.empty()) {
     out = test.op.infer(in);
-    for (std::size_t i = 0; i < out.size(); ++i) out[i].dtype = dtype(in.size() + i);
+    for (std::size_t i = 0; i < out.size(); ++i) out[i].storage = storage(in.size() + i);
   }
-  std::vector<Doubles> stored;
+  std::vector<Doubles> values;
   for (std::size_t i = 0; i < in.size(); ++i)
-    stored.push_back(decoded(encoded(test.values[i], in[i].dtype), in[i].dtype));
-  const auto expected = test.reference(stored);
+    values.push_back(stored({test.values[i].begin(), test.values[i].end()}, in[i].storage));
+  const auto expected = test.reference(values);
   int runs = 0;
   std::map<std::string, std::vector<std::vector<unsigned char>>> first_results;
   for (const auto& [device_name, device] : test_devices())
-    for (const Kernel& kernel : device.backend().kernels().find(test.op.name())) {
-      const std::string name = fmt::format("{}/{} on {}", test.op.name(), kernel.name, device_name);
+    for (const auto& [kernel, launch] : launches_of({test.op, in, out, device})) {
+      const std::string name = fmt::format("{}/{} on {}", test.op.name(), kernel, device_name);
       std::string where = fmt::format("{}, {}", name, device.backend().description());
-      for (const auto& spec : in) where += fmt::format(" {}{}", to_string(spec.shape), name_of(spec.dtype));
-      for (const auto& spec : out) where += fmt::format(" -> {}{}", to_string(spec.shape), name_of(spec.dtype));
+      for (const auto& spec : in) where += fmt::format(" {} {}", to_string(spec.shape), to_string(spec.storage));
+      for (const auto& spec : out) where += fmt::format(" -> {} {}", to_string(spec.shape), to_string(spec.storage));
       SCOPED_TRACE(where);
-      const Offer offer = kernel.make({test.op, in, out, device});
-      const Launch* launch = std::get_if<Launch>(&offer);
-      if (!launch) continue;
       ++runs;
-      const auto results = check_launch(test, device, *launch, in, out, expected);
+      const auto results = check_launch(test, device, launch, in, out, expected);
       const auto [first, is_first] = first_results.try_emplace(name, results);
       EXPECT_TRUE(is_first || first->second == results) << "the thread count matters";
       if (testing::Test::HasFailure()) return;

@@ -4,13 +4,26 @@ namespace halftone::test {
 namespace {
 
 TEST(Harness, TellsTheFirstDifference) {
-  const auto stored = encoded({1, 2, 3}, DType::f16);
-  EXPECT_EQ(first_difference(stored, DType::f16, {1, 2, 3.0001}, {}), "");  // rounds to 3
-  EXPECT_EQ(first_difference(stored, DType::f16, {1, 2.01, 3.01}, {}), "element 1 is 2, not 2.01");
-  EXPECT_EQ(first_difference(stored, DType::f16, {1, 2.0039, 3}, {.output_epsilons = 2}), "");
-  EXPECT_NE(first_difference(stored, DType::f16, {1, 2.0041, 3}, {.output_epsilons = 2}), "");
-  EXPECT_NE(first_difference(stored, DType::f16, {1, 2, NAN}, {.output_epsilons = 100}), "");
-  EXPECT_NE(first_difference(stored, DType::f16, {1, 2}, {}), "");
+  const auto bytes = encoded({1, 2, 3}, DType::f16);
+  EXPECT_EQ(first_difference(bytes, DType::f16, {1, 2, 3.0001}, {}), "");  // rounds to 3
+  EXPECT_EQ(first_difference(bytes, DType::f16, {1, 2.01, 3.01}, {}), "element 1 is 2, not 2.01");
+  EXPECT_EQ(first_difference(bytes, DType::f16, {1, 2.0039, 3}, {.output_epsilons = 2}), "");
+  EXPECT_NE(first_difference(bytes, DType::f16, {1, 2.0041, 3}, {.output_epsilons = 2}), "");
+  EXPECT_NE(first_difference(bytes, DType::f16, {1, 2, NAN}, {.output_epsilons = 100}), "");
+  EXPECT_NE(first_difference(bytes, DType::f16, {1, 2}, {}), "");
+}
+
+TEST(Harness, BoundsWhatRoundingAtRandomGives) {
+  const Storage storage = Storage::fixed(6, 2, Rounding::stochastic);
+  const RandomKey key{1, 2, 3};
+  const std::vector<float> values = random_values(100, 1);
+  Doubles expected(values.begin(), values.end());
+  const auto bytes = encoded(values, storage, key);
+  EXPECT_EQ(first_difference(bytes, storage, expected, {}, key), "");
+  EXPECT_NE(first_difference(bytes, storage, expected, {}, {}), "");  // other random numbers
+  for (double& x : expected) x += 0.0625;
+  EXPECT_NE(first_difference(bytes, storage, expected, {}, key), "");
+  EXPECT_EQ(first_difference(bytes, storage, expected, {.f32_epsilons = 0x1p23, .scale = 0.0625}, key), "");
 }
 
 TEST(Harness, SeesWritesAroundABuffer) {

@@ -51,7 +51,8 @@ TEST(CrossEntropyKernels, GiveTheMeanLoss) {
   for (const Batch& batch : batches)
     for (float smoothing : {0.0f, 0.125f})
       for (float middle : {0.0f, 3000.0f})  // far beyond what exp takes
-        for (DType stored : {DType::f32, DType::f16, DType::bf16})
+        for (const Storage& stored :
+             {Storage(DType::f32), Storage(DType::f16), Storage(DType::bf16), Storage::fixed(6, 10)})
           check_kernels({SoftmaxCrossEntropy(smoothing),
                          {batch.logits(), batch.labels()},
                          {stored, DType::i32, DType::f32},
@@ -66,7 +67,8 @@ TEST(CrossEntropyKernels, GiveTheGradient) {
   constexpr double seed = 1024;
   for (const Batch& batch : batches)
     for (float smoothing : {0.0f, 0.125f})
-      for (DType stored : {DType::f32, DType::f16, DType::bf16})
+      for (const Storage& stored :
+           {Storage(DType::f32), Storage(DType::f16), Storage(DType::bf16), Storage::fixed(6, 10)})
         check_kernels(
             {SoftmaxCrossEntropyGradient(smoothing),
              {Shape{}, batch.logits(), batch.labels()},
@@ -136,9 +138,9 @@ TEST(AccuracyKernels, CountTheFirstLargest) {
 
 TEST(MeanSquaredErrorKernels, GiveLossAndGradient) {
   for (const Shape& shape : {Shape{}, Shape{3, 1, 1, 5}, Shape{2, 5, 7, 3}, Shape{9, 31, 33, 2}})
-    for (const auto& dtypes : dtype_choices) {
+    for (const auto& storages : storage_choices) {
       const auto count = static_cast<double>(shape.elements());
-      const auto format = [&](std::size_t i) { return dtypes[std::min(i, dtypes.size() - 1)]; };
+      const auto format = [&](std::size_t i) { return storages[std::min(i, storages.size() - 1)]; };
       const auto x = random_values(shape.elements(), 1), target = random_values(shape.elements(), 2);
       check_kernels({MeanSquaredError(),
                      {shape, shape},

@@ -51,6 +51,9 @@ std::vector<Doubles> gradient_of(const Doubles& d_y, const Doubles& x, const Dou
   return {d_x, d_gamma, d_beta};
 }
 
+const std::vector<Storage> storages = {DType::f32, DType::f16, DType::bf16, in_range(DType::i16),
+                                       Storage::fixed(5, 3, Rounding::stochastic)};
+
 const auto by_channel = [](std::int64_t, std::int64_t channel) { return channel; };
 
 /// The bound on gamma x^ + beta: four roundings of terms no larger than |gamma| |x^| + |beta| <= 2 * 4 + 2.
@@ -58,14 +61,14 @@ const Bound normalized = {0.5, 3, 10};
 /// Sums are made in double and rounded once; the mean of numbers in [-2, 2] may be near 0.
 const Bound statistic = {0, 1, 0.01};
 
-std::vector<DType> formats(std::size_t inputs, DType stored, DType parameters) {
-  std::vector<DType> all(inputs + 3, DType::f32);
+std::vector<Storage> formats(std::size_t inputs, const Storage& stored, const Storage& parameters) {
+  std::vector<Storage> all(inputs + 3, DType::f32);
   all[0] = all[inputs] = stored;
   all[1] = all[2] = parameters;
   return all;
 }
 
-void check_batch_norm(Shape shape, std::vector<float> x, DType stored, DType parameters,
+void check_batch_norm(Shape shape, std::vector<float> x, const Storage& stored, const Storage& parameters,
                       std::optional<Activation> epilogue = {}) {
   BatchNorm op(epsilon, 0.1f);
   op.epilogue = epilogue;
@@ -91,8 +94,7 @@ void check_batch_norm(Shape shape, std::vector<float> x, DType stored, DType par
 
 TEST(BatchNormKernels, NormalizeInEveryFormat) {
   for (const Shape& shape : shapes)
-    for (DType stored : {DType::f32, DType::f16, DType::bf16})
-      check_batch_norm(shape, random_values(shape.elements(), 1), stored, stored);
+    for (const Storage& stored : storages) check_batch_norm(shape, random_values(shape.elements(), 1), stored, stored);
   for (const Shape& shape : large_shapes)
     check_batch_norm(shape, random_values(shape.elements(), 1), DType::f32, DType::f16);
 }
@@ -113,7 +115,7 @@ TEST(BatchNormKernels, UseTheRunningStatisticsInEvaluation) {
   op.epilogue = Relu{};
   for (const Shape& shape : shapes) {
     const Shape vector = Shape::vector(shape.c);
-    for (DType stored : {DType::f32, DType::bf16})
+    for (const Storage& stored : {Storage(DType::f32), Storage(DType::bf16), Storage::fixed(8, 8)})
       check_kernels({op,
                      {shape, vector, vector, vector, vector},
                      formats(5, stored, stored),
@@ -135,17 +137,17 @@ TEST(BatchNormKernels, UseTheRunningStatisticsInEvaluation) {
 
 /// d_gamma and d_beta: terms rounded to f32 twice, summed in double; each of `count` terms is at most 2 x^ and 2.
 void check_gradient(const Op& op, Shape shape, Shape statistics_shape, std::vector<std::vector<float>> statistics,
-                    double count, double largest_inverse, DType stored, const Reference& reference) {
+                    double count, double largest_inverse, const Storage& stored, const Reference& reference) {
   std::vector<Shape> all = {shape, shape, Shape::vector(shape.c)};
   std::vector<std::vector<float>> values = {random_values(shape.elements(), 1), random_values(shape.elements(), 2),
                                             random_values(shape.c, 3)};
   for (auto& numbers : statistics) all.push_back(statistics_shape), values.push_back(std::move(numbers));
-  std::vector<DType> dtypes(all.size() + 3, stored);
-  for (std::size_t i = 3; i < all.size(); ++i) dtypes[i] = DType::f32;
+  std::vector<Storage> chosen(all.size() + 3, stored);
+  for (std::size_t i = 3; i < all.size(); ++i) chosen[i] = DType::f32;
   const double largest_normal = 4 * std::min(largest_inverse, 4.0);
   check_kernels({op,
                  all,
-                 dtypes,
+                 chosen,
                  values,
                  reference,
                  {{0.5, 4, 2 * largest_inverse * (4 + 2 * largest_normal)},
@@ -155,14 +157,16 @@ void check_gradient(const Op& op, Shape shape, Shape statistics_shape, std::vect
 
 std::vector<float> to_floats(const Doubles& values) { return {values.begin(), values.end()}; }
 
-Doubles rounded(const std::vector<float>& values, DType dtype) { return decoded(encoded(values, dtype), dtype); }
+Doubles rounded(const std::vector<float>& values, const Storage& storage) {
+  return stored({values.begin(), values.end()}, storage);
+}
 
 TEST(BatchNormKernels, GiveTheGradients) {
   auto all = shapes;
   all.insert(all.end(), large_shapes.begin(), large_shapes.end());
   for (const Shape& shape : all) {
-    for (DType stored : {DType::f32, DType::f16, DType::bf16}) {
-      if (stored == DType::f16 && shape.elements() > 20000) continue;
+    for (const Storage& stored : storages) {
+      if (stored != DType::f32 && stored != DType::bf16 && shape.elements() > 20000) continue;
       const auto channels = static_cast<std::size_t>(shape.c);
       const auto [mean, inverse] =
           statistics_of(rounded(random_values(shape.elements(), 2), stored), shape.c, channels, by_channel);
@@ -221,7 +225,7 @@ const std::vector<Grouping> groupings = {
 TEST(GroupNormKernels, NormalizeInEveryFormat) {
   for (const Grouping& grouping : groupings) {
     const Shape vector = Shape::vector(grouping.shape.c);
-    for (DType stored : {DType::f32, DType::f16, DType::bf16})
+    for (const Storage& stored : storages)
       for (float middle : {0.0f, 1000.0f}) {
         if (middle > 0 && stored != DType::f32) continue;
         check_kernels({GroupNorm(grouping.groups, grouping.per_pixel, epsilon),
@@ -249,7 +253,7 @@ TEST(GroupNormKernels, NormalizeInEveryFormat) {
 
 TEST(GroupNormKernels, GiveTheGradients) {
   for (const Grouping& grouping : groupings) {
-    for (DType stored : {DType::f32, DType::f16, DType::bf16}) {
+    for (const Storage& stored : storages) {
       const auto [mean, inverse] = statistics_of(rounded(random_values(grouping.shape.elements(), 2), stored),
                                                  grouping.shape.c, grouping.count(), grouping);
       std::vector<float> statistics;
@@ -272,10 +276,10 @@ TEST(SumRowsKernels, AreExactOnIntegers) {
   auto all = shapes;
   all.insert(all.end(), large_shapes.begin(), large_shapes.end());
   for (const Shape& shape : all)
-    for (const auto& dtypes : dtype_choices)
+    for (const auto& choice : storage_choices)
       check_kernels({SumRows(),
                      {shape},
-                     dtypes,
+                     choice,
                      {random_integers(shape.elements(), 1)},
                      [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
                        Doubles sums(static_cast<std::size_t>(shape.c));

@@ -36,16 +36,16 @@ test::Reference elementwise(const Binary& f) {
 
 /// The operation over all shapes and formats on random numbers, and once on numbers that are not finite.
 void check(const Op& op, std::size_t inputs, const test::Reference& reference, const Bound& bound = {}) {
-  for (const auto& dtypes : test::dtype_choices) {
+  for (const auto& storages : test::storage_choices) {
     for (const Shape& shape : shapes) {
-      KernelTest test{op, {}, dtypes, {}, reference, {bound}};
+      KernelTest test{op, {}, storages, {}, reference, {bound}};
       for (std::size_t i = 0; i < inputs; ++i) {
         test.shapes.push_back(shape);
         test.values.push_back(test::random_values(shape.elements(), static_cast<unsigned>(i + 1), -4, 4));
       }
       test::check_kernels(test);
     }
-    KernelTest test{op, {}, dtypes, {}, reference, {bound}};
+    KernelTest test{op, {}, storages, {}, reference, {bound}};
     const std::vector<float> first = {0, -0.0f, infinity, -infinity, nan, 1, -1, 2, infinity},
                              second = {1, 2, 1, 0, 1, nan, infinity, -infinity, -infinity};
     for (std::size_t i = 0; i < inputs; ++i) {
@@ -84,10 +84,10 @@ TEST(PointwiseKernels, SelfGatedActivationsReachTheirFormulas) {
        [](double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }},
       {Silu{}, [](double x) { return x * sigmoid_of(x); }}};
   for (const auto& [activation, f] : activations)
-    for (const auto& dtypes : test::dtype_choices)
+    for (const auto& storages : test::storage_choices)
       test::check_kernels({Activate{activation},
                            {{2, 5, 7, 11}},
-                           dtypes,
+                           storages,
                            {test::random_values(770, 3, -4, 4)},
                            elementwise(f),
                            {smooth}});
@@ -106,11 +106,11 @@ TEST(PointwiseKernels, GradientsOfEveryActivation) {
        })},
       {Silu{}, numerically([](double x) { return x * sigmoid_of(x); })}};
   for (const auto& [activation, f] : activations)
-    for (const auto& dtypes : test::dtype_choices) {
+    for (const auto& storages : test::storage_choices) {
       const Shape shape{2, 5, 7, 11};
       test::check_kernels({ActivationGradient{activation},
                            {shape, shape},
-                           dtypes,
+                           storages,
                            {test::random_values(770, 4), test::random_values(770, 5, -3, 3)},
                            elementwise(f),
                            {{0.5, 40, 16}}});
@@ -137,22 +137,23 @@ TEST(PointwiseKernels, MultiplyAndScale) {
   check(Scale{0.1f}, 1, elementwise([](double x) { return x * static_cast<double>(0.1f); }));
 }
 
-TEST(PointwiseKernels, CastBetweenAllFormats) {
-  for (std::size_t from = 0; from < Formats::size; ++from)
-    for (std::size_t to = 0; to < Formats::size; ++to)
-      for (const Shape& shape : shapes) {
-        const Cast op(static_cast<DType>(to));
-        test::check_kernels({op,
+TEST(PointwiseKernels, CastBetweenAllStorages) {
+  std::vector<Storage> storages = {Storage::fixed(4, 9, Rounding::stochastic), test::in_range(DType::i8),
+                                   Storage::blocks(DType::e2m1, 32), Storage::blocks(DType::e4m3, 64)};
+  for (std::size_t i = 0; i < Formats::size; ++i) storages.push_back(static_cast<DType>(i));
+  for (const Storage& from : storages)
+    for (const Storage& to : storages)
+      for (const Shape& shape : shapes)
+        test::check_kernels({Cast(to),
                              {shape},
-                             {static_cast<DType>(from), op.dtype},
+                             {from, to},
                              {test::random_values(shape.elements(), 6, -300, 300)},
                              elementwise([](double x) { return x; })});
-      }
 }
 
 TEST(PointwiseKernels, NormalizeByChannel) {
   for (const auto& [from, divisor] : {std::pair{DType::u8, 255.0f}, {DType::f32, 1.0f}, {DType::f16, 1.0f}})
-    for (DType to : {DType::f32, DType::f16, DType::bf16})
+    for (const Storage& to : {Storage(DType::f32), Storage(DType::f16), Storage(DType::bf16), Storage(DType::sign)})
       for (std::int64_t c : {1, 3, 4, 1500}) {
         const Shape shape{2, 3, 1300 / c + 1, c};
         const Normalize op(test::random_values(c, 7), test::random_values(c, 8, 0.1f, 3));
@@ -183,9 +184,9 @@ TEST(RandomKernels, DropoutKeepsWhatItsStreamSays) {
                       : 0);
     return std::vector<Doubles>{y};
   };
-  for (const auto& dtypes : test::dtype_choices)
+  for (const auto& storages : test::storage_choices)
     for (const Shape& shape : shapes)
-      test::check_kernels({op, {shape}, dtypes, {test::random_values(shape.elements(), 10)}, reference, {}, state});
+      test::check_kernels({op, {shape}, storages, {test::random_values(shape.elements(), 10)}, reference, {}, state});
 }
 
 TEST(RandomKernels, QuantizeRoundsToItsGrid) {
@@ -201,15 +202,15 @@ TEST(RandomKernels, QuantizeRoundsToItsGrid) {
         return std::vector<Doubles>{y};
       };
       const Quantize op(grid, 11);
-      for (const auto& dtypes : test::dtype_choices)
+      for (const auto& storages : test::storage_choices)
         test::check_kernels(
-            {op, {{3, 5, 7, 11}}, dtypes, {test::random_values(1155, 12, -20, 20)}, reference, {}, state});
+            {op, {{3, 5, 7, 11}}, storages, {test::random_values(1155, 12, -20, 20)}, reference, {}, state});
     }
 }
 
 TEST(ChannelKernels, ConcatJoinsRows) {
   const Concat op;
-  for (const auto& dtypes : test::dtype_choices)
+  for (const auto& storages : test::storage_choices)
     for (const std::vector<std::int64_t>& channels : {std::vector<std::int64_t>{3}, {1, 5, 2}, {64, 1100}}) {
       const auto reference = [&](const std::vector<Doubles>& in) {
         Doubles y;
@@ -218,7 +219,7 @@ TEST(ChannelKernels, ConcatJoinsRows) {
             y.insert(y.end(), in[i].begin() + row * channels[i], in[i].begin() + (row + 1) * channels[i]);
         return std::vector<Doubles>{y};
       };
-      KernelTest test{op, {}, dtypes, {}, reference};
+      KernelTest test{op, {}, storages, {}, reference};
       for (std::int64_t c : channels) {
         test.shapes.push_back({2, 3, 5, c});
         test.values.push_back(test::random_values(30 * c, static_cast<unsigned>(c)));
@@ -228,7 +229,7 @@ TEST(ChannelKernels, ConcatJoinsRows) {
 }
 
 TEST(ChannelKernels, SliceTakesChannels) {
-  for (const auto& dtypes : test::dtype_choices)
+  for (const auto& storages : test::storage_choices)
     for (const auto& [first, count, c] : {std::array<std::int64_t, 3>{0, 3, 3}, {2, 3, 7}, {40, 1200, 1250}}) {
       const Slice op(first, count);
       const auto reference = [&, first = first, count = count, c = c](const std::vector<Doubles>& in) {
@@ -237,7 +238,7 @@ TEST(ChannelKernels, SliceTakesChannels) {
           y.insert(y.end(), in[0].begin() + row * c + first, in[0].begin() + row * c + first + count);
         return std::vector<Doubles>{y};
       };
-      test::check_kernels({op, {{2, 3, 5, c}}, dtypes, {test::random_values(30 * c, 13)}, reference});
+      test::check_kernels({op, {{2, 3, 5, c}}, storages, {test::random_values(30 * c, 13)}, reference});
     }
 }
 

@@ -58,26 +58,26 @@ std::size_t first_largest(const Doubles& x, const std::vector<std::size_t>& insi
   return best;
 }
 
-void check_max(const Case& c, const std::vector<DType>& dtypes, const std::vector<float>& x) {
+void check_max(const Case& c, const std::vector<Storage>& storages, const std::vector<float>& x) {
   const Shape y = output_of(c);
   const auto maxima = [&](const std::vector<Doubles>& in) {
     Doubles result(static_cast<std::size_t>(y.elements()));
     for_windows(c, y, [&](std::size_t i, const auto& inside) { result[i] = in[0][first_largest(in[0], inside)]; });
     return std::vector<Doubles>{result};
   };
-  test::check_kernels({MaxPool2d(c.pool), {c.x}, dtypes, {x}, maxima});
+  test::check_kernels({MaxPool2d(c.pool), {c.x}, storages, {x}, maxima});
   const auto gradient = [&](const std::vector<Doubles>& in) {
     Doubles result(static_cast<std::size_t>(c.x.elements()));
     for_windows(c, y, [&](std::size_t i, const auto& inside) { result[first_largest(in[1], inside)] += in[0][i]; });
     return std::vector<Doubles>{result};
   };
   test::check_kernels(
-      {MaxPool2dGradient(c.pool), {y, c.x}, dtypes, {test::random_integers(y.elements(), 2), x}, gradient});
+      {MaxPool2dGradient(c.pool), {y, c.x}, storages, {test::random_integers(y.elements(), 2), x}, gradient});
 }
 
 TEST(PoolKernels, MaximaAndTheirGradients) {
-  for (const auto& dtypes : test::dtype_choices)
-    for (const Case& c : cases) check_max(c, dtypes, test::random_values(c.x.elements(), 1));
+  for (const auto& storages : test::storage_choices)
+    for (const Case& c : cases) check_max(c, storages, test::random_values(c.x.elements(), 1));
 }
 
 TEST(PoolKernels, OfEqualMaximaTheFirstInRowOrderGetsTheGradient) {
@@ -94,7 +94,7 @@ TEST(PoolKernels, NanIsAMaximum) {
 }
 
 TEST(PoolKernels, MeansOfThePixelsInsideTheImage) {
-  for (const auto& dtypes : test::dtype_choices)
+  for (const auto& storages : test::storage_choices)
     for (const Case& c : cases) {
       const Shape y = output_of(c);
       const auto means = [&](const std::vector<Doubles>& in) {
@@ -105,13 +105,13 @@ TEST(PoolKernels, MeansOfThePixelsInsideTheImage) {
         });
         return std::vector<Doubles>{result};
       };
-      test::check_kernels({AvgPool2d(c.pool), {c.x}, dtypes, {test::random_integers(c.x.elements(), 5)}, means});
+      test::check_kernels({AvgPool2d(c.pool), {c.x}, storages, {test::random_integers(c.x.elements(), 5)}, means});
     }
 }
 
 TEST(PoolKernels, GradientsOfMeans) {
   const Bound shares = {0.5, 25, 4};  // at most 25 windows of a 5x5 pool with stride 1 meet in a pixel
-  for (const auto& dtypes : test::dtype_choices)
+  for (const auto& storages : test::storage_choices)
     for (const Case& c : cases) {
       const Shape y = output_of(c);
       const auto gradient = [&](const std::vector<Doubles>& in) {
@@ -122,7 +122,7 @@ TEST(PoolKernels, GradientsOfMeans) {
         return std::vector<Doubles>{result};
       };
       const AvgPool2dGradient op(c.pool, {static_cast<int>(c.x.h), static_cast<int>(c.x.w)});
-      test::check_kernels({op, {y}, dtypes, {test::random_integers(y.elements(), 6)}, gradient, {shares}});
+      test::check_kernels({op, {y}, storages, {test::random_integers(y.elements(), 6)}, gradient, {shares}});
     }
 }
 

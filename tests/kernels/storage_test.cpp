@@ -1,0 +1,325 @@
+#include "kernels/cpu/storage.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/cpu/parallel.hpp"
+
+namespace halftone::cpu {
+namespace {
+
+std::uint32_t bits(float x) { return std::bit_cast<std::uint32_t>(x); }
+
+template <class T>
+std::array<unsigned char, sizeof(T)> bytes_of(const T& x) {
+  return std::bit_cast<std::array<unsigned char, sizeof(T)>>(x);
+}
+
+std::vector<Isa> usable_isas() {
+  std::vector<Isa> isas;
+  for (Isa isa : all_isas)
+    if (supported(isa)) isas.push_back(isa);
+  return isas;
+}
+
+/// Every code of a format of at most 16 bits, a sample of a wider one.
+template <class Format>
+std::vector<typename Format::Code> codes() {
+  using Code = typename Format::Code;
+  std::vector<Code> all(65536);
+  std::mt19937 random(1);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::uint32_t pattern = sizeof(Code) > 2 ? random() : static_cast<std::uint32_t>(i);
+    std::memcpy(&all[i], &pattern, sizeof(Code));
+    if constexpr (Format::bits < 8) all[i] &= (1 << Format::bits) - 1;
+  }
+  return all;
+}
+
+/// Every f32 with at most 16 significant leading bits, each with the neighbours that decide a rounding, and a random
+/// sample.
+std::vector<float> values() {
+  std::vector<float> all;
+  std::mt19937 random(2);
+  for (std::uint32_t high = 0; high < 65536; ++high) {
+    for (std::uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+      all.push_back(std::bit_cast<float>(high << 16 | low));
+    for (std::uint32_t bit = 0; bit < 16; ++bit) all.push_back(std::bit_cast<float>(high << 16 | 1u << bit | 1u));
+    all.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(random())));
+  }
+  return all;
+}
+
+template <class Format>
+void check_format(Isa isa) {
+  SCOPED_TRACE(std::string(Format::name) + " " + name_of(isa));
+  using Code = typename Format::Code;
+  const auto stored = codes<Format>();
+  std::vector<float> decoded(stored.size());
+  decoder(isa, Format::dtype)(stored.data(), decoded.data(), static_cast<std::int64_t>(stored.size()));
+  for (std::size_t i = 0; i < stored.size(); ++i) ASSERT_EQ(bits(decoded[i]), bits(Format::decode(stored[i]))) << i;
+
+  const auto numbers = values();
+  std::vector<Code> encoded(numbers.size());
+  encoder(isa, Format::dtype)(numbers.data(), encoded.data(), static_cast<std::int64_t>(numbers.size()));
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const Code expected = Format::encode(numbers[i]);
+    ASSERT_EQ(bytes_of(encoded[i]), bytes_of(expected)) << std::hex << bits(numbers[i]);
+  }
+}
+
+TEST(Codes, HaveTheBitsOfTheScalarFunctions) {
+  for (Isa isa : usable_isas())
+    for (std::size_t i = 0; i < Formats::size; ++i)
+      visit_format(static_cast<DType>(i), [isa](auto format) { check_format<decltype(format)>(isa); });
+}
+
+TEST(Codes, AreWrittenUpToTheCount) {
+  for (Isa isa : usable_isas()) {
+    for (DType dtype : {DType::f32, DType::f16, DType::bf16, DType::e4m3}) {
+      for (std::size_t count = 0; count <= 67; ++count) {
+        const std::vector<float> from(80, 1.5f);
+        std::vector<float> to(80, -7.0f);
+        std::vector<std::byte> stored(80 * sizeof(float), std::byte{0xab});
+        encoder(isa, dtype)(from.data(), stored.data(), static_cast<std::int64_t>(count));
+        for (std::size_t i = count * size_of(dtype); i < stored.size(); ++i) ASSERT_EQ(stored[i], std::byte{0xab});
+        decoder(isa, dtype)(stored.data(), to.data(), static_cast<std::int64_t>(count));
+        for (std::size_t i = 0; i < to.size(); ++i) ASSERT_EQ(to[i], i < count ? 1.5f : -7.0f);
+      }
+    }
+  }
+}
+
+TEST(Draw, GivesTheBitsOfAnyElements) {
+  const RandomKey key{0x123456789abcULL, 0x100000007ULL, 5};
+  for (Isa isa : usable_isas())
+    for (std::int64_t first : {0, 1, 2, 3, 4, 1021, 4096})
+      for (std::int64_t count : {0, 1, 3, 4, 5, 1023, 1024}) {
+        std::vector<std::uint32_t> drawn(static_cast<std::size_t>(count) + 1, 0xabababab);
+        drawer(isa)(key, first, count, drawn.data());
+        for (std::int64_t i = 0; i < count; ++i)
+          ASSERT_EQ(drawn[static_cast<std::size_t>(i)],
+                    halftone::bits(key.seed, key.step, key.stream, static_cast<std::uint64_t>(first + i)));
+        ASSERT_EQ(drawn.back(), 0xabababab);
+      }
+}
+
+Storage with(Storage storage, Scaling scaling, int exponent = 0) {
+  storage.scaling = scaling;
+  storage.exponent = static_cast<std::int8_t>(exponent);
+  return storage;
+}
+
+Storage other_overflow(Storage storage) {
+  storage.overflow = storage.overflow == Overflow::saturate ? Overflow::infinity : Overflow::saturate;
+  return storage;
+}
+
+/// Each code with each rounding and each kind of scale, codes of which some bits are used, blocks short and long.
+std::vector<Storage> storages() {
+  std::vector<Storage> all;
+  for (Rounding rounding : {Rounding::nearest, Rounding::stochastic, Rounding::toward_zero}) {
+    for (std::size_t i = 0; i < Formats::size; ++i) {
+      const Storage storage(static_cast<DType>(i), rounding);
+      all.push_back(storage);
+      all.push_back(with(storage, Scaling::constant, -5));
+      all.push_back(with(storage, Scaling::constant, 120));
+      all.push_back(with(storage, Scaling::range));
+    }
+    for (int width : {2, 5, 12, 18, 30}) all.push_back(Storage::fixed(2, width - 2, rounding));
+    all.push_back(other_overflow({DType::f16, rounding}));
+  }
+  for (DType code : {DType::e2m1, DType::e4m3, DType::sign, DType::f16})
+    for (int block : {8, 32, 512, 2048}) all.push_back(Storage::blocks(code, block));
+  const std::size_t count = all.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    Storage storage = all[i];
+    storage.noticed = true;
+    all.push_back(storage);
+  }
+  return all;
+}
+
+/// Small, large, tiny, on and between grid points; some that are not finite where `special`.
+std::vector<float> numbers(std::int64_t count, unsigned seed, bool special) {
+  std::mt19937 random(seed);
+  std::vector<float> all(static_cast<std::size_t>(count));
+  for (float& x : all) {
+    const float mantissa = static_cast<float>(static_cast<std::int32_t>(random())) * 0x1p-31f;
+    const int kind = static_cast<int>(random() % 8);
+    x = kind < 5    ? mantissa * 4
+        : kind == 5 ? std::round(mantissa * 64) / 4
+                    : std::ldexp(mantissa, kind == 6 ? 17 : -24);
+    if (random() % 16 == 0) x = 0;
+  }
+  const float specials[] = {INFINITY, -INFINITY, NAN, -0.0f, 3e38f, -3e38f, 1e-45f};
+  for (std::size_t i = 3; special && i < all.size(); i += 97) all[i] = specials[i / 97 % 7];
+  return all;
+}
+
+std::string describe(const Storage& s) {
+  return std::string(name_of(s.code)) + " rounding " + std::to_string(static_cast<int>(s.rounding)) + " scaling " +
+         std::to_string(static_cast<int>(s.scaling)) + " 2^" + std::to_string(s.exponent) + " width " +
+         std::to_string(s.width) + " block " + std::to_string(s.block) + (s.noticed ? " noticed" : "");
+}
+
+/// A stored tensor with all that it takes to write it.
+struct Stored {
+  TensorSpec spec;
+  RangeState range{.scale = 0.25f, .next = 8};
+  StepState state{};
+  std::vector<std::byte> bytes;
+
+  explicit Stored(const TensorSpec& spec) : spec(spec), bytes(spec.bytes() + 1, std::byte{0xab}) {
+    state.seed = 0x123456789abcULL;
+    state.steps = 77;
+  }
+  Memory memory() { return {bytes.data(), spec.storage.has_range() ? &range : nullptr, 9}; }
+  RandomKey key() const { return {state.seed, 77, 9}; }
+  std::int64_t count() const { return spec.shape.elements(); }
+};
+
+/// Runs that `granule` allows, of lengths around the chunk, in any order.
+std::vector<std::pair<std::int64_t, std::int64_t>> runs(std::int64_t count, std::int64_t granule) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> all;
+  const std::int64_t lengths[] = {1, 3, 1024, 7, 2500, 63};
+  for (std::int64_t first = 0, i = 0; first < count; ++i) {
+    const std::int64_t length = (lengths[i % 6] + granule - 1) / granule * granule;
+    all.emplace_back(first, std::min(length, count - first));
+    first += length;
+  }
+  std::shuffle(all.begin(), all.end(), std::mt19937(3));
+  return all;
+}
+
+void expect_equal(const Noticed& a, const Noticed& b) {
+  EXPECT_EQ(a.count, b.count);
+  EXPECT_EQ(a.zeros, b.zeros);
+  EXPECT_EQ(a.flushed, b.flushed);
+  EXPECT_EQ(a.saturated, b.saturated);
+  EXPECT_EQ(a.upper_half, b.upper_half);
+  EXPECT_EQ(a.largest, b.largest);
+}
+
+/// What a plain storage gives is its code's own `encode`, elsewhere `write_numbers` is the definition.
+void check_writing(Isa isa, const Storage& storage, bool special) {
+  const TensorSpec spec{{1, 1, 1, 9001}, storage};
+  const auto from = numbers(spec.shape.elements(), 5, special);
+  Stored actual(spec), expected(spec);
+  const Access access(isa, spec);
+  const Memory memory = actual.memory();
+  const Output output(access, {{}, {&memory, 1}, nullptr, &actual.state}, 0);
+  for (const auto& [first, count] : runs(actual.count(), storage.granule())) output(first, count, from.data() + first);
+  if (storage.plain()) {
+    visit_format(storage.code, [&](auto format) {
+      for (std::size_t i = 0; i < from.size(); ++i) {
+        const auto code = format.encode(from[i]);
+        std::memcpy(expected.bytes.data() + i * sizeof code, &code, sizeof code);
+      }
+    });
+  } else {
+    write_numbers(storage, expected.bytes.data(), expected.count(), 0, expected.count(), from.data(), expected.key(),
+                  storage.has_range() ? expected.range.next : 1.0f,
+                  storage.noticed ? &expected.range.noticed : nullptr);
+  }
+  for (std::size_t i = 0; i < actual.bytes.size(); ++i) ASSERT_EQ(actual.bytes[i], expected.bytes[i]) << "byte " << i;
+  expect_equal(actual.range.noticed, expected.range.noticed);
+  std::vector<float> again(from.size());
+  output.read_back(0, actual.count(), again.data());
+  for (std::int64_t i = 0; i < actual.count(); ++i) {
+    const float number = read_number(storage, actual.bytes.data(), actual.count(), i, actual.range.next);
+    ASSERT_TRUE(bits(again[static_cast<std::size_t>(i)]) == bits(number) || std::isnan(number)) << i;
+  }
+}
+
+TEST(Storage, IsWrittenAsItIsDefined) {
+  for (Isa isa : usable_isas())
+    for (const Storage& storage : storages())
+      for (bool special : {false, true}) {
+        SCOPED_TRACE(describe(storage) + " " + name_of(isa) + (special ? ", not all finite" : ""));
+        check_writing(isa, storage, special);
+        if (HasFatalFailure()) return;
+      }
+}
+
+/// Any bytes; a NaN times a NaN may have the bits of either.
+void check_reading(Isa isa, const Storage& storage) {
+  Stored stored({{1, 1, 1, 5003}, storage});
+  std::mt19937 random(7);
+  for (std::byte& byte : stored.bytes) byte = static_cast<std::byte>(random());
+  const Access access(isa, stored.spec);
+  const Input input(access, stored.memory());
+  std::vector<float> buffer(3000, -7.0f);
+  for (std::int64_t first : {0, 1, 5, 8, 1000, 2003})
+    for (std::int64_t count : {0, 1, 2, 7, 9, 31, 1024, 1031, 3000}) {
+      const float* read = input(first, count, buffer.data());
+      for (std::int64_t i = 0; i < count; ++i) {
+        const float expected = read_number(storage, stored.bytes.data(), stored.count(), first + i,
+                                           storage.has_range() ? stored.range.scale : 1.0f);
+        ASSERT_TRUE(bits(read[i]) == bits(expected) || (std::isnan(read[i]) && std::isnan(expected)))
+            << first << " + " << i << ": " << read[i] << ", not " << expected;
+      }
+      for (std::size_t i = static_cast<std::size_t>(count); i < buffer.size() && !access.f32; ++i)
+        ASSERT_EQ(std::exchange(buffer[i], -7.0f), -7.0f) << "behind " << count;
+      std::fill(buffer.begin(), buffer.end(), -7.0f);
+    }
+}
+
+TEST(Storage, IsReadAsItIsDefined) {
+  for (Isa isa : usable_isas())
+    for (const Storage& storage : storages()) {
+      SCOPED_TRACE(describe(storage) + " " + name_of(isa));
+      check_reading(isa, storage);
+      if (HasFatalFailure()) return;
+    }
+}
+
+TEST(Storage, NoticesTheSameWhateverTheThreads) {
+  Storage storage = Storage::fixed(3, 5, Rounding::stochastic);
+  storage.noticed = true;
+  const TensorSpec spec{{1, 1, 100, 999}, storage};
+  const auto from = numbers(spec.shape.elements(), 6, false);
+  Stored one(spec), three(spec);
+  const Access access(best_isa(), spec);
+  for (const auto& [stored, threads] : {std::pair{&one, 1}, {&three, 3}}) {
+    const Memory memory = stored->memory();
+    const Output output(access, {{}, {&memory, 1}, nullptr, &stored->state}, 0);
+    parallel_for(threads, 100, [&](std::int64_t row) { output(row * 999, 999, from.data() + row * 999); });
+  }
+  EXPECT_EQ(one.bytes, three.bytes);
+  expect_equal(one.range.noticed, three.range.noticed);
+  EXPECT_EQ(one.range.noticed.count, spec.shape.elements());
+  EXPECT_GT(one.range.noticed.saturated, 0);
+  EXPECT_GT(one.range.noticed.flushed, 0);
+}
+
+TEST(Isa, NamesAreParsed) {
+  for (Isa isa : all_isas) EXPECT_EQ(parse_isa(name_of(isa)), isa);
+  EXPECT_EQ(parse_isa("auto"), best_isa());
+  EXPECT_EQ(parse_isa("sse9"), std::nullopt);
+  EXPECT_TRUE(supported(best_isa()));
+}
+
+TEST(ParallelFor, RunsEveryTaskOnceWhateverTheThreads) {
+  for (int threads : {1, 2, 3, 8}) {
+    for (std::int64_t tasks : {0, 1, 2, 7, 64}) {
+      std::vector<int> runs(static_cast<std::size_t>(tasks), 0), of_thread = runs;
+      parallel_for(threads, tasks, [&](std::int64_t task) { ++runs[static_cast<std::size_t>(task)]; });
+      parallel_for(threads, tasks,
+                   [&](std::int64_t task, int thread) { of_thread[static_cast<std::size_t>(task)] = thread; });
+      for (std::size_t i = 0; i < runs.size(); ++i) {
+        EXPECT_EQ(runs[i], 1);
+        EXPECT_LT(of_thread[i], threads);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace halftone::cpu

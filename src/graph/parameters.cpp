@@ -30,8 +30,10 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
     statistics.push_back({info.name, shape, size});
     size += padded(TensorSpec{shape, DType::f32}.bytes());
   }
-  for (const auto& value : graph->values)
-    if (value.spec.storage.has_range() && value.store == Store::none) add_range(value.name, value.spec.storage, false);
+  for (const Node& node : graph->nodes)
+    for (int id : node.outputs)
+      if (const ValueInfo& value = graph.info(id); value.spec.storage.has_range() && !node.op->is_view())
+        add_range(value.name, value.spec.storage, false);
   sizes_[at(Store::ranges)] = ranges.size() * sizeof(RangeState);
   sizes_[at(Store::state)] = sizeof(StepState);
   for (std::size_t store = 0; store < store_count; ++store) stores_[store] = Buffer(device_, sizes_[store]);

@@ -69,10 +69,10 @@ inline const char* name_of(const RangeController& controller) {
   return std::visit([](const auto& c) { return c.name; }, controller);
 }
 
-/// The end of a step for one range: the controller judges where `commit` says so. What was noticed counts once; a step
-/// that is no commit leaves no trace, but for a tensor that `lasts` it was written by an earlier one.
+/// The end of a step for one range: the controller judges where `commit` says so and numbers were written. What was
+/// noticed counts once; a step that is no commit leaves no trace, but a tensor that `lasts` was written by an earlier one.
 inline void move_range(const RangeController& controller, RangeState& state, bool commit, bool lasts) {
-  if (commit) std::visit([&](const auto& c) { c.move(state); }, controller);
+  if (commit && state.noticed.count > 0) std::visit([&](const auto& c) { c.move(state); }, controller);
   if (commit || !lasts) state.noticed = {};
 }
 

@@ -1,4 +1,4 @@
-// Every kernel that the CPU's table lists for a set of typical nodes, in each storage format, one JSON line a row:
+// Every kernel that the CPU's table lists for a set of typical nodes, in each storage, one JSON line a row:
 // arithmetic as percent of the measured multiply-add peak, all else as percent of the measured speed of a copy (each
 // input and output counted once). Padding counts as work. One thread (the default) is timed by the processor time it
 // got, so that a busy machine disturbs little.
@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/peak-inl.hpp"
 #include "halftone/halftone.hpp"
-#include "kernels/cpu/peak.hpp"
 
 namespace {
 
@@ -116,26 +116,26 @@ void add_memory_bound(const Shape& x, std::vector<Case>& cases) {
   cases.push_back({name, std::make_shared<SumRows>(), {x}});
 }
 
-/// All tensors of one node in one format, in memory of their own.
+/// All tensors of one node in one storage, in memory of their own.
 class TimedNode {
  public:
-  TimedNode(const Case& c, DType dtype, const Device& device)
-      : device_(device), state_(device, {{1, 1, 1, 512}, DType::u8}) {
+  TimedNode(const Case& c, const Storage& storage, const Device& device)
+      : op_(*c.op), device_(device), state_(device, {{1, 1, 1, sizeof(StepState)}, DType::u8}) {
     std::mt19937 random(1);
     std::uniform_real_distribution<float> uniform(-1, 1);
-    for (const Shape& shape : c.inputs) inputs_.push_back({shape, dtype});
-    if (c.op->name().starts_with("batch_norm"))
-      for (std::size_t i = 3; i < inputs_.size(); ++i) inputs_[i].dtype = DType::f32;  // statistics
-    outputs_ = c.op->infer(inputs_);
+    for (const Shape& shape : c.inputs) inputs_.push_back({shape, storage});
+    if (op_.name().starts_with("batch_norm"))
+      for (std::size_t i = 3; i < inputs_.size(); ++i) inputs_[i].storage = DType::f32;  // statistics
+    outputs_ = op_.infer(inputs_);
     for (ValueSpec& spec : outputs_)
-      if (spec.role != Role::exact) spec.dtype = dtype;
+      if (spec.role != Role::exact) spec.storage = storage;
     for (const ValueSpec& spec : inputs_) {
       std::vector<float> values(static_cast<std::size_t>(spec.shape.elements()));
       for (float& value : values) value = uniform(random);
       add(spec).write(values);
-      in_.push_back(tensors_.back().view().data);
+      in_.push_back({tensors_.back().view().data});
     }
-    for (const ValueSpec& spec : outputs_) out_.push_back(add(spec).data);
+    for (const ValueSpec& spec : outputs_) out_.push_back({add(spec).data});
   }
 
   double bytes() const {
@@ -145,7 +145,7 @@ class TimedNode {
     return total;
   }
 
-  Offer offer(const Op& op, const Kernel& kernel) const { return kernel.make({op, inputs_, outputs_, device_}); }
+  Request request() const { return {op_, inputs_, outputs_, device_}; }
 
   double time(const Launch& launch, int threads) const {
     const Buffer workspace(device_, launch.workspace);
@@ -158,12 +158,18 @@ class TimedNode {
     tensors_.emplace_back(device_, spec.tensor());
     return tensors_.back().view();
   }
+  const Op& op_;
   Device device_;
   Tensor state_;
   std::vector<ValueSpec> inputs_, outputs_;
   std::vector<Tensor> tensors_;
-  std::vector<void*> in_, out_;
+  std::vector<Memory> in_, out_;
 };
+
+/// What is too slow to be worth timing.
+bool is_reference(const Kernel& kernel) {
+  return kernel.name == std::string("reference") || kernel.name == std::string("integer");
+}
 
 }  // namespace
 
@@ -193,20 +199,20 @@ int main(int argc, char** argv) {
   const double peak = cpu::multiply_add_peak(*cpu::parse_isa(isa)) * threads, copy = copy_speed() * 1e-9;
   fmt::print("{{\"device\": \"{}\", \"peak_gflops\": {:.1f}, \"copy_gbytes_per_second\": {:.1f}}}\n",
              device.backend().description(), peak, copy);
-  for (DType dtype : {DType::f32, DType::f16, DType::bf16})
+  const std::vector<Storage> storages = {DType::f32, DType::f16, DType::bf16, Storage::fixed(4, 12),
+                                         Storage::fixed(4, 12, Rounding::stochastic)};
+  for (const Storage& storage : storages)
     for (const Case& c : cases) {
       if ((c.op->name() + " " + c.name).find(only) == std::string::npos) continue;
-      const TimedNode node(c, dtype, device);
-      for (const Kernel& kernel : device.backend().kernels().find(c.op->name())) {
-        const Offer offer = node.offer(*c.op, kernel);
-        const auto* launch = std::get_if<Launch>(&offer);
-        if (!launch || kernel.name == std::string("reference")) continue;
-        const double time = node.time(*launch, threads);
+      const TimedNode node(c, storage, device);
+      for (const Kernel& kernel : device.backend().kernels().find(*c.op)) {
+        if (is_reference(kernel) || (kernel.decline && !kernel.decline(node.request()).empty())) continue;
+        const double time = node.time(kernel.make(node.request()), threads);
         const double rate = (c.operations > 0 ? c.operations : node.bytes()) / time * 1e-9;
         fmt::print(
             "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"format\": \"{}\", \"ms\": {:.3f}, \"{}\": {:.1f}, \"{}\": "
             "{:.0f}}}\n",
-            c.op->name(), kernel.name, c.name, name_of(dtype), time * 1e3,
+            c.op->name(), kernel.name, c.name, to_string(storage), time * 1e3,
             c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
             c.operations > 0 ? "percent_of_peak" : "percent_of_copy", 100 * rate / (c.operations > 0 ? peak : copy));
       }

@@ -18,7 +18,7 @@ HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 
 /// slab [images, rows, cols, channels of the slice] = what `block` needs of the input, zero outside of it.
-inline void fill_slab(const Gather& gather, const Slice& slice, std::int64_t group, const Block& block,
+inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_t group, const Block& block,
                       const Input& input, float* slab) {
   const GatherAxis &rows = gather.rows, &cols = gather.cols;
   const std::int64_t y0 = block.row0 * rows.step + rows.offset[slice.tap_row0];
@@ -50,7 +50,7 @@ inline void fill_slab(const Gather& gather, const Slice& slice, std::int64_t gro
 
 /// Whole vectors are copied: what they overshoot is written again by the next run or lies behind the row.
 template <class Vector>
-void pack_rows_with(Vector v, const Gather& gather, const Slice& slice, const Block& block, const float* slab,
+void pack_rows_with(Vector v, const Gather& gather, const DepthSlice& slice, const Block& block, const float* slab,
                     float* packed) {
   constexpr std::int64_t width = hn::MaxLanes(Vector());
   const GatherAxis& rows = gather.rows;
@@ -76,7 +76,8 @@ void pack_rows_with(Vector v, const Gather& gather, const Slice& slice, const Bl
 }
 
 /// packed [pixels, packed_stride] = the gathered numbers of each pixel.
-inline void pack_rows(const Gather& gather, const Slice& slice, const Block& block, const float* slab, float* packed) {
+inline void pack_rows(const Gather& gather, const DepthSlice& slice, const Block& block, const float* slab,
+                      float* packed) {
   if (slice.longest_run <= 8) {
     pack_rows_with(hn::CappedTag<float, 8>(), gather, slice, block, slab, packed);
   } else {
@@ -108,7 +109,7 @@ void for_each_pixel(const Block& block, F&& f) {
 
 /// Calls f(first gathered number) for the taps of a slice that lie within the input for output pixel (i, j).
 template <class F>
-void for_each_tap_inside(const Gather& gather, const Slice& slice, std::int64_t i, std::int64_t j, F&& f) {
+void for_each_tap_inside(const Gather& gather, const DepthSlice& slice, std::int64_t i, std::int64_t j, F&& f) {
   std::int64_t depth = 0;
   for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
     for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u, depth += slice.channels)

@@ -35,7 +35,7 @@ std::int64_t extent(const GatherAxis& axis, std::int64_t t0, std::int64_t t1, st
   return (out - 1) * axis.step + axis.offset[t1 - 1] - axis.offset[t0] + 1;
 }
 
-std::vector<Run> find_runs(const Gather& gather, const Slice& slice) {
+std::vector<Run> find_runs(const Gather& gather, const DepthSlice& slice) {
   std::vector<Run> runs;
   for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t) {
     const std::int64_t row = (gather.rows.offset[t] - gather.rows.offset[slice.tap_row0]) * slice.pitch;
@@ -90,7 +90,7 @@ Blocks cut_blocks(std::int64_t images, std::int64_t rows, std::int64_t cols, std
 
 std::int64_t Gather::slab_floats() const {
   std::int64_t most = 0;
-  for (const Slice& slice : slices) most = std::max(most, slice.slab_floats);
+  for (const DepthSlice& slice : slices) most = std::max(most, slice.slab_floats);
   return most;
 }
 
@@ -106,18 +106,18 @@ void Gather::cut_slices(std::int64_t max_depth, bool whole_channels) {
   for (std::int64_t channel = 0; channel < group_channels(); channel += most) {
     for (std::int64_t t = 0; t < rows.taps(); t += row_taps) {
       for (std::int64_t u = 0; u < cols.taps(); u += col_taps) {
-        Slice slice{.channel = channel,
-                    .channels = std::min(most, group_channels() - channel),
-                    .tap_row0 = t,
-                    .tap_row1 = std::min(t + row_taps, rows.taps()),
-                    .tap_col0 = u,
-                    .tap_col1 = std::min(u + col_taps, cols.taps()),
-                    .depth = 0,
-                    .base = base,
-                    .pitch = 0,
-                    .slab_floats = 0,
-                    .runs = {},
-                    .longest_run = 0};
+        DepthSlice slice{.channel = channel,
+                         .channels = std::min(most, group_channels() - channel),
+                         .tap_row0 = t,
+                         .tap_row1 = std::min(t + row_taps, rows.taps()),
+                         .tap_col0 = u,
+                         .tap_col1 = std::min(u + col_taps, cols.taps()),
+                         .depth = 0,
+                         .base = base,
+                         .pitch = 0,
+                         .slab_floats = 0,
+                         .runs = {},
+                         .longest_run = 0};
         slice.depth = (slice.tap_row1 - t) * (slice.tap_col1 - u) * slice.channels;
         slice.pitch = extent(cols, u, slice.tap_col1, largest.cols()) * slice.channels;
         slice.slab_floats = largest.images() * extent(rows, t, slice.tap_row1, largest.rows()) * slice.pitch;

@@ -61,7 +61,7 @@ struct Run {
 
 /// A part of the reduction: some channels of a group under some taps. The input that a block needs of it is laid out
 /// with its zero halo as a slab [images, rows, cols, channels] in f32.
-struct Slice {
+struct DepthSlice {
   std::int64_t channel, channels, tap_row0, tap_row1, tap_col0, tap_col1;
   std::int64_t depth;        ///< numbers gathered for a pixel, in the order [tap row, tap column, channel]
   std::int64_t base;         ///< depth of the slices before
@@ -75,7 +75,7 @@ struct Gather {
   std::int64_t images = 1, channels = 1, groups = 1;  ///< of the tensor that is read
   GatherAxis rows, cols;
   Blocks blocks;
-  std::vector<Slice> slices;  ///< of one group; none where there are no taps
+  std::vector<DepthSlice> slices;  ///< of one group; none where there are no taps
 
   std::int64_t group_channels() const { return channels / groups; }
   std::int64_t depth() const { return rows.taps() * cols.taps() * group_channels(); }

@@ -94,7 +94,7 @@ class GatherGemmRun {
   float* bias(std::int64_t group) const { return workspace_ + gemm_.bias_at + group * gemm_.padded_results; }
 
   /// The weight of a group and slice: panels [depth, width], one after the other.
-  float* panels(std::int64_t group, const Slice& slice) const {
+  float* panels(std::int64_t group, const DepthSlice& slice) const {
     return panels_ + (group * gather_.depth() + slice.base) * gemm_.padded_results;
   }
   std::int64_t panel_width(std::int64_t col) const { return std::min(tile_width, gemm_.padded_results - col); }
@@ -106,7 +106,7 @@ class GatherGemmRun {
     std::atomic<bool> finite = true;
     parallel_for(gemm_.threads, gather_.groups * slices * count, [&](std::int64_t task, int thread) {
       const std::int64_t group = task / count / slices, col = task % count * tile_width;
-      const Slice& slice = gather_.slices[task / count % slices];
+      const DepthSlice& slice = gather_.slices[task / count % slices];
       float* panel = panels(group, slice) + slice.depth * col;
       const std::int64_t width = panel_width(col), used = std::min(width, gemm_.results - col);
       if (gemm_.order.result_is_filter) {
@@ -121,13 +121,13 @@ class GatherGemmRun {
 
   /// Calls f(tap row and column of the weight) in the order of the slice.
   template <class F>
-  void for_each_tap(const Slice& slice, F&& f) const {
+  void for_each_tap(const DepthSlice& slice, F&& f) const {
     for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
       for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u) f(gather_.rows.tap[t], gather_.cols.tap[u]);
   }
 
-  void pack_filters(std::int64_t group, const Slice& slice, std::int64_t col, std::int64_t used, std::int64_t width,
-                    float* filters, float* panel) const {
+  void pack_filters(std::int64_t group, const DepthSlice& slice, std::int64_t col, std::int64_t used,
+                    std::int64_t width, float* filters, float* panel) const {
     for (std::int64_t j = 0; j < used; ++j) {
       float* to = filters + j * packed_stride;
       for_each_tap(slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
@@ -141,8 +141,8 @@ class GatherGemmRun {
     }
   }
 
-  void pack_channels(std::int64_t group, const Slice& slice, std::int64_t col, std::int64_t used, std::int64_t width,
-                     float* panel) const {
+  void pack_channels(std::int64_t group, const DepthSlice& slice, std::int64_t col, std::int64_t used,
+                     std::int64_t width, float* panel) const {
     for_each_tap(slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
       for (std::int64_t i = 0; i < slice.channels; ++i, panel += width) {
         weight_.copy(gemm_.order.index(group, col, tap_row, tap_col, slice.channel + i), used, panel);
@@ -156,7 +156,7 @@ class GatherGemmRun {
     for (std::int64_t group = 0; group < gather_.groups; ++group) {
       float* sums = result(thread);
       if (gather_.slices.empty() || skip_padding) std::fill_n(sums, pixels * stride, 0.0f);
-      for (const Slice& slice : gather_.slices) {
+      for (const DepthSlice& slice : gather_.slices) {
         fill_slab(gather_, slice, group, block, input_, slab(thread));
         pack_rows(gather_, slice, block, slab(thread), packed(thread));
         if (skip_padding) {
@@ -183,7 +183,7 @@ class GatherGemmRun {
   }
 
   /// Leaves the taps in the padding out, one product of a pixel and a tap at a time: zero times infinity is not zero.
-  void multiply_inside(std::int64_t group, const Slice& slice, const Block& block, const float* rows,
+  void multiply_inside(std::int64_t group, const DepthSlice& slice, const Block& block, const float* rows,
                        float* sums) const {
     const std::int64_t stride = gemm_.padded_results;
     for_each_pixel(block, [&](std::int64_t pixel, std::int64_t i, std::int64_t j) {
@@ -301,7 +301,7 @@ GatherGemm::Planar plan_planar(Gather& gather, std::int64_t results, const TileS
   planar.pitch = largest.cols() + cols.offset.back() - cols.offset.front();
   planar.plane = (largest.rows() + rows.offset.back() - rows.offset.front()) * planar.pitch;
   planar.length = round_up(largest.rows() * planar.pitch, tile.planar_width(static_cast<int>(results)));
-  for (const Slice& slice : gather.slices)
+  for (const DepthSlice& slice : gather.slices)
     for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
       for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u)
         for (std::int64_t c = slice.channel; c < slice.channel + slice.channels; ++c)

@@ -44,7 +44,7 @@ class WeightGradientRun {
   }
 
   void sum_part(std::int64_t split, std::int64_t group, std::int64_t index, int thread) const {
-    const Slice& slice = gather_.slices[static_cast<std::size_t>(index)];
+    const DepthSlice& slice = gather_.slices[static_cast<std::size_t>(index)];
     const auto [at, stride] = work_.partials[static_cast<std::size_t>(index)];
     float* sums = partial(split, group) + at;
     float *packed = slab(thread) + work_.packed_at, *gradient = slab(thread) + work_.gradient_at;
@@ -81,8 +81,8 @@ class WeightGradientRun {
   }
 
   /// Leaves the taps in the padding out, since zero times infinity is not zero.
-  void multiply_inside(const Slice& slice, const Block& block, const float* gradient, const float* packed, float* sums,
-                       std::int64_t stride) const {
+  void multiply_inside(const DepthSlice& slice, const Block& block, const float* gradient, const float* packed,
+                       float* sums, std::int64_t stride) const {
     const std::int64_t filters = work_.filters;
     for_each_pixel(block, [&](std::int64_t pixel, std::int64_t i, std::int64_t j) {
       for_each_tap_inside(gather_, slice, i, j, [&](std::int64_t tap) {
@@ -103,7 +103,7 @@ class WeightGradientRun {
   void add_parts(std::int64_t group, std::int64_t filter, float* row) const {
     const std::int64_t channels = gather_.group_channels();
     for (std::size_t index = 0; index < gather_.slices.size(); ++index) {
-      const Slice& slice = gather_.slices[index];
+      const DepthSlice& slice = gather_.slices[index];
       const auto [at, stride] = work_.partials[index];
       float* sums = partial(0, group) + at + filter * stride;
       for (std::int64_t split = 1; split < work_.splits; ++split) {
@@ -153,7 +153,7 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
   gather.cut_slices(std::clamp(cached_sums / filters, tile.width, tile.max_depth));
   group_floats = 0;
-  for (const Slice& slice : gather.slices) {
+  for (const DepthSlice& slice : gather.slices) {
     partials.push_back({group_floats, round_up(slice.depth, tile.lanes)});
     group_floats += filters * partials.back().stride;
   }

@@ -1,11 +1,14 @@
-#include "kernels/cpu/peak.hpp"
+// The f32 multiply-add rate of one thread: independent chains in registers, no memory. Included once per instruction
+// set, by kernels.cpp alone; hence no #pragma once.
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 
+#include "kernels/cpu/isa.hpp"
+
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/cpu/peak.cpp"
+#define HWY_TARGET_INCLUDE "benchmarks/peak-inl.hpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -17,7 +20,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 constexpr int chains = 12;
 
 /// Runs `steps` rounds of `chains` multiply-adds and returns how many operations that were; `value` keeps them alive.
-double multiply_adds(std::int64_t steps, float* value) {
+inline double multiply_adds(std::int64_t steps, float* value) {
   const hn::ScalableTag<float> v;
   hn::Vec<decltype(v)> sum[chains];
   const auto factor = hn::Set(v, *value);
@@ -39,7 +42,8 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace halftone::cpu {
 
-double multiply_add_peak(Isa isa) {
+/// In GFLOP/s.
+inline double multiply_add_peak(Isa isa) {
   const auto work = HALFTONE_PER_ISA(isa, multiply_adds);
   double best = 0;
   for (int i = 0; i < 20; ++i) {

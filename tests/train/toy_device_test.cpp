@@ -139,6 +139,17 @@ TEST(ToyDevice, OperationsOfTheHostRunBetweenCapturedOnes) {
   EXPECT_TRUE(train(n, trainer, noise()) == train_on(cpu_device(), true));
 }
 
+TEST(ToyDevice, OperationsOfTheHostRoundByTheStepsRandomNumbers) {
+  Precision precision = Precision::bf16();
+  precision.storage.activations.rounding = Rounding::stochastic;
+  const auto trained_on = [&](const Device& device) {
+    const Net n = net(true);
+    Trainer trainer(cross_entropy(n.logits, n.labels), options_on(device, precision));
+    return train(n, trainer, noise());
+  };
+  EXPECT_TRUE(trained_on(toy()) == trained_on(cpu_device()));
+}
+
 TEST(ToyDevice, StepsUnderWayChangeNothingOnceAPolicyStops) {
   const auto stopped_on = [](const Device& device) {
     const Net n = net();

@@ -345,7 +345,8 @@ void pack_weights(Graph& graph, const Device&, std::span<const int>) {
   for (Node& node : old) {
     if (is<Conv2d>(node) || is<Conv2dDInput>(node)) {
       const int weight = node.inputs[1];
-      if (!packed.contains(weight)) packed[weight] = graph.add_one(std::make_shared<Pack>(), {graph.value(weight)}).id();
+      if (!packed.contains(weight))
+        packed[weight] = graph.add_one(std::make_shared<Pack>(), {graph.value(weight)}).id();
       auto op = std::make_shared<FromPacked>();
       op->inner = node.op, op->weight = graph.info(weight).spec;
       node.inputs[1] = packed[weight];

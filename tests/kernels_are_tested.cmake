@@ -1,9 +1,10 @@
-# Reports each operation of kernels/cpu/table.cpp whose class no test under tests/kernels hands to check_kernels.
+# Reports each operation that kernels/cpu/table.cpp lists by its class where no test under tests/kernels hands that class
+# to check_kernels.
 #   cmake -DROOT=.. -P kernels_are_tested.cmake
 cmake_minimum_required(VERSION 3.22)
 
 # What works on the parameters of a whole trainer is tested through it.
-set(tested_by_trainer BeginMicroBatch SeedGradient CheckGradients AccumulateGradients Advance MoveRanges Update
+set(tested_by_trainer SeedGradient BeginMicroBatch CheckGradients AccumulateGradients Advance MoveRanges Update
     SettleRanges AverageWeights Finish)
 
 set(code "")
@@ -17,14 +18,15 @@ foreach(test IN LISTS tests)
 endforeach()
 
 set(untested "")
-file(STRINGS "${ROOT}/kernels/cpu/table.cpp" lines REGEX "list<[A-Za-z0-9]+>")
-foreach(line IN LISTS lines)
-  string(REGEX REPLACE ".*list<([A-Za-z0-9]+)>.*" "\\1" class "${line}")
+file(READ "${ROOT}/kernels/cpu/table.cpp" table)
+string(REGEX MATCHALL "::list<[A-Za-z0-9]+>" lists "${table}")
+foreach(list IN LISTS lists)
+  string(REGEX REPLACE ".*<(.*)>" "\\1" class "${list}")
   if(NOT class IN_LIST tested_by_trainer AND NOT code MATCHES "[^A-Za-z0-9_]${class}[ ({]")
     list(APPEND untested ${class})
   endif()
 endforeach()
-list(LENGTH lines count)
+list(LENGTH lists count)
 if(untested OR count EQUAL 0)
   message(FATAL_ERROR "of ${count} operations these have kernels that no test runs: ${untested}")
 endif()

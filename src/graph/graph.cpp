@@ -169,7 +169,9 @@ void Graph::add_writing(std::shared_ptr<const Op> op, const std::vector<Value>& 
 
 std::string Graph::scoped(const std::string& name) const { return body_->scope + name; }
 
-std::string Graph::numbered(const std::string& base) { return fmt::format("{}{}", base, ++body_->counters[scoped(base)]); }
+std::string Graph::numbered(const std::string& base) {
+  return fmt::format("{}{}", base, ++body_->counters[scoped(base)]);
+}
 
 bool in_scope(const std::string& name, const std::string& scope) {
   return name.starts_with(scope) &&

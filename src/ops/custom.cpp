@@ -1,5 +1,7 @@
 #include "halftone/ops/custom.hpp"
 
+#include <algorithm>
+
 #include "halftone/graph/kernel.hpp"
 
 namespace halftone {
@@ -21,6 +23,8 @@ Launch host_launch(const Request& request, CustomBody body) {
   };
   auto inputs = std::make_shared<Side>(request.inputs), outputs = std::make_shared<Side>(request.outputs);
   Backend* backend = &request.device.backend();
+  const bool draws = std::any_of(request.outputs.begin(), request.outputs.end(),
+                                 [](const ValueSpec& value) { return value.storage.rounding == Rounding::stochastic; });
   const auto run = [=, body = std::move(body)](const Arguments& a) {
     for (std::size_t i = 0; i < inputs->specs.size(); ++i) {
       const auto values = TensorView{inputs->specs[i], a.inputs[i].data, backend, a.inputs[i].range}.read();
@@ -28,8 +32,11 @@ Launch host_launch(const Request& request, CustomBody body) {
     }
     for (auto& numbers : outputs->numbers) std::fill(numbers.begin(), numbers.end(), 0.0f);
     body(inputs->tensors, outputs->tensors);
+    StepState state;  // the host's copy
+    if (draws) backend->download(&state, a.state, sizeof state);
     for (std::size_t i = 0; i < outputs->specs.size(); ++i)
-      TensorView{outputs->specs[i], a.outputs[i].data, backend, a.outputs[i].range}.write(outputs->numbers[i], a.key(a.outputs[i]));
+      TensorView{outputs->specs[i], a.outputs[i].data, backend, a.outputs[i].range}.write(
+          outputs->numbers[i], {state.seed, state.random_step(), a.outputs[i].stream});
   };
   return {.run = run, .on_host = true};
 }

@@ -49,7 +49,7 @@ void check_format(const SafeTensors& file) {
 }
 
 /// The bytes of a tensor that is as `expected` says; numbers that are not finite are refused.
-std::vector<std::byte> bytes_of(const SafeTensors& file, const StoredTensor& expected, const Storage& storage) {
+std::vector<std::byte> bytes_of(const SafeTensors& file, const StoredTensor& expected, const TensorSpec& spec) {
   const StoredTensor& tensor = file.at(expected.name);
   const auto refuse = [&](const std::string& why) {
     throw FileError(fmt::format("{}: tensor {} {}", file.file.string(), expected.name, why));
@@ -57,12 +57,10 @@ std::vector<std::byte> bytes_of(const SafeTensors& file, const StoredTensor& exp
   if (tensor.dtype != expected.dtype || tensor.shape != expected.shape)
     refuse(fmt::format("is {} {}, not {} {}", name_of(tensor.dtype), join(tensor.shape), name_of(expected.dtype),
                        join(expected.shape)));
-  std::int64_t count = 1;
-  for (const std::int64_t extent : expected.shape) count *= extent;
-  if (expected.dtype == storage.code)
-    for (std::int64_t i = 0; i < count; ++i)
-      if (!std::isfinite(read_number(storage, tensor.data.data(), count, i)))
-        refuse(fmt::format("holds a number that is not finite at place {}", i));
+  const std::int64_t count = spec.shape.elements();
+  for (std::int64_t i = 0; i < count; ++i)
+    if (!std::isfinite(read_number(spec.storage, tensor.data.data(), count, i)))
+      refuse(fmt::format("holds a number that is not finite at place {}", i));
   return tensor.data;
 }
 
@@ -103,8 +101,7 @@ std::vector<Kept> kept(const Parameters& parameters) {
   };
   for (const auto& slot : parameters.slots)
     for (const Store store : lasting)
-      if (slot.in(store))
-        add(fmt::format("{}.{}", name_of(store), slot.name), parameters.view(store, slot), slot.rank);
+      if (slot.in(store)) add(fmt::format("{}.{}", name_of(store), slot.name), parameters.view(store, slot), slot.rank);
   for (std::size_t i = 0; i < parameters.statistics.size(); ++i)
     add("statistics." + parameters.statistics[i].name, parameters.statistic(i), 1);
   return result;
@@ -148,7 +145,7 @@ void load_checkpoint(const std::filesystem::path& directory, Parameters& paramet
   check_format(file);
   check_identity(file, identity);
   auto memory = kept(parameters);
-  for (Kept& k : memory) k.tensor.data = bytes_of(file, k.tensor, k.view.spec.storage);
+  for (Kept& k : memory) k.tensor.data = bytes_of(file, k.tensor, k.view.spec);
   if (file.tensors.size() != memory.size())
     throw FileError(fmt::format("{}: it holds {} tensors, this training has {}", file.file.string(),
                                 file.tensors.size(), memory.size()));
@@ -178,23 +175,26 @@ Metadata read_model_metadata(const std::filesystem::path& directory) {
 void load_model(const std::filesystem::path& path, Parameters& parameters, ModelWeights which) {
   const SafeTensors file = read_safetensors(path);
   check_format(file);
-  const auto numbers = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
-    bytes_of(file, {name, DType::f32, shape, {}}, DType::f32);
+  const auto numbers = [&](const std::string& name, const Shape& shape, int rank) {
+    const TensorSpec spec{shape, DType::f32};
+    bytes_of(file, blank(name, spec, rank), spec);
     return file.numbers(name);
   };
   std::vector<std::vector<float>> of_parameters, of_statistics;
   std::size_t tensors = 0;
   for (const auto& slot : parameters.slots) {
-    const bool averaged = file.find("raw." + slot.name);
-    const std::string name = averaged && which == ModelWeights::raw ? "raw." + slot.name : slot.name;
-    of_parameters.push_back(numbers(name, file_shape(slot.shape, slot.rank)));
-    tensors += averaged ? 2 : 1;
+    of_parameters.push_back(numbers(slot.name, slot.shape, slot.rank));
+    ++tensors;
+    if (!file.find("raw." + slot.name)) continue;
+    auto raw = numbers("raw." + slot.name, slot.shape, slot.rank);  // checked whichever is wanted
+    if (which == ModelWeights::raw) of_parameters.back() = std::move(raw);
+    ++tensors;
   }
-  for (const auto& s : parameters.statistics) of_statistics.push_back(numbers(s.name, file_shape(s.shape, 1)));
+  for (const auto& s : parameters.statistics) of_statistics.push_back(numbers(s.name, s.shape, 1));
   tensors += of_statistics.size();
   if (file.tensors.size() != tensors)
-    throw FileError(fmt::format("{}: it holds {} tensors, the net has {}", file.file.string(), file.tensors.size(),
-                                tensors));
+    throw FileError(
+        fmt::format("{}: it holds {} tensors, the net has {}", file.file.string(), file.tensors.size(), tensors));
   for (std::size_t i = 0; i < of_parameters.size(); ++i) parameters.assign(parameters.slots[i], of_parameters[i]);
   for (std::size_t i = 0; i < of_statistics.size(); ++i) parameters.statistic(i).write(of_statistics[i]);
 }

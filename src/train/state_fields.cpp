@@ -67,8 +67,11 @@ struct Read {
     if (found == metadata.end()) return;
     const std::string& text = found->second;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), field);
-    if (error != std::errc() || end != text.data() + text.size() || !(field >= least && field <= most))
-      fail(fmt::format("{}{}: no training leaves it so", prefix, name));
+    if (error != std::errc() || end != text.data() + text.size() || !(field >= least && field <= most)) refuse(name);
+  }
+
+  [[noreturn]] void refuse(const std::string& name) const {
+    fail(fmt::format("{}{}: no training leaves it so", prefix, name));
   }
 };
 
@@ -99,7 +102,15 @@ void put_fields(const RangeState& state, const std::string& value, std::map<std:
 
 StepState step_state_of(const std::map<std::string, std::string>& metadata) {
   StepState state;
-  for_each_field(state, Read{metadata, of_step});
+  const Read read{metadata, of_step}, of_training{metadata, ""};
+  for_each_field(state, read);
+  std::uint64_t seed = state.seed;
+  std::int32_t accumulate = most_in_a_row;
+  of_training("seed", seed, std::uint64_t{0}, std::numeric_limits<std::uint64_t>::max());
+  of_training("accumulate", accumulate, 1, most_in_a_row);
+  if (state.seed != seed) read.refuse("seed");
+  if (state.micro_batch >= accumulate) read.refuse("micro_batch");
+  if (state.good_micro_batches > accumulate) read.refuse("good_micro_batches");
   return state;
 }
 

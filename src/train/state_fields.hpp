@@ -13,7 +13,8 @@ namespace halftone {
 void put_fields(const StepState& state, std::map<std::string, std::string>& metadata);
 void put_fields(const RangeState& state, const std::string& value, std::map<std::string, std::string>& metadata);
 
-/// Throws Error naming a field that no training leaves so.
+/// Throws Error naming a field that no training leaves so, nor one of the seed and micro-batches that the metadata has
+/// beside the state.
 StepState step_state_of(const std::map<std::string, std::string>& metadata);
 RangeState range_state_of(const std::map<std::string, std::string>& metadata, const std::string& value);
 

@@ -201,26 +201,40 @@ TEST(Cli, AFileBeyondTheLimitOfItsSizeIsAFailure) {
 
 TEST(Cli, DamagedCheckpointsFailAndLeaveNothing) {
   const Folder folder;
-  const std::string out = folder / "out", model = out + "/model.safetensors", json = folder / "left.json";
+  const std::string out = folder / "out", json = folder / "left.json";
+  const std::string model = out + "/model.safetensors", state = out + "/state.safetensors";
   ASSERT_EQ(Program(but({"--out", out})).wait(), 0);
-  const std::string whole = text_of(model);
+  const std::string whole_model = text_of(model), whole_state = text_of(state);
   expect_one_line({but({"--resume", folder / "nowhere"}), "nowhere"}, 1);
   expect_one_line({{"train", "--net", "lenet5", "--data", "mnist", "--data-dir", "/nowhere"}, "/nowhere"}, 1);
-  for (const std::string& damaged :
-       {whole.substr(0, whole.size() / 2), std::string(8, '\xff') + whole.substr(8), std::string()}) {
-    std::ofstream(model, std::ios::binary) << damaged;
-    expect_one_line({but({"--resume", out, "--json", json, "--out", folder / "new"}), "model.safetensors"}, 1);
-    expect_one_line({{"eval", "--checkpoint", out, "--json", json}, "model.safetensors"}, 1);
+  const auto damage = [](const std::string& file, const std::string& whole, int way) {
+    std::ofstream(file, std::ios::binary) << (way == 0   ? whole.substr(0, whole.size() / 2)
+                                              : way == 1 ? std::string(8, '\xff') + whole.substr(8)
+                                                         : std::string());
+  };
+  const Words resume = but({"--resume", out, "--json", json, "--out", folder / "new"});
+  const Words eval{"eval", "--checkpoint", out, "--json", json};
+  for (const int way : {0, 1, 2}) {
+    damage(state, whole_state, way);
+    expect_one_line({resume, "state.safetensors"}, 1);
+    damage(model, whole_model, way);
+    expect_one_line({eval, "model.safetensors"}, 1);
     EXPECT_FALSE(std::filesystem::exists(json) || std::filesystem::exists(folder / "new"));
   }
+  std::ofstream(state, std::ios::binary) << whole_state;
+  expect_one_line({resume, "--epochs"}, 2);  // a damaged model is nothing to a resume: it has come past the state
+  damage(state, whole_state, 2);
+  std::ofstream(model, std::ios::binary) << whole_model;
+  Program evaluated(eval);  // nor is a damaged state to an evaluation
+  EXPECT_EQ(evaluated.wait(), 0) << evaluated.err();
 }
 
 TEST(Cli, ACheckpointThatSaysNonsenseOfItselfIsAtFault) {
   const Folder folder;
   const std::string out = folder / "out";
   ASSERT_EQ(Program(but({"--out", out, "--ema", "0.5"})).wait(), 0);
-  const auto file = out + "/model.safetensors", state_file = out + "/state.safetensors";
-  const SafeTensors model = read_safetensors(file), state = read_safetensors(state_file);
+  const auto file = out + "/model.safetensors";
+  const SafeTensors model = read_safetensors(file), state = read_safetensors(out + "/state.safetensors");
   for (const auto& [key, value] : {std::pair("net", "lenet7"), std::pair("classes", "10x"), std::pair("classes", "")}) {
     auto metadata = model.metadata;
     metadata[key] = value;
@@ -228,13 +242,18 @@ TEST(Cli, ACheckpointThatSaysNonsenseOfItselfIsAtFault) {
     expect_one_line({{"eval", "--checkpoint", out}, out}, 1);
   }
   write_safetensors(file, model.tensors, model.metadata);
-  SafeTensors damaged = state;
-  const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (StoredTensor& tensor : damaged.tensors)
-    if (tensor.name.starts_with("average.")) std::memcpy(tensor.data.data(), &nan, sizeof nan);
-  write_safetensors(state_file, damaged.tensors, damaged.metadata);
-  expect_one_line({{"eval", "--checkpoint", out}, "average."}, 1);
-  expect_one_line({but({"--ema", "0.5", "--resume", out}), "average."}, 1);
+  const auto with_nan = [](SafeTensors content, const std::string& name) {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    for (StoredTensor& tensor : content.tensors)
+      if (tensor.name == name) std::memcpy(tensor.data.data(), &nan, sizeof nan);
+    write_safetensors(content.file, content.tensors, content.metadata);
+  };
+  with_nan(model, "conv1.weight");
+  expect_one_line({{"eval", "--checkpoint", out}, "tensor conv1.weight"}, 1);
+  with_nan(model, "raw.conv1.weight");
+  expect_one_line({{"eval", "--checkpoint", out, "--raw"}, "tensor raw.conv1.weight"}, 1);
+  with_nan(state, "average.conv1.weight");
+  expect_one_line({but({"--ema", "0.5", "--resume", out}), "tensor average.conv1.weight"}, 1);
 }
 
 TEST(Cli, AnotherRunsCheckpointIsRefused) {

@@ -1,5 +1,6 @@
 #include "halftone/ops/dense.hpp"
 #include "halftone/ops/norm.hpp"
+#include "halftone/ops/sum_rows.hpp"
 #include "tests/kernels/harness.hpp"
 
 namespace halftone::test {

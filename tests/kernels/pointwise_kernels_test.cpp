@@ -1,6 +1,6 @@
 #include "halftone/numeric/philox.hpp"
-#include "halftone/ops/custom.hpp"
 #include "halftone/ops/pointwise.hpp"
+#include "halftone/ops/quantize.hpp"
 #include "tests/kernels/harness.hpp"
 
 namespace halftone {

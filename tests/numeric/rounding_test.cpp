@@ -130,8 +130,9 @@ float rounded(float x, Rounding rounding, float u, Overflow overflow) {
   const double spacing = std::max(own, double{Format::smallest});
   const double whole = std::floor(magnitude / spacing), rest = magnitude / spacing - whole;
   const bool odd = std::fmod(whole, 2) != 0;
-  const bool up = rounding == Rounding::stochastic ? u + rest >= 1
-                                                   : rounding == Rounding::nearest && (rest > 0.5 || (rest == 0.5 && odd));
+  const bool up = rounding == Rounding::stochastic
+                      ? u + rest >= 1
+                      : rounding == Rounding::nearest && (rest > 0.5 || (rest == 0.5 && odd));
   const double y = (whole + up) * spacing;
   if (y > Format::largest) return std::copysign(rounding == Rounding::toward_zero ? Format::largest : end, x);
   return std::copysign(static_cast<float>(y), x);

@@ -16,6 +16,7 @@
 #include "halftone/ops/norm.hpp"
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
+#include "halftone/ops/quantize.hpp"
 #include "halftone/train/check_gradient.hpp"
 
 namespace halftone {

@@ -4,6 +4,7 @@
 #include <array>
 #include <iostream>
 
+#include "halftone/graph/plan.hpp"
 #include "halftone/io/safetensors.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/numeric/philox.hpp"

@@ -139,6 +139,17 @@ TEST(ToyDevice, OperationsOfTheHostRunBetweenCapturedOnes) {
   EXPECT_TRUE(train(n, trainer, noise()) == train_on(cpu_device(), true));
 }
 
+TEST(ToyDevice, OperationsOfTheHostRoundByTheStepsRandomNumbers) {
+  Precision precision = Precision::bf16();
+  precision.storage.activations.rounding = Rounding::stochastic;
+  const auto trained_on = [&](const Device& device) {
+    const Net n = net(true);
+    Trainer trainer(cross_entropy(n.logits, n.labels), options_on(device, precision));
+    return train(n, trainer, noise());
+  };
+  EXPECT_TRUE(trained_on(toy()) == trained_on(cpu_device()));
+}
+
 TEST(ToyDevice, StepsUnderWayChangeNothingOnceAPolicyStops) {
   const auto stopped_on = [](const Device& device) {
     const Net n = net();
@@ -334,7 +345,8 @@ void pack_weights(Graph& graph, const Device&, std::span<const int>) {
   for (Node& node : old) {
     if (is<Conv2d>(node) || is<Conv2dDInput>(node)) {
       const int weight = node.inputs[1];
-      if (!packed.contains(weight)) packed[weight] = graph.add_one(std::make_shared<Pack>(), {graph.value(weight)}).id();
+      if (!packed.contains(weight))
+        packed[weight] = graph.add_one(std::make_shared<Pack>(), {graph.value(weight)}).id();
       auto op = std::make_shared<FromPacked>();
       op->inner = node.op, op->weight = graph.info(weight).spec;
       node.inputs[1] = packed[weight];

@@ -1,5 +1,5 @@
-#include "halftone/ops/quantize.hpp"
 #include "halftone/ops/pointwise.hpp"
+#include "halftone/ops/quantize.hpp"
 #include "kernels/cpu/elementwise.hpp"
 
 #undef HWY_TARGET_INCLUDE

@@ -1,9 +1,8 @@
-#include "halftone/graph/step_ops.hpp"
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "halftone/graph/step_ops.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/storage.hpp"
@@ -135,8 +134,8 @@ Launch check_gradients(const Request& request) {
   const auto chunks = chunks_of(request.inputs.subspan(1));
   const auto inputs = accesses(isa, request.inputs);
   const auto inspect = HALFTONE_PER_ISA(isa, inspect);
-  const auto run = [=, threads = threads, parameters = request.attributes<CheckGradients>().parameters](
-                       const Arguments& a) {
+  const auto run = [=, threads = threads,
+                    parameters = request.attributes<CheckGradients>().parameters](const Arguments& a) {
     auto* found = static_cast<Found*>(a.workspace);
     const float factor = 1 / a.state->gradient_scale();
     parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
@@ -228,7 +227,8 @@ struct Updating {
         slot_count(slot_count),
         compensated(updated.compensated),
         has_copy(updated.has_copy) {
-    for (int i = 0; i < slot_count; ++i) slots[i] = Access(isa, request.outputs[output + 1 + static_cast<std::size_t>(i)]);
+    for (int i = 0; i < slot_count; ++i)
+      slots[i] = Access(isa, request.outputs[output + 1 + static_cast<std::size_t>(i)]);
     if (compensated) compensation = Access(isa, request.outputs[compensation_output()]);
     if (has_copy) copy = Access(isa, request.outputs[copy_output()]);
   }

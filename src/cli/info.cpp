@@ -36,8 +36,8 @@ void show_formats() {
   for (std::size_t i = 0; i < Formats::size; ++i)
     visit_format(static_cast<DType>(i), [](auto format) {
       if constexpr (format.epsilon < 1)  // neither integers nor signs
-        fmt::print("  {:5} {:2} bits  epsilon {:<12.4g} largest {:<12.6g} smallest {:.4g}\n", format.name,
-                   format.bits, format.epsilon, format.largest, format.smallest);
+        fmt::print("  {:5} {:2} bits  epsilon {:<12.4g} largest {:<12.6g} smallest {:.4g}\n", format.name, format.bits,
+                   format.epsilon, format.largest, format.smallest);
     });
 }
 

@@ -79,12 +79,11 @@ struct Source {
 
 constexpr std::string_view mnist_train = "train-images-idx3-ubyte", mnist_test = "t10k-images-idx3-ubyte";
 constexpr std::string_view digits = "0,1,2,3,4,5,6,7,8,9";
-constexpr Source sources[] = {
-    {"mnist", mnist_train, mnist_test, read_mnist, digits},
-    {"fashion-mnist", mnist_train, mnist_test, read_fashion_mnist,
-     "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"},
-    {"cifar10", "data_batch_1.bin", "test_batch.bin", read_cifar10,
-     "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"}};
+constexpr Source sources[] = {{"mnist", mnist_train, mnist_test, read_mnist, digits},
+                              {"fashion-mnist", mnist_train, mnist_test, read_fashion_mnist,
+                               "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"},
+                              {"cifar10", "data_batch_1.bin", "test_batch.bin", read_cifar10,
+                               "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"}};
 
 Dataset named(Dataset data, std::string_view classes) {
   for (const auto name : std::views::split(classes, ',')) data.class_names.emplace_back(name.begin(), name.end());

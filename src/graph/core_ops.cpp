@@ -16,7 +16,9 @@ std::vector<Value> Add::gradient(const GradientRequest& request) const {
   return {request.d_outputs[0], request.d_outputs[0]};
 }
 
-std::vector<ValueSpec> Cast::infer(std::span<const ValueSpec> inputs) const { return {{inputs[0].shape, storage, role}}; }
+std::vector<ValueSpec> Cast::infer(std::span<const ValueSpec> inputs) const {
+  return {{inputs[0].shape, storage, role}};
+}
 
 std::vector<Value> Cast::gradient(const GradientRequest& request) const {
   const Value& d_output = request.d_outputs[0];

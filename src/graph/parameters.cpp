@@ -121,10 +121,8 @@ void Parameters::place(Graph& graph) const {
 TensorView Parameters::view(Store store, const ParameterSlot& slot) const {
   const auto& place = slot.in(store);
   if (!place) fail(fmt::format("parameter {} has no {}", slot.name, name_of(store)));
-  return {{slot.shape, place->storage},
-          data(store) + place->offset,
-          &device_.backend(),
-          range(name_in(store, slot.name))};
+  return {
+      {slot.shape, place->storage}, data(store) + place->offset, &device_.backend(), range(name_in(store, slot.name))};
 }
 
 TensorView Parameters::statistic(std::size_t i) const {

@@ -35,8 +35,9 @@ std::vector<ValueSpec> SoftmaxCrossEntropy::infer(std::span<const ValueSpec> inp
 }
 
 std::vector<Value> SoftmaxCrossEntropy::gradient(const GradientRequest& request) const {
-  return {graph_of(request.inputs[0]).add_one(std::make_shared<SoftmaxCrossEntropyGradient>(smoothing),
-                                           {request.d_outputs[0], request.inputs[0], request.inputs[1]}),
+  return {graph_of(request.inputs[0])
+              .add_one(std::make_shared<SoftmaxCrossEntropyGradient>(smoothing),
+                       {request.d_outputs[0], request.inputs[0], request.inputs[1]}),
           {}};
 }
 

@@ -59,15 +59,17 @@ std::vector<ValueSpec> BatchNorm::infer(std::span<const ValueSpec> inputs) const
 }
 
 std::vector<Value> BatchNorm::gradient(const GradientRequest& request) const {
-  const auto d = graph_of(request.inputs[0]).add(
-      std::make_shared<BatchNormGradient>(),
-      {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1], request.outputs[2]});
+  const auto d =
+      graph_of(request.inputs[0])
+          .add(std::make_shared<BatchNormGradient>(),
+               {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1], request.outputs[2]});
   return {d[0], d[1], d[2], {}, {}};
 }
 
 void BatchNorm::commit(std::span<const Value> inputs, std::span<const Value> outputs) const {
-  graph_of(inputs[0]).add_writing(std::make_shared<UpdateRunningStatistics>(epsilon, momentum, inputs[0].shape().rows()),
-                               {outputs[1], outputs[2]}, {inputs[3], inputs[4]});
+  graph_of(inputs[0]).add_writing(
+      std::make_shared<UpdateRunningStatistics>(epsilon, momentum, inputs[0].shape().rows()), {outputs[1], outputs[2]},
+      {inputs[3], inputs[4]});
 }
 
 std::shared_ptr<const Op> BatchNorm::inference() const {
@@ -96,8 +98,9 @@ std::vector<ValueSpec> GroupNorm::infer(std::span<const ValueSpec> inputs) const
 }
 
 std::vector<Value> GroupNorm::gradient(const GradientRequest& request) const {
-  return graph_of(request.inputs[0]).add(std::make_shared<GroupNormGradient>(groups, per_pixel),
-                                      {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1]});
+  return graph_of(request.inputs[0])
+      .add(std::make_shared<GroupNormGradient>(groups, per_pixel),
+           {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1]});
 }
 
 std::vector<ValueSpec> GroupNormGradient::infer(std::span<const ValueSpec> inputs) const {

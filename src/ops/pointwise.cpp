@@ -54,8 +54,8 @@ std::vector<Value> Multiply::gradient(const GradientRequest& request) const {
   std::vector<Value> d(2);
   for (std::size_t i : {0, 1})
     if (request.wanted[i])
-      d[i] =
-          graph_of(request.inputs[0]).add_one(std::make_shared<Multiply>(), {request.d_outputs[0], request.inputs[1 - i]});
+      d[i] = graph_of(request.inputs[0])
+                 .add_one(std::make_shared<Multiply>(), {request.d_outputs[0], request.inputs[1 - i]});
   return d;
 }
 

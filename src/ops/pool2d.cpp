@@ -39,8 +39,8 @@ Value global_max_pool(Value x) { return graph_of(x).add_one(std::make_shared<Max
 std::vector<ValueSpec> MaxPool2d::infer(std::span<const ValueSpec> inputs) const { return pooled(pool, inputs[0]); }
 
 std::vector<Value> MaxPool2d::gradient(const GradientRequest& request) const {
-  return {graph_of(request.inputs[0]).add_one(std::make_shared<MaxPool2dGradient>(pool),
-                                           {request.d_outputs[0], request.inputs[0]})};
+  return {graph_of(request.inputs[0])
+              .add_one(std::make_shared<MaxPool2dGradient>(pool), {request.d_outputs[0], request.inputs[0]})};
 }
 
 std::vector<ValueSpec> MaxPool2dGradient::infer(std::span<const ValueSpec> inputs) const {
@@ -52,7 +52,8 @@ std::vector<ValueSpec> AvgPool2d::infer(std::span<const ValueSpec> inputs) const
 std::vector<Value> AvgPool2d::gradient(const GradientRequest& request) const {
   const Shape x = request.inputs[0].shape();
   const Extent extent(static_cast<int>(x.h), static_cast<int>(x.w));
-  return {graph_of(request.inputs[0]).add_one(std::make_shared<AvgPool2dGradient>(pool, extent), {request.d_outputs[0]})};
+  return {
+      graph_of(request.inputs[0]).add_one(std::make_shared<AvgPool2dGradient>(pool, extent), {request.d_outputs[0]})};
 }
 
 std::vector<ValueSpec> AvgPool2dGradient::infer(std::span<const ValueSpec> inputs) const {

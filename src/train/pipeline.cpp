@@ -111,7 +111,8 @@ class StepEnd {
     const auto [known, is_new] = values_.try_emplace({store, i});
     const ParameterSlot& slot = parameters_.slots[static_cast<std::size_t>(i)];
     if (is_new)
-      known->second = graph_.stored(name_in(store, slot.name), {slot.shape, slot.in(store)->storage, Role::exact}, store, i);
+      known->second =
+          graph_.stored(name_in(store, slot.name), {slot.shape, slot.in(store)->storage, Role::exact}, store, i);
     return known->second;
   }
 

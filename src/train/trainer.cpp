@@ -131,8 +131,8 @@ struct Trainer::Impl {
     const int keep[] = {metric.id()};
     evaluations.push_back(
         {graph.identity(), graph->nodes.size(), metric.id(), batch,
-         std::make_unique<Plan>(for_evaluation(graph, metric.id(), batch, options.precision, options.device), parameters,
-                                keep)});
+         std::make_unique<Plan>(for_evaluation(graph, metric.id(), batch, options.precision, options.device),
+                                parameters, keep)});
     return *evaluations.back().plan;
   }
 

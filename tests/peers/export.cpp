@@ -16,6 +16,7 @@
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/train/pipeline.hpp"
+#include "halftone/train/trainer.hpp"
 
 namespace halftone {
 namespace {

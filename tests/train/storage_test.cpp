@@ -57,7 +57,8 @@ std::vector<std::byte> lasting(const Trainer& trainer) {
   return all;
 }
 
-/// Signs as weights under f32 masters, activations in 4 bits with a scale a block, gradients in 12 bits whose range moves.
+/// Signs as weights under f32 masters, activations in 4 bits with a scale a block, gradients in 12 bits whose range
+/// moves.
 Precision hardest() {
   Precision precision = Precision::f32();
   precision.name = "hardest";
@@ -75,14 +76,10 @@ Precision hardest() {
 
 std::vector<Precision> systems() {
   using Update = Precision::Update;
-  return {Precision::bf16_pure(Update::nearest),
-          Precision::bf16_pure(Update::stochastic),
-          Precision::bf16_pure(Update::kahan),
-          Precision::fixed(6, 10, Rounding::nearest),
-          Precision::fixed(6, 10, Rounding::stochastic),
-          Precision::fixed(3, 4, Rounding::stochastic),
-          Precision::fixed(16, 16, Rounding::nearest),
-          hardest()};
+  return {Precision::bf16_pure(Update::nearest),         Precision::bf16_pure(Update::stochastic),
+          Precision::bf16_pure(Update::kahan),           Precision::fixed(6, 10, Rounding::nearest),
+          Precision::fixed(6, 10, Rounding::stochastic), Precision::fixed(3, 4, Rounding::stochastic),
+          Precision::fixed(16, 16, Rounding::nearest),   hardest()};
 }
 
 TEST(Storages, TrainingHasTheSameBitsForAnyThreadsAndAfterAResume) {
@@ -122,9 +119,9 @@ TEST(Storages, AnEvaluationRoundsTheSameWayEachTime) {
   Parameters& parameters = trainer.parameters();
   const int keep[] = {net.logits.id()};
   const auto logits_now = [&] {
-    const Plan plan(for_evaluation(net.graph, net.logits.id(), batch, trainer.options().precision,
-                                   trainer.options().device),
-                    parameters, keep);
+    const Plan plan(
+        for_evaluation(net.graph, net.logits.id(), batch, trainer.options().precision, trainer.options().device),
+        parameters, keep);
     plan.view(plan.graph()->inputs[0]).write(Data(5).images);
     plan.run();
     const auto once = plan.view(net.logits.id()).read();

@@ -70,7 +70,7 @@ struct GraphBody {
   std::vector<int> inputs;
   std::vector<ParameterInfo> parameters;
   std::vector<StatisticInfo> statistics;
-  std::string scope;  ///< with its final dot
+  std::string scope;       ///< with its final dot
   bool evaluates = false;  ///< made by `for_inference`: random rounding draws the same numbers every time
   std::map<std::string, int> counters;
   std::uint32_t streams = 0;

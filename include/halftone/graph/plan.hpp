@@ -66,7 +66,7 @@ class Plan {
   std::vector<Placement> placements_;
   std::vector<Memory> memory_;  // by value; null where it was not placed
   std::vector<bool> readable_;
-  Buffer arena_, workspace_, state_;  // state_: of an evaluation, which does not change
+  Buffer arena_, workspace_, state_;            // state_: of an evaluation, which does not change
   std::vector<std::function<void()>> replays_;  // runs of launches, each captured as one
 };
 

@@ -9,8 +9,8 @@
 namespace halftone {
 
 // A training step begins with `BeginMicroBatch` and ends with check, (accumulate,) advance, (move ranges,) update,
-// (settle ranges, average,) finish. They name all that they read and write in stores as their inputs and outputs, the step's state
-// too; what lasts is written behind the state's flags alone.
+// (settle ranges, average,) finish. They name all that they read and write in stores as their inputs and outputs, the
+// step's state too; what lasts is written behind the state's flags alone.
 
 /// Operations without inferred outputs: theirs exist already.
 struct StepOp : Op {
@@ -23,16 +23,16 @@ struct BeginMicroBatch final : StepOp {
   std::string name() const override { return "begin_micro_batch"; }
 };
 
-/// [loss, gradients...] -> [state]: looks for zeros and non-finite numbers, sums the squares of the gradients divided by
-/// their scale, and judges the micro-batch (`judge_micro_batch`). `parameters` has the number of each gradient's.
+/// [loss, gradients...] -> [state]: looks for zeros and non-finite numbers, sums the squares of the gradients divided
+/// by their scale, and judges the micro-batch (`judge_micro_batch`). `parameters` has the number of each gradient's.
 struct CheckGradients final : StepOp {
   std::vector<int> parameters;
   explicit CheckGradients(std::vector<int> parameters) : parameters(std::move(parameters)) {}
   std::string name() const override { return "check_gradients"; }
 };
 
-/// [gradients...] -> [accumulated..., state]: adds the gradients divided by their scale where they are good (or sets, in
-/// the first good micro-batch) and sums the squares of the result.
+/// [gradients...] -> [accumulated..., state]: adds the gradients divided by their scale where they are good (or sets,
+/// in the first good micro-batch) and sums the squares of the result.
 struct AccumulateGradients final : StepOp {
   std::string name() const override { return "accumulate_gradients"; }
 };

@@ -18,8 +18,8 @@ enum class DType : std::uint8_t { f32, f16, bf16, e4m3, e5m2, e2m1, sign, u8, i8
 /// What a number too large for a format becomes: the largest finite number, or infinity (NaN where there is none).
 enum class Overflow : std::uint8_t { saturate, infinity };
 
-/// What a floating-point format has beside numbers: infinities and NaNs as in IEEE 754, its last code as the one NaN, or
-/// nothing; NaN becomes the largest number then.
+/// What a floating-point format has beside numbers: infinities and NaNs as in IEEE 754, its last code as the one NaN,
+/// or nothing; NaN becomes the largest number then.
 enum class Specials : std::uint8_t { ieee, nan, none };
 
 /// A binary floating-point format of up to 16 bits with subnormals. Encoding rounds to nearest, ties to even; with

@@ -26,14 +26,14 @@ struct Noticed {
   }
 };
 
-/// The scale of one tensor and what its controller goes by; it has no padding. Within the end of a step numbers are read
-/// by `scale` and written by `next`; everywhere else these are the same.
+/// The scale of one tensor and what its controller goes by; it has no padding. Within the end of a step numbers are
+/// read by `scale` and written by `next`; everywhere else these are the same.
 struct RangeState {
   float scale = 1, next = 1;
-  Noticed noticed{};                ///< since the controller last looked
-  Noticed kept{};                   ///< the controller's own, over several steps
-  std::int64_t steps = 0;           ///< committed ones that `kept` stands for
-  float memory[8] = {};             ///< the controller's own
+  Noticed noticed{};       ///< since the controller last looked
+  Noticed kept{};          ///< the controller's own, over several steps
+  std::int64_t steps = 0;  ///< committed ones that `kept` stands for
+  float memory[8] = {};    ///< the controller's own
 };
 
 // A range controller is a functor: `move` is called once at the end of each committed step with what was `noticed` in
@@ -70,7 +70,8 @@ inline const char* name_of(const RangeController& controller) {
 }
 
 /// The end of a step for one range: the controller judges where `commit` says so and numbers were written. What was
-/// noticed counts once; a step that is no commit leaves no trace, but a tensor that `lasts` was written by an earlier one.
+/// noticed counts once; a step that is no commit leaves no trace, but a tensor that `lasts` was written by an earlier
+/// one.
 inline void move_range(const RangeController& controller, RangeState& state, bool commit, bool lasts) {
   if (commit && state.noticed.count > 0) std::visit([&](const auto& c) { c.move(state); }, controller);
   if (commit || !lasts) state.noticed = {};

@@ -21,8 +21,8 @@ struct TensorSpec {
 /// "f16", "i16 x 2^-10, stochastic", "e2m1 in blocks of 32": all that tells storages apart.
 std::string to_string(const Storage& storage);
 
-/// Somebody else's memory on a device, seen as a tensor. `read` and `write` convert from and to f32, however the numbers
-/// are stored.
+/// Somebody else's memory on a device, seen as a tensor. `read` and `write` convert from and to f32, however the
+/// numbers are stored.
 struct TensorView {
   TensorSpec spec;
   void* data = nullptr;

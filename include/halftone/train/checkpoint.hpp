@@ -26,8 +26,8 @@ Identity identity_of(const TrainerOptions& options);
 void save_checkpoint(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model,
                      const Identity& identity);
 
-/// Reads DIR/state.safetensors, checks it whole, then writes all of it into memory. Throws FileError naming file, tensor
-/// or field, and Error naming the first difference from `identity`.
+/// Reads DIR/state.safetensors, checks it whole, then writes all of it into memory. Throws FileError naming file,
+/// tensor or field, and Error naming the first difference from `identity`.
 void load_checkpoint(const std::filesystem::path& directory, Parameters& parameters, const Identity& identity);
 
 /// Metadata of a checkpoint's model; throws FileError where the folder holds none.

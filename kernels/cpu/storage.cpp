@@ -1,6 +1,7 @@
 #include "kernels/cpu/storage.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/storage.cpp"
@@ -174,27 +175,30 @@ std::int64_t of_one_scale(const Storage& storage, std::int64_t first, std::int64
   return storage.block == 0 ? count : std::min(count, storage.block - first % storage.block);
 }
 
-/// Codes of less than a byte, at most `chunk`, each as a byte on the way.
+/// Codes of less than a byte, at most `chunk`: eight of them are `bits` bytes, low bits first.
 void read_packed(const Access& access, const std::byte* data, std::int64_t first, std::int64_t count, float* to) {
-  const int bits = bits_of(access.storage.code), per_byte = 8 / bits;
+  const auto bits = static_cast<std::size_t>(bits_of(access.storage.code));
+  const std::size_t end = access.storage.code_bytes(access.count);
   std::uint8_t codes[chunk + 16];
-  data += first / per_byte;
-  for (std::int64_t i = 0; i < first % per_byte + count; i += per_byte, ++data)
-    for (int j = 0; j < per_byte; ++j)
-      codes[i + j] = std::to_integer<std::uint8_t>(*data >> (j * bits)) & ((1 << bits) - 1);
-  access.decode(codes + first % per_byte, to, count);
+  std::size_t at = static_cast<std::size_t>(first / 8) * bits;
+  for (std::int64_t i = 0; i < first % 8 + count; i += 8, at += bits) {
+    std::uint64_t eight = 0;
+    std::memcpy(&eight, data + at, std::min(bits, end - at));
+    for (std::size_t j = 0; j < 8; ++j) codes[i + j] = static_cast<std::uint8_t>(eight >> (j * bits)) & ((1 << bits) - 1);
+  }
+  access.decode(codes + first % 8, to, count);
 }
 
 void write_packed(const Access& access, std::byte* data, std::int64_t first, std::int64_t count, const float* from) {
-  const int bits = bits_of(access.storage.code), per_byte = 8 / bits;
+  const auto bits = static_cast<std::size_t>(bits_of(access.storage.code));
   std::uint8_t codes[chunk + 8];
   access.encode(from, codes, count);
-  std::fill_n(codes + count, per_byte, 0);
-  data += first / per_byte;
-  for (std::int64_t i = 0; i < count; i += per_byte, ++data) {
-    int byte = 0;
-    for (int j = 0; j < per_byte; ++j) byte |= codes[i + j] << (j * bits);
-    *data = static_cast<std::byte>(byte);
+  std::fill_n(codes + count, 8, 0);
+  std::byte* to = data + static_cast<std::size_t>(first / 8) * bits;
+  for (std::int64_t i = 0; i < count; i += 8, to += bits) {
+    std::uint64_t eight = 0;
+    for (std::size_t j = 0; j < 8; ++j) eight |= std::uint64_t{codes[i + j]} << (j * bits);
+    std::memcpy(to, &eight, access.storage.code_bytes(std::min<std::int64_t>(8, count - i)));
   }
 }
 

@@ -53,7 +53,6 @@ void for_each_range_field(State& s, F&& f) {
     f(fmt::format("{}.largest", name), noticed->largest, 0.0f, std::numeric_limits<float>::infinity());
   }
   f("steps", s.steps, std::int64_t{0}, most_steps);
-  for (std::size_t i = 0; i < std::size(s.memory); ++i) f(fmt::format("memory{}", i), s.memory[i], -largest, largest);
 }
 
 /// Reads a field of a state; throws Error for one that is damaged.

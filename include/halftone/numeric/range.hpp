@@ -33,7 +33,6 @@ struct RangeState {
   Noticed noticed{};       ///< since the controller last looked
   Noticed kept{};          ///< the controller's own, over several steps
   std::int64_t steps = 0;  ///< committed ones that `kept` stands for
-  float memory[8] = {};    ///< the controller's own
 };
 
 // A range controller is a functor: `move` is called once at the end of each committed step with what was `noticed` in
@@ -74,6 +73,7 @@ inline const char* name_of(const RangeController& controller) {
 /// one.
 inline void move_range(const RangeController& controller, RangeState& state, bool commit, bool lasts) {
   if (commit && state.noticed.count > 0) std::visit([&](const auto& c) { c.move(state); }, controller);
+  if (!(state.next >= 0x1p-126f && state.next <= 0x1p126f)) state.next = state.scale;
   if (commit || !lasts) state.noticed = {};
 }
 

@@ -12,9 +12,6 @@ std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 std::size_t at(Store store) { return static_cast<std::size_t>(store); }
 
-/// The step that random numbers of birth and of loading are drawn in; training comes to none of the kind.
-constexpr std::uint64_t no_step = ~std::uint64_t{0};
-
 }  // namespace
 
 std::string name_in(Store store, const std::string& parameter) {
@@ -136,9 +133,12 @@ const ParameterSlot& Parameters::find(const std::string& name) const {
 }
 
 void Parameters::assign(const ParameterSlot& slot, std::span<const float> values) {
-  const RandomKey key{read_state().seed, no_step, static_cast<std::uint32_t>(&slot - slots.data())};
-  for (const Store store : {Store::weights, Store::masters, Store::average})
-    if (slot.in(store)) view(store, slot).write(values, key);
+  for (const Store store : {Store::weights, Store::masters, Store::average}) {
+    if (!slot.in(store)) continue;
+    TensorView memory = view(store, slot);
+    memory.spec.storage.rounding = Rounding::nearest;
+    memory.write(values);
+  }
 }
 
 StepState Parameters::read_state() const {

@@ -53,7 +53,8 @@ class Parameters {
   TensorView statistic(std::size_t i) const;
   const ParameterSlot& find(const std::string& name) const;  ///< throws Error for an unknown name
 
-  /// Writes f32 numbers into a parameter: its truth, its running average and its working copy, each as it is stored.
+  /// Writes f32 numbers into a parameter: its truth, its running average and its working copy, each rounded to the
+  /// nearest that is stored.
   void assign(const ParameterSlot& slot, std::span<const float> values);
 
   std::size_t bytes(Store store) const { return stores_[static_cast<std::size_t>(store)].bytes(); }

@@ -89,12 +89,14 @@ void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTR
 
 template <class Format>
 void decode(const void* from, float* to, std::int64_t count) {
+  if constexpr (std::is_same_v<Format, F32>) return void(std::copy_n(static_cast<const float*>(from), count, to));
   convert(static_cast<const typename Format::Code*>(from), to, count,
           [](auto* in, auto* out) { decode_block<Format>(in, out); });
 }
 
 template <class Format>
 void encode(const float* from, void* to, std::int64_t count) {
+  if constexpr (std::is_same_v<Format, F32>) return void(std::copy_n(from, count, static_cast<float*>(to)));
   convert(from, static_cast<typename Format::Code*>(to), count,
           [](auto* in, auto* out) { encode_block<Format>(in, out); });
 }

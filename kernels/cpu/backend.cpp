@@ -37,10 +37,10 @@ class CpuBackend final : public Backend {
                        machine.threads == 1 ? "" : "s");
   }
   void* allocate(std::size_t bytes) override {
-    const std::size_t whole = (bytes + alignment - 1) / alignment * alignment;
-    void* memory = whole < bytes ? nullptr : std::aligned_alloc(alignment, whole);
+    const std::size_t padded = (bytes + alignment - 1) / alignment * alignment;
+    void* memory = padded < bytes ? nullptr : std::aligned_alloc(alignment, padded);
     if (!memory) throw Failure(fmt::format("there is no memory for {} bytes", bytes));
-    std::memset(memory, 0, whole);
+    std::memset(memory, 0, padded);
     return memory;
   }
   void free(void* memory, std::size_t) noexcept override { std::free(memory); }

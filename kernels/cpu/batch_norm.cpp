@@ -80,7 +80,7 @@ Launch batch_norm(const Request& request) {
     const auto statistics = [&](std::int64_t j) { return Statistics(totals[j], totals[columns.c + j], rows, epsilon); };
     pass.fill(a.workspace, 0, [&](std::int64_t j) { return a.out<float>(1)[j] = statistics(j).mean; });
     pass.fill(a.workspace, 1, [&](std::int64_t j) { return g[j] * (a.out<float>(2)[j] = statistics(j).inverse); });
-    pass.fill(a.workspace, 2, [&](std::int64_t j) { return b[j] - statistics(j).rest * g[j] * statistics(j).inverse; });
+    pass.fill(a.workspace, 2, [&](std::int64_t j) { return b[j] - statistics(j).lost * g[j] * statistics(j).inverse; });
     pass.run(a);
   };
   return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};

@@ -64,9 +64,9 @@ class Arrays {
 /// What a normalisation keeps of a sum of numbers and one of their squares.
 struct Statistics {
   float mean, inverse;  ///< deviation
-  double rest;          ///< what rounding took from the mean
+  double lost;          ///< what rounding took from the mean
   Statistics(double sum, double squares, double count, float epsilon)
-      : mean(static_cast<float>(sum / count)), rest(sum / count - mean) {
+      : mean(static_cast<float>(sum / count)), lost(sum / count - mean) {
     const double variance = squares / count - (sum / count) * (sum / count);
     inverse = static_cast<float>(1 / std::sqrt((variance < 0 ? 0 : variance) + epsilon));
   }

@@ -93,9 +93,9 @@ inline bool all_finite(const float* x, std::int64_t count) {
     const auto some = hn::LoadU(v, x + i);
     zero = hn::Add(zero, hn::Sub(some, some));
   }
-  float rest = 0;
-  for (; i < count; ++i) rest += x[i] - x[i];
-  return rest == 0 && hn::AllTrue(v, hn::Eq(zero, hn::Zero(v)));
+  float last = 0;
+  for (; i < count; ++i) last += x[i] - x[i];
+  return last == 0 && hn::AllTrue(v, hn::Eq(zero, hn::Zero(v)));
 }
 
 /// Calls f(pixel of the block, row, col) for the pixels of a block in order.

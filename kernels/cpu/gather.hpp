@@ -12,6 +12,10 @@ struct Operands {
   TensorSpec output;
 };
 
+constexpr std::int64_t round_up(std::int64_t x, std::int64_t multiple) {
+  return (x + multiple - 1) / multiple * multiple;
+}
+
 /// A convolution of x [n, h, w, c] with weight [k, r, s, c / groups] to y [n, p, q, k].
 struct ConvProblem {
   std::int64_t n = 1, h = 1, w = 1, c = 1, k = 1, r = 1, s = 1, p = 1, q = 1;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "halftone/numeric/pointwise.hpp"
+#include "kernels/cpu/activation.hpp"
 #include "kernels/cpu/gather.hpp"
 #include "kernels/cpu/storage.hpp"
 
@@ -42,7 +43,7 @@ struct GatherGemm {
   WeightOrder order;
   Access input, weight, bias, output;
   std::optional<Activation> activation;
-  void (*activate)(const Activation&, float* values, std::int64_t count);  ///< for `activation`, if there is one
+  ActivationLoop activate;  ///< for `activation`, if there is one
   bool has_bias;
   Isa isa;
   int threads;
@@ -56,8 +57,8 @@ struct GatherGemm {
     std::vector<std::int64_t> offsets;              ///< from a pixel's place, for each term of the reduction
   } planar;
 
-  // Workspace, in floats: weight, bias, then for each thread a slab, packed rows and results.
-  std::int64_t bias_at, shared, packed_at, result_at, per_thread;
+  // Workspace, in floats: weight, bias, then for each thread a slab, packed rows and sums.
+  std::int64_t bias_at, shared, packed_at, sums_at, per_thread;
 };
 
 }  // namespace halftone::cpu

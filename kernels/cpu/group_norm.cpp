@@ -181,7 +181,7 @@ struct Forward : Common {
       for (std::int64_t j = group * s.run; j < (group + 1) * s.run; ++j) {
         mean[j] = found.mean;
         factor[j] = g[j] * found.inverse;
-        offset[j] = static_cast<float>(b[j] - found.rest * g[j] * found.inverse);
+        offset[j] = static_cast<float>(b[j] - found.lost * g[j] * found.inverse);
       }
     }
     for (float* values : {mean, factor, offset}) s.columns.repeat(values);
@@ -202,7 +202,7 @@ struct Forward : Common {
       group_loops.moments(from + j, s.run, sums);
       const Statistics found = keep(a, sample, group, sums[0], sums[1]);
       group_loops.normalize(from + j, g + j, b + j, found.mean, found.inverse,
-                            static_cast<float>(found.rest * found.inverse), s.run, to + j);
+                            static_cast<float>(found.lost * found.inverse), s.run, to + j);
     }
     result(sample * s.c, s.c, to);
   }

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/cpu/activation.hpp"
 #include "kernels/cpu/elementwise.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -14,7 +15,6 @@
 #ifndef HALFTONE_CPU_POINTWISE_ONCE
 #define HALFTONE_CPU_POINTWISE_ONCE
 namespace halftone::cpu {
-using UnaryLoop = void (*)(const Activation&, const float* x, float* y, std::int64_t count);
 using BinaryLoop = void (*)(const Activation&, const float* a, const float* b, float* y, std::int64_t count);
 }  // namespace halftone::cpu
 #endif
@@ -47,8 +47,8 @@ void sum_values(const Activation& activation, const float* a, const float* b, fl
   for (std::int64_t i = 0; i < count; ++i) y[i] = f.value(a[i] + b[i]);
 }
 
-UnaryLoop value_loop(const Activation& activation) {
-  return std::visit([](auto f) -> UnaryLoop { return values<decltype(f)>; }, activation);
+ActivationLoop value_loop(const Activation& activation) {
+  return std::visit([](auto f) -> ActivationLoop { return values<decltype(f)>; }, activation);
 }
 BinaryLoop gradient_loop(const Activation& activation) {
   return std::visit([](auto f) -> BinaryLoop { return gradients<decltype(f)>; }, activation);
@@ -83,9 +83,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace halftone::cpu {
 
+ActivationLoop activation_loop(Isa isa, const Activation& activation) {
+  return HALFTONE_PER_ISA(isa, value_loop(activation));
+}
+
 Launch activation(const Request& request) {
   const Activation& activation = request.attributes<Activate>().activation;
-  const auto loop = HALFTONE_PER_ISA(machine_of(request).isa, value_loop(activation));
+  const auto loop = activation_loop(machine_of(request).isa, activation);
   return elementwise<1>(request, [=](const Chunk<1>& part) { loop(activation, part.x[0], part.y, part.count); });
 }
 

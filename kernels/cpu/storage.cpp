@@ -18,6 +18,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 // the one before; a shorter run goes through a buffer.
 constexpr std::int64_t block = 16;
 
+/// Numbers from which on a call of memcpy pays, which takes no harm from how addresses lie to one another.
+constexpr std::int64_t long_copy = 512;
+
 template <class From, class To, class ConvertBlock>
 void convert(const From* HWY_RESTRICT from, To* HWY_RESTRICT to, std::int64_t count, ConvertBlock convert_block) {
   if (count < block) {
@@ -89,12 +92,14 @@ void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTR
 
 template <class Format>
 void decode(const void* from, float* to, std::int64_t count) {
+  if (std::is_same_v<Format, F32> && count >= long_copy) return void(std::memcpy(to, from, count * sizeof(float)));
   convert(static_cast<const typename Format::Code*>(from), to, count,
           [](auto* in, auto* out) { decode_block<Format>(in, out); });
 }
 
 template <class Format>
 void encode(const float* from, void* to, std::int64_t count) {
+  if (std::is_same_v<Format, F32> && count >= long_copy) return void(std::memcpy(to, from, count * sizeof(float)));
   convert(from, static_cast<typename Format::Code*>(to), count,
           [](auto* in, auto* out) { encode_block<Format>(in, out); });
 }

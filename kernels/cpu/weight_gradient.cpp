@@ -38,6 +38,7 @@ class WeightGradientRun {
   }
 
  private:
+  // A thread's slab [images, rows, cols, channels], also a row of d_weight.
   float* slab(int thread) const { return workspace_ + work_.shared + thread * work_.per_thread; }
   float* partial(std::int64_t split, std::int64_t group) const {
     return workspace_ + (split * gather_.groups + group) * work_.group_floats;
@@ -135,8 +136,6 @@ namespace {
 constexpr std::int64_t cached_sums = 131072, most_partial_floats = 4 << 20, most_tasks = 32;
 constexpr std::int64_t split_pixels = 1024;  ///< at least, so that adding the partial sums costs little
 constexpr double task_operations = 2e6;      ///< at least
-
-std::int64_t round_up(std::int64_t x, std::int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 
 }  // namespace
 

@@ -1,4 +1,8 @@
 #include "halftone/ops/norm.hpp"
+
+#include <algorithm>
+#include <limits>
+
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
 #include "kernels/cpu/rows.hpp"
@@ -154,6 +158,16 @@ Launch batch_norm_gradient(const Request& request) {
   return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
 
+namespace {
+
+/// As f32; what that does not hold becomes its largest number.
+float finite(double x) {
+  constexpr double largest = std::numeric_limits<float>::max();
+  return static_cast<float>(std::clamp(x, -largest, largest));
+}
+
+}  // namespace
+
 Launch update_running_statistics(const Request& request) {
   const auto& op = request.attributes<UpdateRunningStatistics>();
   const double rows = static_cast<double>(op.rows), unbiased = rows / std::max(rows - 1, 1.0);
@@ -163,9 +177,8 @@ Launch update_running_statistics(const Request& request) {
     auto *running_mean = a.out<float>(0), *running_variance = a.out<float>(1);
     for (std::int64_t j = 0; j < c; ++j) {
       const double variance = std::max(1 / (static_cast<double>(inverse[j]) * inverse[j]) - epsilon, 0.0) * unbiased;
-      running_mean[j] =
-          static_cast<float>((1.0 - momentum) * running_mean[j] + static_cast<double>(momentum) * mean[j]);
-      running_variance[j] = static_cast<float>((1.0 - momentum) * running_variance[j] + momentum * variance);
+      running_mean[j] = finite((1.0 - momentum) * running_mean[j] + static_cast<double>(momentum) * mean[j]);
+      running_variance[j] = finite((1.0 - momentum) * running_variance[j] + momentum * variance);
     }
   }};
 }

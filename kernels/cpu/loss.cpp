@@ -77,6 +77,21 @@ struct LogitRows {
 
   bool has(std::int32_t label) const { return label >= 0 && label < classes; }
 
+  /// How many labels are not `ignored`; the first that is neither that nor a class is noted in the step's state.
+  std::int64_t count(const Arguments& a, std::optional<std::int32_t> ignored) const {
+    const auto* labels = a.in<std::int32_t>(logits + 1);
+    std::int64_t counted = rows;
+    for (std::int64_t row = rows; row-- > 0;) {
+      if (ignored && labels[row] == *ignored) {
+        --counted;
+      } else if (!has(labels[row])) {
+        a.state->bad_row = static_cast<std::int32_t>(row);
+        a.state->bad_label = labels[row];
+      }
+    }
+    return counted;
+  }
+
   /// Calls f(row, x, label, scratch) for every row; x may be scratch.
   template <class F>
   void for_each(const Arguments& a, F&& f) const {
@@ -99,10 +114,11 @@ Launch softmax_cross_entropy(const Request& request) {
   const Arrays<double> losses(rows.rows, 1, bytes);
   const Access y(machine_of(request).isa, request.outputs[0]);
   const auto exponentials = HALFTONE_PER_ISA(machine_of(request).isa, exponentials);
-  const auto run = [=, smoothing = request.attributes<SoftmaxCrossEntropy>().smoothing](const Arguments& a) {
+  const auto [smoothing, ignored] = request.attributes<SoftmaxCrossEntropy>().options;
+  const auto run = [=, smoothing = smoothing, ignored = ignored](const Arguments& a) {
     rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float* scratch) {
       if (!rows.has(label)) {
-        losses(a.workspace)[row] = nan;
+        losses(a.workspace)[row] = label == ignored ? 0 : nan;
         return;
       }
       const float largest = x[largest_of(x, rows.classes)];
@@ -117,7 +133,8 @@ Launch softmax_cross_entropy(const Request& request) {
     });
     double sum = 0;
     for (std::int64_t row = 0; row < rows.rows; ++row) sum += losses(a.workspace)[row];
-    const auto mean = static_cast<float>(sum / static_cast<double>(rows.rows));
+    const auto counted = static_cast<double>(std::max<std::int64_t>(rows.count(a, ignored), 1));
+    const auto mean = static_cast<float>(sum / counted);
     Output(y, a, 0)(0, 1, &mean);
   };
   return {run, bytes};
@@ -130,12 +147,13 @@ Launch softmax_cross_entropy_gradient(const Request& request) {
   const Access d_loss(machine.isa, request.inputs[0]), result(machine.isa, request.outputs[0]);
   const auto exponentials = HALFTONE_PER_ISA(machine.isa, exponentials);
   const auto slope = HALFTONE_PER_ISA(machine.isa, softmax_slope);
-  const float smoothing = request.attributes<SoftmaxCrossEntropyGradient>().smoothing;
+  const auto [smoothing, ignored] = request.attributes<SoftmaxCrossEntropyGradient>().options;
   const float background = smoothing / static_cast<float>(rows.classes);
-  const auto run = [=](const Arguments& a) {
+  const auto run = [=, smoothing = smoothing, ignored = ignored](const Arguments& a) {
     const Output d_logits(result, a, 0);
     float seed;
-    const float factor = *Input(d_loss, a.inputs[0])(0, 1, &seed) / static_cast<float>(rows.rows);
+    const auto counted = static_cast<float>(std::max<std::int64_t>(rows.count(a, ignored), 1));
+    const float factor = *Input(d_loss, a.inputs[0])(0, 1, &seed) / counted;
     rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float* scratch) {
       const std::int64_t first = row * rows.classes;
       float* d = d_logits.place(first, scratch);
@@ -145,7 +163,7 @@ Launch softmax_cross_entropy_gradient(const Request& request) {
         slope(scratch, static_cast<float>(1 / sum), background, factor, rows.classes, d);
         d[label] = at_label * factor;
       } else {
-        std::fill_n(d, rows.classes, static_cast<float>(nan));
+        std::fill_n(d, rows.classes, label == ignored ? 0.0f : static_cast<float>(nan));
       }
       d_logits(first, rows.classes, d);
     });

@@ -19,6 +19,11 @@
 namespace halftone::cpu {
 inline constexpr std::int64_t step_chunk = 2048;
 
+/// The largest finite numbers of a weight's and of its slots' storage.
+struct Limits {
+  float weight, slot;
+};
+
 /// What a pass over one chunk of gradients found.
 struct Found {
   double sum_of_squares = 0;
@@ -49,13 +54,16 @@ void scale_into(const float* g, std::int64_t count, float factor, bool first, fl
   for (std::int64_t i = 0; i < count; ++i) total[i] = g[i] * factor + (first ? 0.0f : total[i]);
 }
 
+/// What lasts stays finite: at most `limits` of the weight and of the slots.
 template <class Rule>
 std::int64_t apply_rule(const Rule& rule, const typename Rule::Coefficients& c, const float* g, float factor,
-                        std::int64_t count, float* w, float* slot0, float* slot1) {
+                        std::int64_t count, const Limits& limits, float* w, float* slot0, float* slot1) {
   std::int32_t unchanged = 0;
   for (std::int64_t i = 0; i < count; ++i) {
-    const float before = w[i];
-    w[i] = rule.apply(c, before, g[i] * factor, slot0[i], slot1[i]);
+    const float before = w[i], before0 = slot0[i], before1 = slot1[i];
+    w[i] = math::saturate(rule.apply(c, before, g[i] * factor, slot0[i], slot1[i]), limits.weight, before);
+    slot0[i] = math::saturate(slot0[i], limits.slot, before0);
+    slot1[i] = math::saturate(slot1[i], limits.slot, before1);
     unchanged += w[i] == before;
   }
   return unchanged;
@@ -179,9 +187,10 @@ Launch accumulate_gradients(const Request& request) {
         add_scaled(gradient(chunk.first, chunk.count, buffer), chunk.count, factor, state.good_micro_batches == 1, sum);
       inspect(sum, chunk.count, 1, found[t]);
     });
-    state.sum_of_squares = 0;
+    double sum_of_squares = 0;
     for (std::size_t i = 0; state.good_micro_batches > 0 && i < chunks.size(); ++i)
-      state.sum_of_squares += found[i].sum_of_squares;
+      sum_of_squares += found[i].sum_of_squares;
+    judge_sum(state, sum_of_squares);
   };
   return {run, chunks.size() * sizeof(Found)};
 }
@@ -210,9 +219,15 @@ Launch settle_ranges(const Request& request) {
 
 namespace {
 
+float largest_of(const Storage& storage) {
+  if (!storage.plain()) return std::numeric_limits<float>::max();  // it saturates by itself
+  return visit_format(storage.code, [](auto format) { return decltype(format)::largest; });
+}
+
 /// How one parameter's numbers are read and written in an update, and which outputs they are.
 struct Updating {
   Shape shape;
+  Limits limits;
   Access gradient, truth, slots[2], compensation, copy;
   std::size_t output;  ///< of the truth; the others follow
   int slot_count;
@@ -221,6 +236,8 @@ struct Updating {
   Updating(Isa isa, const Request& request, std::size_t input, std::size_t output, int slot_count,
            const Update::Updated& updated)
       : shape(request.inputs[input].shape),
+        limits{largest_of(request.outputs[output].storage),
+               largest_of(slot_count > 0 ? request.outputs[output + 1].storage : Storage())},
         gradient(isa, request.inputs[input]),
         truth(isa, request.outputs[output]),
         output(output),
@@ -236,7 +253,7 @@ struct Updating {
   std::size_t copy_output() const { return compensation_output() + (compensated ? 1 : 0); }
   std::size_t end() const { return copy_output() + (has_copy ? 1 : 0); }
 
-  /// Updates one chunk by `apply(gradient, weights, slot 0, slot 1)`, which says how many weights stay as they are.
+  /// Updates one chunk by `apply(gradient, count, limits, weights, slot 0, slot 1)`, which says how many weights stay as they are.
   template <class Apply>
   std::int64_t run(const Arguments& a, const Chunk& chunk, const Apply& apply) const {
     float buffers[6][step_chunk];
@@ -247,7 +264,7 @@ struct Updating {
     if (slot_count < 2) std::fill_n(buffers[3], chunk.count, 0.0f);
     for (std::size_t i = 0; i < static_cast<std::size_t>(slot_count); ++i)
       of_slot[i] = slot[i].emplace(slots[i], a, output + 1 + i, chunk, buffers[2 + i]).values();
-    const auto step = [&] { return apply(g, chunk.count, weights.values(), of_slot[0], of_slot[1]); };
+    const auto step = [&] { return apply(g, chunk.count, limits, weights.values(), of_slot[0], of_slot[1]); };
     std::int64_t unchanged;
     const float* stored = weights.values();
     if (truth.f32 && !compensated) {
@@ -312,8 +329,8 @@ Launch update(const Request& request) {
           parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
             const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
             unchanged[t] = parameters[chunk.tensor].run(
-                a, chunk, [&](const float* g, std::int64_t count, float* w, float* slot0, float* slot1) {
-                  return apply(rule, coefficients, g, factor, count, w, slot0, slot1);
+                a, chunk, [&](const float* g, std::int64_t count, const Limits& limits, float* w, float* slot0, float* slot1) {
+                  return apply(rule, coefficients, g, factor, count, limits, w, slot0, slot1);
                 });
           });
           for (std::size_t i = 0; i < chunks.size(); ++i) state.unchanged_weights += unchanged[i];

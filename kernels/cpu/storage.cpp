@@ -1,7 +1,9 @@
 #include "kernels/cpu/storage.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/storage.cpp"
@@ -148,6 +150,13 @@ void multiply(const float* x, float factor, std::int64_t count, float* y) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = x[i] * factor;
 }
 
+bool within(const float* x, std::int64_t count, float limit) {
+  std::int32_t beyond = 0;
+#pragma omp simd reduction(| : beyond)
+  for (std::int64_t i = 0; i < count; ++i) beyond |= !(math::abs(x[i]) <= limit);
+  return beyond == 0;
+}
+
 std::int32_t magnitude_bits(float x) { return bit_cast<std::int32_t>(x) & 0x7fffffff; }
 
 /// The largest magnitude; NaN where there is one.
@@ -292,8 +301,38 @@ Access::Access(Isa isa, const TensorSpec& tensor)
   round = rounder(isa, grid);
 }
 
+namespace {
+
+/// The largest f32 number that `storage` rounds to a finite one; only NaN and infinity are beyond where it saturates.
+float finite_limit(const Storage& storage) {
+  if (storage.overflow == Overflow::saturate || storage.code == DType::f32) return std::numeric_limits<float>::max();
+  return visit_format(storage.code, [](auto format) {
+    using Format = decltype(format);
+    const float half_step = Format::epsilon / 4 * math::power_of_two(top_exponent(Format::dtype) + 1);
+    return std::nextafter(Format::largest + half_step, 0.0f);
+  });
+}
+
+}  // namespace
+
+Access::Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {
+  if (value.role != Role::activation) return;
+  within = HALFTONE_PER_ISA(isa, within);
+  finite_limit = cpu::finite_limit(storage);
+}
+
+void Output::note_bad() const {
+  std::int32_t seen = __atomic_load_n(bad_node_, __ATOMIC_RELAXED);
+  while (node_ < seen &&
+         !__atomic_compare_exchange_n(bad_node_, &seen, node_, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
 Output::Output(const Access& access, const Arguments& arguments, std::size_t i)
-    : access_(&access), data_(static_cast<std::byte*>(arguments.outputs[i].data)) {
+    : access_(&access),
+      data_(static_cast<std::byte*>(arguments.outputs[i].data)),
+      bad_node_(&arguments.state->bad_node),
+      node_(arguments.outputs[i].node) {
   if (access.plain) return;
   const Memory& memory = arguments.outputs[i];
   if (memory.range) writing_.scale = memory.range->next;

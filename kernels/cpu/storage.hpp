@@ -43,7 +43,7 @@ struct Writing {
 struct Access {
   Access() = default;
   Access(Isa isa, const TensorSpec& tensor);
-  Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {}
+  Access(Isa isa, const ValueSpec& value);
 
   bool f32 = true;                    ///< plain f32: nothing to convert
   bool plain = true;                  ///< `decode` and `encode` are all there is to it
@@ -60,6 +60,10 @@ struct Access {
   Grid grid = {};
   Storage storage = {};
   std::int64_t count = 0;  ///< numbers of the tensor
+
+  // Activations alone: whether numbers that are stored will be read as finite ones.
+  float finite_limit = 0;  ///< the largest magnitude that stays so
+  bool (*within)(const float* x, std::int64_t count, float limit) = nullptr;
 };
 
 /// A tensor in memory as a kernel reads it.
@@ -99,6 +103,7 @@ class Output {
   }
   /// Stores numbers [first, first + count); nothing is left to do where `from` is their place.
   void operator()(std::int64_t first, std::int64_t count, const float* from) const {
+    if (access_->within && !access_->within(from, count, access_->finite_limit)) note_bad();
     if (!access_->plain) return access_->write(*access_, data_, writing_, first, count, from);
     std::byte* to = data_ + first * access_->size;
     if (static_cast<const void*>(from) != to) access_->encode(from, to, count);
@@ -110,8 +115,12 @@ class Output {
   }
 
  private:
+  void note_bad() const;
+
   const Access* access_;
   std::byte* data_;
+  std::int32_t* bad_node_;  ///< of the step
+  std::int32_t node_;
   Writing writing_;
 };
 

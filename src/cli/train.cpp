@@ -66,7 +66,7 @@ class Run {
         train_(training_loader(settings)),
         test_(test_loader(settings)),
         logits_(build()),
-        trainer_(cross_entropy(logits_, labels_, settings.recipe.label_smoothing),
+        trainer_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing}),
                  trainer_options(settings, precision_, train_)),
         accuracy_(accuracy(logits_, labels_)),
         trace_(settings.trace) {}

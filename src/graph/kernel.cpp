@@ -44,7 +44,7 @@ Launch make_packed(const Kernel& kernel, const Request& request) {
   const auto run = [inner = std::move(launch.run), packings = std::move(packings), memory, bytes](const Arguments& a) {
     const auto workspace = [&](std::size_t offset) { return static_cast<std::byte*>(a.workspace) + offset; };
     std::copy(a.outputs.begin(), a.outputs.end(), memory->begin());
-    for (const Packing& p : packings) (*memory)[p.output] = {workspace(p.offset)};
+    for (const Packing& p : packings) (*memory)[p.output].data = workspace(p.offset);
     inner({a.inputs, *memory, a.workspace, a.state, a.stream});
     for (const Packing& p : packings)
       p.cast.run({{&(*memory)[p.output], 1}, a.outputs.subspan(p.output, 1), workspace(bytes), a.state, a.stream});

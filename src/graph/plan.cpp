@@ -142,7 +142,10 @@ void Plan::bind() {
   for (std::size_t s = 0; s < steps_.size(); ++s) {
     const Node& node = graph_->nodes[at(step_nodes_[s])];
     for (int id : node.inputs) steps_[s].inputs.push_back(memory_[at(id)]);
-    for (int id : node.outputs) steps_[s].outputs.push_back(memory_[at(id)]);
+    for (int id : node.outputs) {
+      steps_[s].outputs.push_back(memory_[at(id)]);
+      steps_[s].outputs.back().node = step_nodes_[s];
+    }
     workspace = std::max(workspace, steps_[s].launch.workspace);
   }
   workspace_ = Buffer(parameters_.device(), workspace);

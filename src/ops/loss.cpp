@@ -17,8 +17,8 @@ std::vector<ValueSpec> number() { return {{Shape{}, DType::f32, Role::exact}}; }
 
 }  // namespace
 
-Value cross_entropy(Value logits, Value labels, float label_smoothing) {
-  return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(label_smoothing), {logits, labels},
+Value cross_entropy(Value logits, Value labels, const CrossEntropyOptions& options) {
+  return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(options), {logits, labels},
                                   graph_of(logits).numbered("cross_entropy"));
 }
 Value mean_squared_error(Value x, Value target) {
@@ -30,13 +30,16 @@ Value accuracy(Value logits, Value labels) {
 
 std::vector<ValueSpec> SoftmaxCrossEntropy::infer(std::span<const ValueSpec> inputs) const {
   check_labels(inputs);
-  if (!(smoothing >= 0 && smoothing < 1)) fail(fmt::format("a label smoothing of {} is not in [0, 1)", smoothing));
+  if (const float smoothing = options.label_smoothing; !(smoothing >= 0 && smoothing < 1))
+    fail(fmt::format("a label smoothing of {} is not in [0, 1)", smoothing));
+  if (options.ignore_label && *options.ignore_label >= 0 && *options.ignore_label < inputs[0].shape.c)
+    fail(fmt::format("the label {} to ignore is a class", *options.ignore_label));
   return number();
 }
 
 std::vector<Value> SoftmaxCrossEntropy::gradient(const GradientRequest& request) const {
   return {graph_of(request.inputs[0])
-              .add_one(std::make_shared<SoftmaxCrossEntropyGradient>(smoothing),
+              .add_one(std::make_shared<SoftmaxCrossEntropyGradient>(options),
                        {request.d_outputs[0], request.inputs[0], request.inputs[1]}),
           {}};
 }

@@ -34,7 +34,11 @@ Value normalize(Value x, std::vector<float> mean, std::vector<float> stddev) {
   return graph_of(x).add_one(std::make_shared<Normalize>(std::move(mean), std::move(stddev)), {x});
 }
 
-std::vector<ValueSpec> Activate::infer(std::span<const ValueSpec> inputs) const { return like_first(inputs); }
+std::vector<ValueSpec> Activate::infer(std::span<const ValueSpec> inputs) const {
+  if (const auto* leaky = std::get_if<LeakyRelu>(&activation); leaky && !(leaky->negative_slope >= 0))
+    fail(fmt::format("negative_slope {}: it must not be negative", leaky->negative_slope));
+  return like_first(inputs);
+}
 
 std::vector<Value> Activate::gradient(const GradientRequest& request) const {
   const bool from_output = std::visit([](const auto& f) { return f.slope_from_output; }, activation);

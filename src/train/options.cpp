@@ -6,9 +6,53 @@
 
 namespace halftone {
 
+namespace {
+
+bool within(double x, double least, double below) { return x >= least && x < below; }
+
+void check(const Sgd& rule) {
+  if (!within(rule.momentum, 0, 1)) fail(fmt::format("momentum {} is not in [0, 1)", rule.momentum));
+}
+
+void check(const Adam& rule) {
+  for (const double beta : {rule.beta1, rule.beta2})
+    if (!within(beta, 0, 1)) fail(fmt::format("beta {} is not in [0, 1)", beta));
+  if (!(rule.epsilon > 0 && std::isfinite(rule.epsilon)))
+    fail(fmt::format("epsilon {} is not a positive, finite number", rule.epsilon));
+}
+
+void check(const UpdateRule& rule) {
+  std::visit(
+      [](const auto& r) {
+        check(r);
+        if (!(r.weight_decay >= 0 && std::isfinite(r.weight_decay)))
+          fail(fmt::format("weight_decay {} is not a finite number of at least 0", r.weight_decay));
+      },
+      rule);
+}
+
+void check(const RoleStorage& roles, const std::string& where) {
+  const std::pair<const char*, const Storage&> named[] = {
+      {"activations", roles.activations}, {"activation_gradients", roles.activation_gradients},
+      {"weights", roles.weights},         {"weight_gradients", roles.weight_gradients},
+      {"update", roles.update},           {"slots", roles.slots}};
+  for (const auto& [role, storage] : named) {
+    const auto refuse = [&](const char* why) {
+      fail(fmt::format("precision{}: {} stored as {}: {}", where, role, to_string(storage), why));
+    };
+    if (storage.code == DType::u8) refuse("it holds no negative numbers");
+    if (storage.width > bits_of(storage.code)) refuse("the code has no such width");
+    if (storage.scaling == Scaling::block && (storage.block == 0 || storage.block % 8 != 0 || storage.block > 1024))
+      refuse("a block has 8, 16, ... or 1024 numbers");
+    if (storage.scaling == Scaling::range && !storage.noticed) refuse("a range moves by what is noticed");
+  }
+}
+
+}  // namespace
+
 void check(const TrainerOptions& options) {
   if (options.accumulate < 1) fail(fmt::format("accumulate: {} micro-batches a step", options.accumulate));
-  if (!(options.clip_norm >= 0)) fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
+  if (!(options.clip_norm >= 0 && std::isfinite(options.clip_norm))) fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
   if (!(options.average_decay >= 0 && options.average_decay < 1))
     fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
   if (int exponent; !std::isnormal(options.stress) || !std::isnormal(1 / options.stress) ||
@@ -17,6 +61,20 @@ void check(const TrainerOptions& options) {
   if (const char* fault = options.schedule.fault()) fail(fmt::format("schedule: {}", fault));
   if (const char* fault = options.precision.loss_scale.fault())
     fail(fmt::format("loss scale {}: {}", options.precision.loss_scale.options.initial, fault));
+  if (const float both = options.precision.loss_scale.options.initial * options.stress;
+      !std::isnormal(both) || !std::isnormal(1 / both))
+    fail(fmt::format("stress {}: together with a loss scale of {} it is no normal number", options.stress,
+                     options.precision.loss_scale.options.initial));
+  naming("optimizer", [&] { check(options.optimizer); });
+  for (std::size_t g = 0; g < options.groups.size(); ++g)
+    naming(fmt::format("parameter group {}", g + 1), [&] {
+      const ParameterGroup& group = options.groups[g];
+      if (!(group.learning_rate >= 0 && std::isfinite(group.learning_rate)))
+        fail(fmt::format("learning_rate {} is not a finite factor of at least 0", group.learning_rate));
+      if (group.rule) check(*group.rule);
+    });
+  check(options.precision.storage, "");
+  for (const auto& e : options.precision.exceptions) check(e.storage, fmt::format(" in \"{}\"", e.scope));
 }
 
 }  // namespace halftone

@@ -35,7 +35,7 @@ void for_each_field(State& s, F&& f) {
   f("used_scale", s.used_scale, smallest, largest);
   f("loss_sum", s.loss_sum, -std::numeric_limits<double>::max(), std::numeric_limits<double>::max());
   f("zero_gradients", s.zero_gradients, std::int64_t{0}, most_counted);
-  f("outcome", s.outcome, 0, static_cast<std::int32_t>(StepOutcome::nan_in_forward));
+  f("outcome", s.outcome, 0, static_cast<std::int32_t>(StepOutcome::overflow));
 }
 
 template <class State, class F>

@@ -21,10 +21,34 @@ int slots_of(const TrainerOptions& options) {
   return most;
 }
 
-std::string reason_of(const StepState& state, const Parameters& parameters) {
+/// The input of a graph that node `n` reads, where it holds a number that is not finite.
+std::string bad_input(const Plan& plan, std::int32_t n) {
+  const Graph& graph = plan.graph();
+  for (int id : graph->nodes[static_cast<std::size_t>(n)].inputs) {
+    if (std::find(graph->inputs.begin(), graph->inputs.end(), id) == graph->inputs.end()) continue;
+    const auto values = plan.view(id).read();
+    const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
+    if (bad != values.end())
+      return fmt::format(", of input {}, which is {} at place {}", graph.info(id).name, *bad, bad - values.begin());
+  }
+  return {};
+}
+
+/// What is known of a forward pass that gave a number which is not finite.
+std::string forward_fault(const StepState& state, const Plan& plan) {
+  if (state.bad_row != StepState::none)
+    return fmt::format("label {} of image {} is no class", state.bad_label, state.bad_row);
+  if (state.bad_node == StepState::none) return {};
+  return fmt::format("the first output that is not finite is that of {}{}",
+                     plan.graph()->nodes[static_cast<std::size_t>(state.bad_node)].name,
+                     bad_input(plan, state.bad_node));
+}
+
+std::string reason_of(const StepState& state, const Parameters& parameters, const Plan& plan) {
   if (state.outcome == 0) return "the loss scale's policy has stopped training";  // before this batch
-  if (std::isnan(state.loss)) return "loss is nan";
-  if (!std::isfinite(state.loss)) return fmt::format("loss is {}", state.loss);
+  const std::string forward = forward_fault(state, plan);
+  if (!std::isfinite(state.loss)) return fmt::format("loss is {}{}{}", state.loss, forward.empty() ? "" : ": ", forward);
+  if (!forward.empty()) return forward;
   if (state.first_bad_parameter >= 0)
     return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,
                        state.first_bad_element,
@@ -109,7 +133,7 @@ struct Trainer::Impl {
     report.complete = complete;
     report.skipped = complete && !state.commit;
     report.stop = state.scale.stop != 0;
-    if (!state.good || report.skipped) report.reason = reason_of(state, parameters);
+    if (!state.good || report.skipped) report.reason = reason_of(state, parameters, *plan);
     return report;
   }
 

@@ -201,7 +201,7 @@ TEST(Graph, EveryErrorNamesItsNode) {
   named([&] { conv2d(x, 4, 3, {.stride = 0}); }, "conv1");
   named([&] { max_pool2d(x, 0); }, "max_pool2d1");
   named([&] { dropout(x, 1); }, "dropout1");
-  named([&] { cross_entropy(dense(x, 2), labels, 1); }, "cross_entropy1");
+  named([&] { cross_entropy(dense(x, 2), labels, {.label_smoothing = 1}); }, "cross_entropy1");
   named(
       [&] {
         differentiate(

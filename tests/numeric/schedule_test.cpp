@@ -14,7 +14,7 @@ TEST(Schedule, Shapes) {
   EXPECT_FLOAT_EQ(Schedule::linear(1, 100).at(75), 0.25f);
   EXPECT_FLOAT_EQ(Schedule::exponential(1, 0.01f, 100).at(50), 0.1f);
   EXPECT_FLOAT_EQ(Schedule::constant(1, 4).at(0), 0.2f);
-  const Schedule steps = Schedule::step(1, {10, 20}, 2, 0.1f);
+  const Schedule steps = Schedule::step(1, std::vector<std::int64_t>{10, 20}, 0.1f);
   EXPECT_FLOAT_EQ(steps.at(9), 1);
   EXPECT_FLOAT_EQ(steps.at(10), 0.1f);
   EXPECT_FLOAT_EQ(steps.at(20), 0.01f);

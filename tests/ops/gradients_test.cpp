@@ -136,7 +136,7 @@ TEST(Gradients, Losses) {
   for (float smoothing : {0.0f, 0.2f}) {
     Graph g;
     const Value x = g.input("x", {6, 1, 1, 5}), labels = g.input("labels", {6, 1, 1, 1}, DType::i32);
-    EXPECT_TRUE(check_gradient(cross_entropy(dense(x, 4), labels, smoothing),
+    EXPECT_TRUE(check_gradient(cross_entropy(dense(x, 4), labels, {.label_smoothing = smoothing}),
                                {random_values(30, 1), {0, 3, 1, 2, 2, 0}},
                                {.also = {x}, .tolerance = 1e-3, .device = device})
                     .passed());
@@ -196,7 +196,7 @@ TEST(Gradients, WholeNet) {
     return silu(y + batch_norm(conv2d(x, channels, 1, {.stride = stride})));
   };
   const Value logits = dense(global_avg_pool(block(block(images, 8, 1), 12, 2)), 10);
-  const auto report = check_gradient(cross_entropy(logits, labels, 0.1f), {random_values(4 * 64 * 3, 1), {3, 9, 0, 3}},
+  const auto report = check_gradient(cross_entropy(logits, labels, {.label_smoothing = 0.1f}), {random_values(4 * 64 * 3, 1), {3, 9, 0, 3}},
                                      {.also = {images}, .directions = 2, .tolerance = 5e-3, .device = device});
   std::ostringstream text;
   text << report;

@@ -31,6 +31,7 @@ struct Memory {
   void* data = nullptr;
   RangeState* range = nullptr;  ///< of a storage that has one, in device memory
   std::uint32_t stream = 0;     ///< of the random numbers that its rounding draws
+  std::int32_t node = StepState::none;  ///< that writes it, for reports
 };
 
 /// Memory that one launch works on, settled when the plan is built.

@@ -1,6 +1,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "halftone/numeric/loss_scale.hpp"
 #include "halftone/numeric/schedule.hpp"
@@ -35,6 +36,12 @@ struct StepState {
   std::int32_t commit = 0;   ///< this step's results last
   std::int32_t outcome = 0;  ///< the worst of its micro-batches as a `StepOutcome`
 
+  // Of this micro-batch's forward pass.
+  static constexpr std::int32_t none = std::numeric_limits<std::int32_t>::max();
+  std::int32_t bad_node = none;     ///< the first that gave an activation which is not finite; set by whoever writes one
+  std::int32_t bad_row = none;      ///< of the first label that is no class
+  std::int32_t bad_label = 0;
+
   /// The step that random numbers are drawn in: each micro-batch has its own.
   HALFTONE_HD std::uint64_t random_step() const {
     return static_cast<std::uint64_t>(steps) | static_cast<std::uint64_t>(micro_batch) << 40;
@@ -43,9 +50,6 @@ struct StepState {
   /// What one unit of the loss's own gradient becomes in the stored gradients.
   HALFTONE_HD float gradient_scale() const { return used_scale * stress; }
 };
-
-// No padding: checkpoints hold these bytes.
-static_assert(sizeof(StepState) == 6 * 8 + sizeof(ScaleState) + 6 * 4 + 2 * 8 + 4 * 8 + 6 * 4);
 
 /// What the end of a step decides by.
 struct StepPolicy {
@@ -69,8 +73,9 @@ HALFTONE_HD constexpr std::int32_t worse(std::int32_t a, StepOutcome b) {
 
 // A step's decisions in their order, for host and device.
 
-/// Before the backward pass of a micro-batch.
+/// Before anything else of a micro-batch.
 HALFTONE_HD void begin_micro_batch(StepState& state) {
+  state.bad_node = state.bad_row = StepState::none;
   if (state.micro_batch != 0) return;
   state.used_scale = state.scale.scale;
   state.good_micro_batches = 0;
@@ -80,7 +85,11 @@ HALFTONE_HD void begin_micro_batch(StepState& state) {
   state.unchanged_weights = 0;
 }
 
-/// After the gradients were looked at: may this micro-batch count? Once the loss scale's policy has demanded to stop,
+/// The norm of gradients with this sum of squares, as f32; infinite where that holds it not.
+HALFTONE_HD float norm_of(double sum_of_squares) { return static_cast<float>(std::sqrt(sum_of_squares)); }
+
+/// After the gradients were looked at: may this micro-batch count? Where they are bad though the loss is finite, it was
+/// the forward pass's fault if that gave an activation which is not. Once the loss scale's policy has demanded to stop,
 /// steps that were already under way change nothing any more.
 HALFTONE_HD void judge_micro_batch(StepState& state, float loss, const GradientFindings& found) {
   const bool stopped = state.scale.stop != 0;
@@ -90,15 +99,22 @@ HALFTONE_HD void judge_micro_batch(StepState& state, float loss, const GradientF
   state.first_bad_element = found.first_bad_element;
   state.first_bad_parameter = found.first_bad_parameter;
   if (!stopped) state.nonfinite_total += found.nonfinite;
-  state.good = found.nonfinite == 0 && std::isfinite(loss) && !stopped;
+  state.good = found.nonfinite == 0 && std::isfinite(loss) && std::isfinite(norm_of(found.sum_of_squares)) && !stopped;
   state.commit = 0;
   if (state.good) {
     ++state.good_micro_batches;
     state.loss_sum += loss;
     state.zero_gradients += found.zeros;
   } else if (!stopped) {
-    state.outcome = worse(state.outcome, std::isfinite(loss) ? StepOutcome::overflow : StepOutcome::nan_in_forward);
+    const bool in_forward = !std::isfinite(loss) || state.bad_node != StepState::none;
+    state.outcome = worse(state.outcome, in_forward ? StepOutcome::nan_in_forward : StepOutcome::overflow);
   }
+}
+
+/// After a good micro-batch was added to those before: a sum that is too large undoes the step, and this micro-batch.
+HALFTONE_HD void judge_sum(StepState& state, double sum_of_squares) {
+  state.sum_of_squares = sum_of_squares;
+  if (!std::isfinite(norm_of(sum_of_squares))) state.good = 0;
 }
 
 /// Before anything that lasts is written: commit or not, the scale's transition, clipping, the learning rate.
@@ -107,7 +123,7 @@ HALFTONE_HD void decide(StepState& state, const StepPolicy& policy) {
   const bool last = ++state.micro_batch == policy.accumulate;
   const float divisor =
       policy.accumulate > 1 && state.good_micro_batches > 0 ? static_cast<float>(state.good_micro_batches) : 1.0f;
-  const float norm = static_cast<float>(std::sqrt(state.sum_of_squares)) / divisor;
+  const float norm = norm_of(state.sum_of_squares) / divisor;
   state.gradient_norm = norm;
   state.clip = policy.clip_norm > 0 && norm > policy.clip_norm ? policy.clip_norm / norm : 1.0f;
   state.learning_rate = policy.schedule.at(state.steps);

@@ -8,7 +8,9 @@
 namespace halftone {
 
 enum class OnFloor : std::uint8_t { stay, stop };
-enum class OnNan : std::uint8_t { skip, stop };
+/// What the scale does about a number that the forward pass made, which no scale cures: nothing, nothing more any step,
+/// or what it does about an overflow, as PyTorch's.
+enum class OnNan : std::uint8_t { skip, stop, back_off };
 
 /// How a dynamic loss scale moves. Within [min, max] the defaults give the scales of PyTorch's GradScaler.
 struct DynamicOptions {
@@ -17,7 +19,7 @@ struct DynamicOptions {
   float min = 0x1p-24f, max = 0x1p63f;  ///< growth beyond `max` does not happen; backing off ends at `min`
   std::int32_t hysteresis = 1;          ///< bad steps in a row from which on the scale backs off
   OnFloor on_floor = OnFloor::stay;     ///< where backing off would lead below `min`
-  OnNan on_nan = OnNan::skip;           ///< where the forward pass itself made a NaN
+  OnNan on_nan = OnNan::skip;           ///< where the forward pass itself made a NaN or an infinity
   std::int32_t max_consecutive_skips = std::numeric_limits<std::int32_t>::max();  ///< one more demands a stop
 };
 
@@ -48,8 +50,8 @@ struct LossScale {
 /// What the gradients of a step were. With several micro-batches a step it is the worst of them.
 enum class StepOutcome : std::uint8_t {
   good,
-  overflow,       ///< infinity or NaN in the scaled gradients
-  nan_in_forward  ///< the loss itself is not finite
+  nan_in_forward,  ///< the loss, or a forward value where gradients are bad, is not finite
+  overflow         ///< infinity or NaN in the scaled gradients of finite forward values
 };
 
 /// What lasts from step to step; it has no padding.
@@ -88,7 +90,8 @@ HALFTONE_HD constexpr void back_off(const DynamicOptions& o, ScaleState& state) 
 }  // namespace detail
 
 /// The state after a step that ended in `outcome`: the one transition, for host and device. A bad step is skipped, but
-/// for one that goes on with its good micro-batches.
+/// for one that goes on with its good micro-batches. A step that was bad in the forward pass leaves no trace but in the
+/// count of skips in a row.
 HALFTONE_HD constexpr ScaleState next(const LossScale& loss_scale, ScaleState state, StepOutcome outcome,
                                       bool skipped) {
   const DynamicOptions& o = loss_scale.options;
@@ -99,9 +102,12 @@ HALFTONE_HD constexpr ScaleState next(const LossScale& loss_scale, ScaleState st
     if (dynamic) detail::grow(o, state);
     return state;
   }
-  ++state.bad_steps;
-  if (dynamic) detail::back_off(o, state);
-  if (outcome == StepOutcome::nan_in_forward && o.on_nan == OnNan::stop) state.stop = 1;
+  if (outcome == StepOutcome::overflow || o.on_nan == OnNan::back_off) {
+    ++state.bad_steps;
+    if (dynamic) detail::back_off(o, state);
+  } else if (o.on_nan == OnNan::stop) {
+    state.stop = 1;
+  }
   if (state.consecutive_skips > o.max_consecutive_skips) state.stop = 1;
   return state;
 }

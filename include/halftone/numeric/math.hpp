@@ -64,6 +64,26 @@ HALFTONE_HD constexpr float exp(float x) {
   return e_r * low * high;
 }
 
+/// ln x of a positive, normal x to 2 ulp: x = 2^n m with m near 1, ln m = 2 artanh((m - 1) / (m + 1)).
+HALFTONE_HD constexpr float log(float x) {
+  const std::int32_t bits = bit_cast<std::int32_t>(x), n = (bits - 0x3f3504f3) >> 23;  // m from sqrt(1/2) to sqrt(2)
+  const float m = bit_cast<float>(bits - (n << 23)), z = (m - 1.0f) / (m + 1.0f), square = z * z;
+  const float series = detail::polynomial(square, 0.2222222222f, 0.2857142857f, 0.4f, 0.6666666667f, 2.0f);
+  return static_cast<float>(n) * 0.693147181f + z * series;
+}
+
+/// cos(pi x / 2) for x in [0, 1].
+HALFTONE_HD constexpr float cos_quarter(float x) {
+  const float angle = x * 1.57079633f;
+  return detail::polynomial(angle * angle, 2.087675699e-9f, -2.755731922e-7f, 2.480158730e-5f, -1.388888889e-3f,
+                            4.166666667e-2f, -0.5f, 1.0f);
+}
+
+/// x, or where it lies beyond +-limit that limit; what is NaN becomes `otherwise`.
+HALFTONE_HD constexpr float saturate(float x, float limit, float otherwise) {
+  return select(x == x, select(abs(x) <= limit, x, copy_sign(limit, x)), otherwise);
+}
+
 /// tanh x to 2 ulp.
 HALFTONE_HD constexpr float tanh(float x) {
   const float magnitude = abs(x), square = x * x;

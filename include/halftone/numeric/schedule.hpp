@@ -1,8 +1,9 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <span>
 
-#include "halftone/numeric/host_device.hpp"
+#include "halftone/numeric/math.hpp"
 
 namespace halftone {
 
@@ -34,11 +35,11 @@ struct Schedule {
   static constexpr Schedule one_cycle(float peak, std::int64_t total) {
     return {.kind = Kind::one_cycle, .peak = peak, .total = total, .warmup = total / 4};
   }
-  /// Multiplied by `factor` at each of `milestone_count` steps.
-  static constexpr Schedule step(float peak, const std::int64_t (&milestones)[most_milestones], int milestone_count,
-                                 float factor) {
-    Schedule schedule{.kind = Kind::step, .peak = peak, .milestone_count = milestone_count, .factor = factor};
-    for (int i = 0; i < milestone_count; ++i) schedule.milestones[i] = milestones[i];
+  /// Multiplied by `factor` at each of the milestones, at most `most_milestones` (else it has a fault).
+  static constexpr Schedule step(float peak, std::span<const std::int64_t> milestones, float factor) {
+    Schedule schedule{.kind = Kind::step, .peak = peak, .factor = factor};
+    schedule.milestone_count = static_cast<int>(milestones.size());
+    for (std::size_t i = 0; i < milestones.size() && i < most_milestones; ++i) schedule.milestones[i] = milestones[i];
     return schedule;
   }
 
@@ -48,8 +49,12 @@ struct Schedule {
     if (!finite(peak) || !finite(end)) return "rates must be finite and not negative";
     if (kind == Kind::exponential && !(std::isnormal(end / peak) && std::isnormal(peak / end)))
       return "an exponential one must lead from one positive rate to another";
+    if (milestone_count < 0 || milestone_count > most_milestones) return "it has more than 8 milestones";
     if (kind == Kind::step && !(std::isnormal(factor) && factor > 0)) return "the factor must be positive and finite";
+    if (kind == Kind::step && !std::isfinite(peak * std::pow(factor, static_cast<float>(milestone_count))))
+      return "its rate becomes infinite";
     if (total < 1 || warmup < 0) return "it must have steps";
+    if (kind != Kind::constant && kind != Kind::step && warmup >= total) return "its warm-up leaves no step";
     return nullptr;
   }
 
@@ -70,11 +75,11 @@ struct Schedule {
         return rate;
       }
       case Kind::cosine:
-        return end + (peak - end) * 0.5f * (1 + std::cos(3.14159265f * t));
+        return end + (peak - end) * math::cos_quarter(t) * math::cos_quarter(t);  // (1 + cos pi t) / 2
       case Kind::linear:
         return peak + (end - peak) * t;
       case Kind::exponential:
-        return peak * std::exp(t * std::log(end / peak));
+        return peak * math::exp(t * math::log(end / peak));
       case Kind::one_cycle: {
         if (step < warmup) return peak * (0.04f + 0.96f * static_cast<float>(step) / static_cast<float>(warmup));
         return peak * (1 - t);

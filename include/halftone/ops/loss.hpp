@@ -1,12 +1,19 @@
 #pragma once
+#include <optional>
+
 #include "halftone/graph/graph.hpp"
 
 namespace halftone {
 
+struct CrossEntropyOptions {
+  float label_smoothing = 0;                      ///< in [0, 1)
+  std::optional<std::int32_t> ignore_label = {};  ///< images with it count for nothing; no class may have it
+};
+
 /// Mean over the batch of -sum_j t_j log softmax(logits)_j, where t gives 1 - smoothing to the label and spreads
 /// smoothing over all classes. logits [n, 1, 1, classes], labels [n, 1, 1, 1] in i32. Computed in f32; a label out of
-/// range gives NaN.
-Value cross_entropy(Value logits, Value labels, float label_smoothing = 0);
+/// range gives NaN, a batch of ignored labels alone gives 0.
+Value cross_entropy(Value logits, Value labels, const CrossEntropyOptions& options = {});
 
 /// Mean over all numbers of (x - target)^2.
 Value mean_squared_error(Value x, Value target);
@@ -15,18 +22,18 @@ Value mean_squared_error(Value x, Value target);
 Value accuracy(Value logits, Value labels);
 
 struct SoftmaxCrossEntropy final : Op {
-  float smoothing;
-  explicit SoftmaxCrossEntropy(float smoothing) : smoothing(smoothing) {}
+  CrossEntropyOptions options;
+  explicit SoftmaxCrossEntropy(const CrossEntropyOptions& options) : options(options) {}
   std::string name() const override { return "softmax_cross_entropy"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 
-/// [d_loss, logits, labels] -> d_logits = (softmax - t) d_loss / n.
+/// [d_loss, logits, labels] -> d_logits = (softmax - t) d_loss / n, where n counts the labels that are not ignored.
 struct SoftmaxCrossEntropyGradient final : Op {
-  float smoothing;
-  explicit SoftmaxCrossEntropyGradient(float smoothing) : smoothing(smoothing) {}
+  CrossEntropyOptions options;
+  explicit SoftmaxCrossEntropyGradient(const CrossEntropyOptions& options) : options(options) {}
   std::string name() const override { return "softmax_cross_entropy_gradient"; }
   Arity arity() const override { return 3; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "kernels/cpu/float_mode.hpp"
+
 #include "halftone/tensor/text.hpp"
 
 namespace halftone::cpu {
@@ -47,7 +49,12 @@ class CpuBackend final : public Backend {
   void upload(void* device, const void* host, std::size_t bytes) override { copy(device, host, bytes); }
   void download(void* host, const void* device, std::size_t bytes) override { copy(host, device, bytes); }
   void synchronize() override {}
-  std::function<void()> capture(std::function<void()> enqueue) override { return enqueue; }
+  std::function<void()> capture(std::function<void()> enqueue) override {
+    return [enqueue = std::move(enqueue)] {
+      const FloatMode mode;
+      enqueue();
+    };
+  }
   void* stream() override { return nullptr; }
   const KernelTable& kernels() const override { return kernel_table(); }
 

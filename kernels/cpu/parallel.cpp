@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/cpu/float_mode.hpp"
+
 namespace halftone::cpu {
 namespace {
 
@@ -85,6 +87,7 @@ class Pool {
   }
 
   void help(int thread, std::uint64_t seen) {
+    const FloatMode mode;  // else that of whoever started the thread
     while (true) {
       for (int i = 0; announced_ == seen; ++i) {
         if (i < spins)

@@ -347,11 +347,13 @@ Launch average_weights(const Request& request) {
   const auto blend = HALFTONE_PER_ISA(isa, blend);
   return {[=, threads = threads, decay = request.attributes<AverageWeights>().decay](const Arguments& a) {
     if (!a.state->commit) return;
+    const auto steps = static_cast<float>(a.state->steps);
+    const float kept = std::min(decay, (1 + steps) / (10 + steps));
     parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
       float buffer[step_chunk];
       const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
       const Input truth(inputs[chunk.tensor], a.inputs[chunk.tensor]);
-      blend(truth(chunk.first, chunk.count, buffer), chunk.count, decay, a.out<float>(chunk.tensor) + chunk.first);
+      blend(truth(chunk.first, chunk.count, buffer), chunk.count, kept, a.out<float>(chunk.tensor) + chunk.first);
     });
   }};
 }

@@ -31,6 +31,7 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
     for (int id : node.outputs)
       if (const ValueInfo& value = graph.info(id); value.spec.storage.has_range() && !node.op->is_view())
         add_range(value.name, value.spec.storage, false);
+  if (options.average) sizes_[at(Store::averaged_statistics)] = sizes_[at(Store::statistics)];
   sizes_[at(Store::ranges)] = ranges.size() * sizeof(RangeState);
   sizes_[at(Store::state)] = sizeof(StepState);
   for (std::size_t store = 0; store < store_count; ++store) stores_[store] = Buffer(device_, sizes_[store]);
@@ -52,6 +53,7 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
     const std::vector<float> values(static_cast<std::size_t>(statistics[i].shape.elements()),
                                     graph->statistics[i].initial);
     statistic(i).write(values);
+    if (options.average) statistic(i, Store::averaged_statistics).write(values);
   }
 }
 
@@ -104,7 +106,7 @@ void Parameters::place(Graph& graph) const {
     ValueInfo& value = graph->values[id];
     if (value.owner < 0) continue;
     const auto owner = static_cast<std::size_t>(value.owner);
-    if (value.store != Store::statistics) {
+    if (value.store != Store::statistics && value.store != Store::averaged_statistics) {
       put(static_cast<int>(id), value.store, find(graph->parameters[owner].name));
       continue;
     }
@@ -122,8 +124,8 @@ TensorView Parameters::view(Store store, const ParameterSlot& slot) const {
       {slot.shape, place->storage}, data(store) + place->offset, &device_.backend(), range(name_in(store, slot.name))};
 }
 
-TensorView Parameters::statistic(std::size_t i) const {
-  return {{statistics[i].shape, DType::f32}, data(Store::statistics) + statistics[i].offset, &device_.backend()};
+TensorView Parameters::statistic(std::size_t i, Store store) const {
+  return {{statistics[i].shape, DType::f32}, data(store) + statistics[i].offset, &device_.backend()};
 }
 
 const ParameterSlot& Parameters::find(const std::string& name) const {

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
+#include <optional>
 
 #include "halftone/io/safetensors.hpp"
 #include "halftone/version.hpp"
@@ -48,6 +48,13 @@ void check_format(const SafeTensors& file) {
   if (text != format) throw FileError(fmt::format("{}: it is no checkpoint of this version", file.file.string()));
 }
 
+/// The place of the first number that is not finite.
+std::optional<std::int64_t> first_bad(std::span<const std::byte> data, const TensorSpec& spec) {
+  for (std::int64_t i = 0, count = spec.shape.elements(); i < count; ++i)
+    if (!std::isfinite(read_number(spec.storage, data.data(), count, i))) return i;
+  return std::nullopt;
+}
+
 /// The bytes of a tensor that is as `expected` says; numbers that are not finite are refused.
 std::vector<std::byte> bytes_of(const SafeTensors& file, const StoredTensor& expected, const TensorSpec& spec) {
   const StoredTensor& tensor = file.at(expected.name);
@@ -57,10 +64,8 @@ std::vector<std::byte> bytes_of(const SafeTensors& file, const StoredTensor& exp
   if (tensor.dtype != expected.dtype || tensor.shape != expected.shape)
     refuse(fmt::format("is {} {}, not {} {}", name_of(tensor.dtype), join(tensor.shape), name_of(expected.dtype),
                        join(expected.shape)));
-  const std::int64_t count = spec.shape.elements();
-  for (std::int64_t i = 0; i < count; ++i)
-    if (!std::isfinite(read_number(spec.storage, tensor.data.data(), count, i)))
-      refuse(fmt::format("holds a number that is not finite at place {}", i));
+  if (const auto bad = first_bad(tensor.data, spec))
+    refuse(fmt::format("holds a number that is not finite at place {}", *bad));
   return tensor.data;
 }
 
@@ -71,21 +76,29 @@ void make_folder(const std::filesystem::path& directory) {
     throw FileError(fmt::format("{}: the folder cannot be made", directory.string()));
 }
 
-std::vector<StoredTensor> model_tensors(const Parameters& parameters) {
-  std::vector<StoredTensor> tensors;
+/// A tensor of a model: as it was trained and, where averages are kept, as it is best used.
+struct ModelTensor {
+  std::string name;
+  int rank;
+  TensorView trained;
+  std::optional<TensorView> average;
+};
+
+std::vector<ModelTensor> model_of(const Parameters& parameters) {
+  std::vector<ModelTensor> tensors;
+  const bool averaged = parameters.bytes(Store::average) > 0;
   for (const auto& slot : parameters.slots) {
-    const auto add = [&](const std::string& name, Store store) {
-      tensors.push_back(f32_tensor(name, file_shape(slot.shape, slot.rank), parameters.view(store, slot).read()));
-    };
-    const bool averaged = slot.in(Store::average).has_value();
-    add(slot.name, averaged ? Store::average : slot.truth());
-    if (averaged) add("raw." + slot.name, slot.truth());
+    tensors.push_back({slot.name, slot.rank, parameters.truth(slot), {}});
+    if (averaged) tensors.back().average = parameters.view(Store::average, slot);
   }
-  for (std::size_t i = 0; i < parameters.statistics.size(); ++i)
-    tensors.push_back(f32_tensor(parameters.statistics[i].name, file_shape(parameters.statistics[i].shape, 1),
-                                 parameters.statistic(i).read()));
+  for (std::size_t i = 0; i < parameters.statistics.size(); ++i) {
+    tensors.push_back({parameters.statistics[i].name, 1, parameters.statistic(i), {}});
+    if (averaged) tensors.back().average = parameters.statistic(i, Store::averaged_statistics);
+  }
   return tensors;
 }
+
+std::string raw(const std::string& name) { return "raw." + name; }
 
 /// A tensor of memory that a checkpoint holds, and what a file calls it.
 struct Kept {
@@ -93,17 +106,21 @@ struct Kept {
   StoredTensor tensor;
 };
 
-/// All memory that a resume needs but for the step's state, in the order of the file.
-std::vector<Kept> kept(const Parameters& parameters) {
+/// All memory that a resume needs but for the step's state, in the order of the file. Sums of gradients count only
+/// within a step.
+std::vector<Kept> kept(const Parameters& parameters, bool within_a_step) {
   std::vector<Kept> result;
   const auto add = [&](const std::string& name, const TensorView& view, int rank) {
     result.push_back({view, blank(name, view.spec, rank)});
   };
   for (const auto& slot : parameters.slots)
     for (const Store store : lasting)
-      if (slot.in(store)) add(fmt::format("{}.{}", name_of(store), slot.name), parameters.view(store, slot), slot.rank);
+      if (slot.in(store) && (store != Store::accumulated || within_a_step))
+        add(fmt::format("{}.{}", name_of(store), slot.name), parameters.view(store, slot), slot.rank);
   for (std::size_t i = 0; i < parameters.statistics.size(); ++i)
-    add("statistics." + parameters.statistics[i].name, parameters.statistic(i), 1);
+    for (const Store store : {Store::statistics, Store::averaged_statistics})
+      if (parameters.bytes(store) > 0)
+        add(fmt::format("{}.{}", name_of(store), parameters.statistics[i].name), parameters.statistic(i, store), 1);
   return result;
 }
 
@@ -123,10 +140,14 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   make_folder(directory);
   Metadata of_state(identity.begin(), identity.end());
   of_state[format_key] = format;
-  put_fields(parameters.read_state(), of_state);
+  const StepState step = parameters.read_state();
+  put_fields(step, of_state);
   std::vector<StoredTensor> tensors;
-  for (Kept& k : kept(parameters)) {
+  for (Kept& k : kept(parameters, step.micro_batch > 0)) {
     k.tensor.data = k.view.read_bytes();
+    if (const auto bad = first_bad(k.tensor.data, k.view.spec))  // what could not be loaded replaces nothing
+      throw Failure(fmt::format("{}: not written, {} holds a number that is not finite at place {}", directory.string(),
+                                k.tensor.name, *bad));
     tensors.push_back(std::move(k.tensor));
   }
   const auto ranges = parameters.read_ranges();
@@ -137,18 +158,19 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   of_model[format_key] = format;
   of_model["version"] = version;
   of_model["weights"] = parameters.bytes(Store::average) > 0 ? "averaged" : "raw";
-  write_safetensors(directory / "model.safetensors", model_tensors(parameters), of_model);
+  tensors.clear();
+  for (const ModelTensor& t : model_of(parameters)) {
+    const auto shape = file_shape(t.trained.spec.shape, t.rank);
+    tensors.push_back(f32_tensor(t.name, shape, t.average.value_or(t.trained).read()));
+    if (t.average) tensors.push_back(f32_tensor(raw(t.name), shape, t.trained.read()));
+  }
+  write_safetensors(directory / "model.safetensors", tensors, of_model);
 }
 
 void load_checkpoint(const std::filesystem::path& directory, Parameters& parameters, const Identity& identity) {
   const SafeTensors file = read_safetensors(directory / "state.safetensors");
   check_format(file);
   check_identity(file, identity);
-  auto memory = kept(parameters);
-  for (Kept& k : memory) k.tensor.data = bytes_of(file, k.tensor, k.view.spec);
-  if (file.tensors.size() != memory.size())
-    throw FileError(fmt::format("{}: it holds {} tensors, this training has {}", file.file.string(),
-                                file.tensors.size(), memory.size()));
   const auto take = [&](auto&& read) {
     try {
       return read();
@@ -157,6 +179,11 @@ void load_checkpoint(const std::filesystem::path& directory, Parameters& paramet
     }
   };
   const StepState step = take([&] { return step_state_of(file.metadata); });
+  auto memory = kept(parameters, step.micro_batch > 0);
+  for (Kept& k : memory) k.tensor.data = bytes_of(file, k.tensor, k.view.spec);
+  if (file.tensors.size() != memory.size())
+    throw FileError(fmt::format("{}: it holds {} tensors, this training has {}", file.file.string(),
+                                file.tensors.size(), memory.size()));
   std::vector<RangeState> ranges;
   for (const auto& range : parameters.ranges)
     ranges.push_back(take([&] { return range_state_of(file.metadata, range.value); }));
@@ -180,23 +207,22 @@ void load_model(const std::filesystem::path& path, Parameters& parameters, Model
     bytes_of(file, blank(name, spec, rank), spec);
     return file.numbers(name);
   };
-  std::vector<std::vector<float>> of_parameters, of_statistics;
+  std::vector<std::vector<float>> wanted;
   std::size_t tensors = 0;
-  for (const auto& slot : parameters.slots) {
-    of_parameters.push_back(numbers(slot.name, slot.shape, slot.rank));
+  for (const ModelTensor& t : model_of(parameters)) {
+    wanted.push_back(numbers(t.name, t.trained.spec.shape, t.rank));
     ++tensors;
-    if (!file.find("raw." + slot.name)) continue;
-    auto raw = numbers("raw." + slot.name, slot.shape, slot.rank);  // checked whichever is wanted
-    if (which == ModelWeights::raw) of_parameters.back() = std::move(raw);
+    if (!file.find(raw(t.name))) continue;
+    auto trained = numbers(raw(t.name), t.trained.spec.shape, t.rank);  // checked whichever is wanted
+    if (which == ModelWeights::raw) wanted.back() = std::move(trained);
     ++tensors;
   }
-  for (const auto& s : parameters.statistics) of_statistics.push_back(numbers(s.name, s.shape, 1));
-  tensors += of_statistics.size();
   if (file.tensors.size() != tensors)
     throw FileError(
         fmt::format("{}: it holds {} tensors, the net has {}", file.file.string(), file.tensors.size(), tensors));
-  for (std::size_t i = 0; i < of_parameters.size(); ++i) parameters.assign(parameters.slots[i], of_parameters[i]);
-  for (std::size_t i = 0; i < of_statistics.size(); ++i) parameters.statistic(i).write(of_statistics[i]);
+  auto next = wanted.begin();
+  for (const auto& slot : parameters.slots) parameters.assign(slot, *next++);
+  for (std::size_t i = 0; i < parameters.statistics.size(); ++i) parameters.statistic(i).write(*next++);
 }
 
 }  // namespace halftone

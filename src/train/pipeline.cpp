@@ -183,6 +183,12 @@ class StepEnd {
       truths.push_back(in(parameters_.slots[static_cast<std::size_t>(i)].truth(), i));
       averages.push_back(in(Store::average, i));
     }
+    for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {
+      const auto& [name, shape, offset] = parameters_.statistics[i];
+      truths.push_back(graph_.value(graph_->statistics[i].value));
+      averages.push_back(graph_.stored("averaged_statistics." + name, {shape, DType::f32, Role::exact},
+                                       Store::averaged_statistics, static_cast<int>(i)));
+    }
     graph_.add_writing(std::make_shared<AverageWeights>(options_.average_decay), truths, averages);
   }
 

@@ -246,7 +246,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
 
 namespace {
 
-/// While it lives, the working weights are the averaged ones.
+/// While it lives, the working weights and the running statistics are the averaged ones.
 class AveragedWeights {
  public:
   explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) {
@@ -254,9 +254,15 @@ class AveragedWeights {
       saved_.push_back(parameters_.weight(slot).read_bytes());
       parameters_.weight(slot).write(parameters_.view(Store::average, slot).read());
     }
+    for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {
+      saved_.push_back(parameters_.statistic(i).read_bytes());
+      parameters_.statistic(i).write_bytes(parameters_.statistic(i, Store::averaged_statistics).read_bytes());
+    }
   }
   ~AveragedWeights() {
-    for (std::size_t i = 0; i < saved_.size(); ++i) parameters_.weight(parameters_.slots[i]).write_bytes(saved_[i]);
+    auto saved = saved_.begin();
+    for (const auto& slot : parameters_.slots) parameters_.weight(slot).write_bytes(*saved++);
+    for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) parameters_.statistic(i).write_bytes(*saved++);
   }
   AveragedWeights(const AveragedWeights&) = delete;
   AveragedWeights& operator=(const AveragedWeights&) = delete;
@@ -321,7 +327,8 @@ MemoryReport Trainer::memory() const {
   return {p.bytes(Store::weights),
           p.bytes(Store::masters),
           p.bytes(Store::gradients) + p.bytes(Store::accumulated),
-          p.bytes(Store::slot0) + p.bytes(Store::slot1) + p.bytes(Store::compensation) + p.bytes(Store::average),
+          p.bytes(Store::slot0) + p.bytes(Store::slot1) + p.bytes(Store::compensation) + p.bytes(Store::average) +
+              p.bytes(Store::averaged_statistics),
           impl_->plan->arena_bytes(),
           impl_->plan->workspace_bytes(),
           impl_->options.device.peak()};

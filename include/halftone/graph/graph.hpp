@@ -25,6 +25,7 @@ enum class Store {
   compensation,
   average,
   statistics,
+  averaged_statistics,
   state,
   ranges,
   count

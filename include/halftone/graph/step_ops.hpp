@@ -69,7 +69,8 @@ struct Update final : StepOp {
   std::string name() const override { return "update"; }
 };
 
-/// [truths...] -> [averages...]: average = decay * average + (1 - decay) * truth where `commit` is set.
+/// [truths and statistics...] -> [averages...]: average = d * average + (1 - d) * truth where `commit` is set; after n
+/// steps d = min(decay, (1 + n) / (10 + n)), so that an average of few steps forgets what they began with.
 struct AverageWeights final : StepOp {
   float decay;
   explicit AverageWeights(float decay) : decay(decay) {}

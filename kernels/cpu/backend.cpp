@@ -7,9 +7,8 @@
 #include <cstring>
 #include <fstream>
 
-#include "kernels/cpu/float_mode.hpp"
-
 #include "halftone/tensor/text.hpp"
+#include "kernels/cpu/float_mode.hpp"
 
 namespace halftone::cpu {
 namespace {

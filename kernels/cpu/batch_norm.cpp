@@ -1,8 +1,7 @@
-#include "halftone/ops/norm.hpp"
-
 #include <algorithm>
 #include <limits>
 
+#include "halftone/ops/norm.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
 #include "kernels/cpu/rows.hpp"

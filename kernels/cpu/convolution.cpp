@@ -61,8 +61,8 @@ Launch launch(Engine engine) {
 }  // namespace
 
 Operands operands_of(const Request& request) {
-  Operands operands{{}, request.outputs[0].tensor()};
-  for (const ValueSpec& input : request.inputs) operands.inputs.push_back(input.tensor());
+  Operands operands{{}, request.outputs[0]};
+  for (const ValueSpec& input : request.inputs) operands.inputs.push_back(input);
   return operands;
 }
 

@@ -2,14 +2,14 @@
 #include <cstdint>
 #include <vector>
 
-#include "halftone/tensor/tensor.hpp"
+#include "halftone/graph/value.hpp"
 
 namespace halftone::cpu {
 
 /// The tensors of a convolution or one of its gradients, in the order of `Arguments`.
 struct Operands {
-  std::vector<TensorSpec> inputs;
-  TensorSpec output;
+  std::vector<ValueSpec> inputs;
+  ValueSpec output;
 };
 
 constexpr std::int64_t round_up(std::int64_t x, std::int64_t multiple) {

@@ -8,7 +8,7 @@ namespace {
 
 /// The numbers of a tensor; as integers, the codes that they are multiples of.
 template <class Number>
-std::vector<Number> read(TensorSpec tensor, const Memory& memory) {
+std::vector<Number> read(ValueSpec tensor, const Memory& memory) {
   if (std::is_integral_v<Number>) tensor.storage.scaling = Scaling::none;
   const std::int64_t count = tensor.shape.elements();
   std::vector<Number> values(static_cast<std::size_t>(count));
@@ -19,7 +19,7 @@ std::vector<Number> read(TensorSpec tensor, const Memory& memory) {
   return values;
 }
 
-void write(const TensorSpec& tensor, const std::vector<float>& values, const Arguments& arguments) {
+void write(const ValueSpec& tensor, const std::vector<float>& values, const Arguments& arguments) {
   const Memory& memory = arguments.outputs[0];
   const bool random = tensor.storage.rounding == Rounding::stochastic;
   write_numbers(tensor.storage, static_cast<std::byte*>(memory.data), std::ssize(values), 0, std::ssize(values),
@@ -56,7 +56,7 @@ void for_each_product(const ConvProblem& p, F&& f) {
             }
 }
 
-int exponent_of(const TensorSpec& tensor) {
+int exponent_of(const ValueSpec& tensor) {
   return tensor.storage.scaling == Scaling::constant ? tensor.storage.exponent : 0;
 }
 

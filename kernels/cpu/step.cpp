@@ -253,7 +253,8 @@ struct Updating {
   std::size_t copy_output() const { return compensation_output() + (compensated ? 1 : 0); }
   std::size_t end() const { return copy_output() + (has_copy ? 1 : 0); }
 
-  /// Updates one chunk by `apply(gradient, count, limits, weights, slot 0, slot 1)`, which says how many weights stay as they are.
+  /// Updates one chunk by `apply(gradient, count, limits, weights, slot 0, slot 1)`, which says how many weights stay
+  /// as they are.
   template <class Apply>
   std::int64_t run(const Arguments& a, const Chunk& chunk, const Apply& apply) const {
     float buffers[6][step_chunk];
@@ -329,7 +330,8 @@ Launch update(const Request& request) {
           parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
             const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
             unchanged[t] = parameters[chunk.tensor].run(
-                a, chunk, [&](const float* g, std::int64_t count, const Limits& limits, float* w, float* slot0, float* slot1) {
+                a, chunk,
+                [&](const float* g, std::int64_t count, const Limits& limits, float* w, float* slot0, float* slot1) {
                   return apply(rule, coefficients, g, factor, count, limits, w, slot0, slot1);
                 });
           });

@@ -106,11 +106,22 @@ void encode(const float* from, void* to, std::int64_t count) {
           [](auto* in, auto* out) { encode_block<Format>(in, out); });
 }
 
+/// With infinity where the code alone would saturate.
+template <class Format>
+void encode_to_infinity(const float* from, void* to, std::int64_t count) {
+  auto* codes = static_cast<typename Format::Code*>(to);
+  for (std::int64_t i = 0; i < count; ++i) codes[i] = halftone::encode<Format>(from[i], Overflow::infinity);
+}
+
 Decode decoder(DType code) {
   return visit_format(code, [](auto format) -> Decode { return decode<decltype(format)>; });
 }
-Encode encoder(DType code) {
-  return visit_format(code, [](auto format) -> Encode { return encode<decltype(format)>; });
+Encode encoder(DType code, Overflow overflow) {
+  return visit_format(code, [&](auto format) -> Encode {
+    return overflow == Overflow::infinity && format.overflow == Overflow::saturate
+               ? encode_to_infinity<decltype(format)>
+               : encode<decltype(format)>;  // numbers on the grid are beyond no finite code
+  });
 }
 
 void draw(const RandomKey& key, std::int64_t first, std::int64_t count, std::uint32_t* bits) {
@@ -198,7 +209,8 @@ void read_packed(const Access& access, const std::byte* data, std::int64_t first
   for (std::int64_t i = 0; i < first % 8 + count; i += 8, at += bits) {
     std::uint64_t eight = 0;
     std::memcpy(&eight, data + at, std::min(bits, end - at));
-    for (std::size_t j = 0; j < 8; ++j) codes[i + j] = static_cast<std::uint8_t>(eight >> (j * bits)) & ((1 << bits) - 1);
+    for (std::size_t j = 0; j < 8; ++j)
+      codes[i + j] = static_cast<std::uint8_t>(eight >> (j * bits)) & ((1 << bits) - 1);
   }
   access.decode(codes + first % 8, to, count);
 }
@@ -282,7 +294,7 @@ HWY_AFTER_NAMESPACE();
 namespace halftone::cpu {
 
 Decode decoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, decoder(code)); }
-Encode encoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, encoder(code)); }
+Encode encoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, encoder(code, overflow_of(code))); }
 Draw drawer(Isa isa) { return HALFTONE_PER_ISA(isa, draw); }
 Round rounder(Isa isa, const Grid& grid) { return HALFTONE_PER_ISA(isa, rounder(grid)); }
 
@@ -291,7 +303,7 @@ Access::Access(Isa isa, const TensorSpec& tensor)
       plain(tensor.storage.plain()),
       size(static_cast<std::int64_t>(size_of(tensor.storage.code))),
       decode(decoder(isa, tensor.storage.code)),
-      encode(encoder(isa, tensor.storage.code)),
+      encode(HALFTONE_PER_ISA(isa, encoder(tensor.storage.code, tensor.storage.overflow))),
       storage(tensor.storage),
       count(tensor.shape.elements()) {
   if (plain) return;

@@ -42,8 +42,8 @@ void check(const RoleStorage& roles, const std::string& where) {
     };
     if (storage.code == DType::u8) refuse("it holds no negative numbers");
     if (storage.width > bits_of(storage.code)) refuse("the code has no such width");
-    if (storage.scaling == Scaling::block && (storage.block == 0 || storage.block % 8 != 0 || storage.block > 1024))
-      refuse("a block has 8, 16, ... or 1024 numbers");
+    if (storage.scaling == Scaling::block && (storage.block < 8 || 1024 % storage.block != 0))
+      refuse("a block has 8, 16, 32, ... or 1024 numbers");
     if (storage.scaling == Scaling::range && !storage.noticed) refuse("a range moves by what is noticed");
   }
 }
@@ -52,7 +52,8 @@ void check(const RoleStorage& roles, const std::string& where) {
 
 void check(const TrainerOptions& options) {
   if (options.accumulate < 1) fail(fmt::format("accumulate: {} micro-batches a step", options.accumulate));
-  if (!(options.clip_norm >= 0 && std::isfinite(options.clip_norm))) fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
+  if (!(options.clip_norm >= 0 && std::isfinite(options.clip_norm)))
+    fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
   if (!(options.average_decay >= 0 && options.average_decay < 1))
     fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
   if (int exponent; !std::isnormal(options.stress) || !std::isnormal(1 / options.stress) ||

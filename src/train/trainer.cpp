@@ -47,7 +47,8 @@ std::string forward_fault(const StepState& state, const Plan& plan) {
 std::string reason_of(const StepState& state, const Parameters& parameters, const Plan& plan) {
   if (state.outcome == 0) return "the loss scale's policy has stopped training";  // before this batch
   const std::string forward = forward_fault(state, plan);
-  if (!std::isfinite(state.loss)) return fmt::format("loss is {}{}{}", state.loss, forward.empty() ? "" : ": ", forward);
+  const std::string loss = std::isnan(state.loss) ? "nan" : fmt::format("{}", state.loss);  // no sign before nan
+  if (!std::isfinite(state.loss)) return fmt::format("loss is {}{}{}", loss, forward.empty() ? "" : ": ", forward);
   if (!forward.empty()) return forward;
   if (state.first_bad_parameter >= 0)
     return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,

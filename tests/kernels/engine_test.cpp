@@ -130,7 +130,7 @@ struct Work {
   std::size_t result_count() const { return static_cast<std::size_t>(sizes(problem, direction).result); }
 
  private:
-  static TensorSpec spec(const std::vector<float>& values, const Storage& storage) {
+  static ValueSpec spec(const std::vector<float>& values, const Storage& storage) {
     return {{1, 1, 1, std::ssize(values)}, storage};
   }
 };

@@ -53,7 +53,7 @@ TEST(CrossEntropyKernels, GiveTheMeanLoss) {
       for (float middle : {0.0f, 3000.0f})  // far beyond what exp takes
         for (const Storage& stored :
              {Storage(DType::f32), Storage(DType::f16), Storage(DType::bf16), Storage::fixed(6, 10)})
-          check_kernels({SoftmaxCrossEntropy(smoothing),
+          check_kernels({SoftmaxCrossEntropy({.label_smoothing = smoothing}),
                          {batch.logits(), batch.labels()},
                          {stored, DType::i32, DType::f32},
                          {random_values(batch.logits().elements(), 1, middle - 8, middle + 8), random_labels(batch)},
@@ -70,7 +70,7 @@ TEST(CrossEntropyKernels, GiveTheGradient) {
       for (const Storage& stored :
            {Storage(DType::f32), Storage(DType::f16), Storage(DType::bf16), Storage::fixed(6, 10)})
         check_kernels(
-            {SoftmaxCrossEntropyGradient(smoothing),
+            {SoftmaxCrossEntropyGradient({.label_smoothing = smoothing}),
              {Shape{}, batch.logits(), batch.labels()},
              {DType::f32, stored, DType::i32, stored},
              {{static_cast<float>(seed)}, random_values(batch.logits().elements(), 1, -8, 8), random_labels(batch)},
@@ -95,12 +95,12 @@ TEST(CrossEntropyKernels, TurnAWrongLabelIntoNaN) {
   const Batch batch{3, 4};
   for (float wrong : {-1.0f, 4.0f}) {
     const std::vector<float> logits = random_values(12, 1), labels = {0, wrong, 3};
-    check_kernels({SoftmaxCrossEntropy(0),
+    check_kernels({SoftmaxCrossEntropy({}),
                    {batch.logits(), batch.labels()},
                    {DType::f32, DType::i32, DType::f32},
                    {logits, labels},
                    [](const auto&) { return std::vector<Doubles>{{nan}}; }});
-    check_kernels({SoftmaxCrossEntropyGradient(0),
+    check_kernels({SoftmaxCrossEntropyGradient({}),
                    {Shape{}, batch.logits(), batch.labels()},
                    {DType::f32, DType::f32, DType::i32, DType::f16},
                    {{1}, std::vector<float>(12, 0), labels},

@@ -46,6 +46,7 @@ TEST(LossScale, ScriptedSequences) {
     const char* script;
     float scale;
     int good_steps, consecutive_skips;
+    int overflows = consecutive_skips;  ///< in a row
   };
   for (const Case& c : {Case{"", 1024, 0, 0},
                         {"gg", 1024, 2, 0},
@@ -57,15 +58,24 @@ TEST(LossScale, ScriptedSequences) {
                         {"ggoggg", 1024, 0, 0},
                         {"ooo", 128, 0, 3},
                         {"ogo", 256, 0, 1},
-                        {"n", 512, 0, 1},
-                        {"gnggg", 1024, 0, 0}}) {
+                        {"n", 1024, 0, 1, 0},
+                        {"gnng", 1024, 2, 0},
+                        {"gnggg", 2048, 1, 0},
+                        {"on", 512, 0, 2, 1}}) {
     const ScaleState state = play(every3, c.script);
     EXPECT_EQ(state.scale, c.scale) << c.script;
     EXPECT_EQ(state.good_steps, c.good_steps) << c.script;
     EXPECT_EQ(state.consecutive_skips, c.consecutive_skips) << c.script;
-    EXPECT_EQ(state.bad_steps, c.consecutive_skips) << c.script;
+    EXPECT_EQ(state.bad_steps, c.overflows) << c.script;
     EXPECT_EQ(state.stop, 0) << c.script;
   }
+}
+
+TEST(LossScale, ABadForwardPassCountsAsAnOverflowWhereThatIsAskedFor) {
+  const LossScale as_pytorch = LossScale::dynamic({.initial = 1024, .interval = 3, .on_nan = OnNan::back_off});
+  EXPECT_EQ(play(as_pytorch, "ggn").scale, 512);
+  EXPECT_EQ(play(as_pytorch, "ggnggg").scale, 1024);
+  EXPECT_EQ(play(LossScale::dynamic(), times(45, 'n')).scale, 65536);
 }
 
 TEST(LossScale, DefaultsAreGradScalers) {

@@ -196,7 +196,8 @@ TEST(Gradients, WholeNet) {
     return silu(y + batch_norm(conv2d(x, channels, 1, {.stride = stride})));
   };
   const Value logits = dense(global_avg_pool(block(block(images, 8, 1), 12, 2)), 10);
-  const auto report = check_gradient(cross_entropy(logits, labels, {.label_smoothing = 0.1f}), {random_values(4 * 64 * 3, 1), {3, 9, 0, 3}},
+  const auto report = check_gradient(cross_entropy(logits, labels, {.label_smoothing = 0.1f}),
+                                     {random_values(4 * 64 * 3, 1), {3, 9, 0, 3}},
                                      {.also = {images}, .directions = 2, .tolerance = 5e-3, .device = device});
   std::ostringstream text;
   text << report;

@@ -47,7 +47,8 @@ Model everything(Graph& graph) {
   const Value flat = hard_tanh(dense(x, 32));
   const Value shared = graph.parameter("shared.weight", Shape::matrix(classes, 32), uniform(0.2f), 2);
   const Value logits = dense(pooled, shared) + dense(flat, shared);
-  return {images, logits, cross_entropy(logits, labels, {.label_smoothing = 0.1f}) + scale(mean_squared_error(pooled, flat), 0.5f)};
+  return {images, logits,
+          cross_entropy(logits, labels, {.label_smoothing = 0.1f}) + scale(mean_squared_error(pooled, flat), 0.5f)};
 }
 
 Model build(Graph& graph, const std::string& name) {

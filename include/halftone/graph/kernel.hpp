@@ -29,8 +29,8 @@ struct Request {
 /// Where a value lies, and what it takes to write it.
 struct Memory {
   void* data = nullptr;
-  RangeState* range = nullptr;  ///< of a storage that has one, in device memory
-  std::uint32_t stream = 0;     ///< of the random numbers that its rounding draws
+  RangeState* range = nullptr;          ///< of a storage that has one, in device memory
+  std::uint32_t stream = 0;             ///< of the random numbers that its rounding draws
   std::int32_t node = StepState::none;  ///< that writes it, for reports
 };
 
@@ -90,6 +90,7 @@ class KernelTable {
   /// The entry for operations of one type.
   template <class Operation>
   static Lists::value_type list(std::string operation, std::vector<Kernel> kernels) {
+    static_assert(std::is_base_of_v<Op, Operation>);
     return {typeid(Operation), {std::move(operation), std::move(kernels)}};
   }
 

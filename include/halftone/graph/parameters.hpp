@@ -51,7 +51,7 @@ class Parameters {
   TensorView truth(const ParameterSlot& slot) const { return view(slot.truth(), slot); }
   TensorView gradient(const ParameterSlot& slot) const { return view(Store::gradients, slot); }
   TensorView statistic(std::size_t i, Store store = Store::statistics) const;  ///< or `averaged_statistics`
-  const ParameterSlot& find(const std::string& name) const;  ///< throws Error for an unknown name
+  const ParameterSlot& find(const std::string& name) const;                    ///< throws Error for an unknown name
 
   /// Writes f32 numbers into a parameter: its truth, its running average and its working copy, each rounded to the
   /// nearest that is stored.

@@ -38,9 +38,10 @@ struct StepState {
 
   // Of this micro-batch's forward pass.
   static constexpr std::int32_t none = std::numeric_limits<std::int32_t>::max();
-  std::int32_t bad_node = none;     ///< the first that gave an activation which is not finite; set by whoever writes one
-  std::int32_t bad_row = none;      ///< of the first label that is no class
+  std::int32_t bad_node = none;  ///< the first that gave an activation which is not finite; set by whoever writes one
+  std::int32_t bad_row = none;   ///< of the first label that is no class
   std::int32_t bad_label = 0;
+  std::int32_t unused = 0;
 
   /// The step that random numbers are drawn in: each micro-batch has its own.
   HALFTONE_HD std::uint64_t random_step() const {
@@ -50,6 +51,8 @@ struct StepState {
   /// What one unit of the loss's own gradient becomes in the stored gradients.
   HALFTONE_HD float gradient_scale() const { return used_scale * stress; }
 };
+
+static_assert(sizeof(StepState) == 6 * 8 + sizeof(ScaleState) + 6 * 4 + 2 * 8 + 4 * 8 + 10 * 4, "no padding");
 
 /// What the end of a step decides by.
 struct StepPolicy {

@@ -176,6 +176,17 @@ struct I32 : IntegerFormat<std::int32_t> {
   static constexpr const char* name = "i32";
 };
 
+/// The code of x with either meaning of what is too large.
+template <class Format>
+HALFTONE_HD constexpr typename Format::Code encode(float x, Overflow overflow) {
+  if constexpr (requires { typename Format::Small; }) {
+    if (overflow != Format::overflow)
+      return overflow == Overflow::infinity ? Format::template encode<Overflow::infinity>(x)
+                                            : Format::template encode<Overflow::saturate>(x);
+  }
+  return Format::encode(x);
+}
+
 /// Every storage format, in the order of `DType`.
 using Formats = TypeList<F32, F16, BF16, E4M3, E5M2, E2M1, Sign, U8, I8, I16, I32>;
 

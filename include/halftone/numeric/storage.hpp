@@ -214,7 +214,7 @@ HALFTONE_HD constexpr void write_numbers(const Storage& storage, std::byte* data
         const float x = values[i - first] * inverse;
         const float rounded = grid(x, storage.rounding == Rounding::stochastic ? key.uniform(i) : 0.0f);
         if (noticed) notice(grid, x, rounded, *noticed);
-        detail::put_code<Format>(Format::encode(rounded), data, i);
+        detail::put_code<Format>(encode<Format>(rounded, storage.overflow), data, i);
       }
     });
   }

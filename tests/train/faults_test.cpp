@@ -1,0 +1,282 @@
+#include <gtest/gtest.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "halftone/halftone.hpp"
+#include "tests/io/temporary_folder.hpp"
+
+namespace halftone {
+namespace {
+
+constexpr float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+constexpr std::int64_t batch = 4;
+
+struct Net {
+  Graph graph;
+  Value images = graph.input("images", {batch, 5, 5, 2}), labels = graph.input("labels", {batch, 1, 1, 1}, DType::i32);
+  Value loss = cross_entropy(dense(relu(batch_norm(conv2d(images, 3, 3))), 3), labels);
+};
+
+struct Data {
+  std::vector<float> images;
+  std::vector<std::int32_t> labels = {0, 1, 2, 1};
+  explicit Data(unsigned seed, float factor = 1) {
+    std::mt19937 random(seed);
+    for (std::int64_t i = 0; i < batch * 5 * 5 * 2; ++i)
+      images.push_back(factor * (static_cast<float>(random() % 4096) / 1024 - 2));
+  }
+};
+
+StepReport step(Trainer& trainer, const Data& data) {
+  const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(data.images)),
+                                               std::as_bytes(std::span(data.labels))};
+  return trainer.step(inputs);
+}
+
+TrainerOptions options_for(const Precision& precision) {
+  TrainerOptions options;
+  options.device = cpu_device({.threads = 2});
+  options.precision = precision;
+  return options;
+}
+
+std::vector<std::byte> lasting(const Trainer& trainer) {
+  std::vector<std::byte> all;
+  const Parameters& p = trainer.parameters();
+  for (const Store store : {Store::weights, Store::masters, Store::slot0, Store::slot1, Store::average,
+                            Store::statistics, Store::averaged_statistics})
+    all.insert(all.end(), p.data(store), p.data(store) + p.bytes(store));
+  return all;
+}
+
+TEST(BadForward, LeavesTheLossScaleAndAllThatFollowsAsTheyWere) {
+  const Net net;
+  Trainer with(net.loss, options_for(Precision::f16())), without(net.loss, options_for(Precision::f16()));
+  Data bad(1);
+  bad.images[7] = nan;
+  step(with, Data(0)), step(without, Data(0));
+  for (int i = 0; i < 45; ++i) {
+    const StepReport report = step(with, bad);
+    EXPECT_TRUE(report.skipped);
+    EXPECT_EQ(report.scale, 65536);
+  }
+  for (unsigned i = 2; i < 5; ++i) EXPECT_EQ(step(with, Data(i)).loss, step(without, Data(i)).loss);
+  EXPECT_EQ(lasting(with), lasting(without));
+  const ScaleState a = with.parameters().read_state().scale, b = without.parameters().read_state().scale;
+  EXPECT_EQ(a.scale, b.scale);
+  EXPECT_EQ(a.good_steps, b.good_steps);
+
+  TrainerOptions as_pytorch = options_for(Precision::f16());
+  as_pytorch.precision.loss_scale = LossScale::dynamic({.on_nan = OnNan::back_off});
+  Trainer control(net.loss, as_pytorch);
+  step(control, bad), step(control, bad);
+  EXPECT_EQ(control.parameters().read_state().scale.scale, 16384);
+}
+
+TEST(BadForward, IsNamed) {
+  const Net net;
+  Trainer trainer(net.loss, options_for(Precision::f16()));
+  Data bad(1);
+  bad.labels[2] = 77;
+  EXPECT_EQ(step(trainer, bad).reason, "loss is nan: label 77 of image 2 is no class");
+  bad.labels[2] = 0;
+  bad.images[7] = infinity;
+  EXPECT_EQ(
+      step(trainer, bad).reason,
+      "loss is nan: the first output that is not finite is that of conv1, of input images, which is inf at place 7");
+  EXPECT_EQ(step(trainer, Data(3)).reason, "");
+  const StepReport large = step(trainer, Data(4, 1e6f));  // f16 ends at 65504
+  EXPECT_NE(large.reason.find("conv1"), std::string::npos) << large.reason;
+  EXPECT_EQ(trainer.parameters().read_state().scale.scale, 65536);
+}
+
+TEST(Skips, GradientsWhoseNormOverflowsMoveNothing) {
+  constexpr std::int64_t count = 40;
+  Graph graph;
+  const Value x = graph.input("x", Shape::matrix(1, count)), images = graph.input("images", {2, 2, 2, 3});
+  const Value of_norm = scale(dense(reshape(batch_norm(images), {1, 1, 1, 24}), 1), 0.5f);
+  const Value loss = of_norm + dense(x, graph.parameter("w", Shape::matrix(1, count), constant(0), 2));
+  Trainer trainer(loss, options_for(Precision::f32()));
+  const std::vector<float> pixels = [] {
+    std::vector<float> values(24);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * i % 7);
+    return values;
+  }();
+  const auto before = lasting(trainer);
+  for (const float gradient : {3e38f, 1.0f}) {  // each is finite; the norm of 40 of the first is not; the control
+    const std::vector<float> numbers(count, gradient);
+    const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(numbers)), std::as_bytes(std::span(pixels))};
+    const StepReport report = trainer.step(inputs);
+    EXPECT_EQ(report.skipped, gradient > 1);
+    EXPECT_EQ(lasting(trainer) == before, gradient > 1) << report.reason;
+  }
+}
+
+TEST(Updates, WhatLastsStaysFinite) {
+  for (const UpdateRule& rule : {UpdateRule(Sgd{.momentum = 0.9f}), UpdateRule(adamw())})
+    for (const Precision& precision : {Precision::f32(), Precision::bf16_pure()}) {
+      constexpr std::int64_t count = 40;
+      Graph graph;
+      const Value x = graph.input("x", Shape::matrix(1, count));
+      TrainerOptions options = options_for(precision);
+      options.optimizer = rule;
+      options.schedule = Schedule::constant(1e30f);
+      Trainer trainer(dense(x, graph.parameter("w", Shape::matrix(1, count), constant(1e-30f), 2)), options);
+      for (const float g : {1e20f, 3e37f, 3e37f, -3e37f}) {
+        const std::vector<float> gradient(count, g);
+        const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(gradient))};
+        trainer.step(inputs);
+      }
+      const auto& slot = trainer.parameters().slots[0];
+      for (const Store store : {Store::weights, Store::slot0, Store::slot1})
+        if (slot.in(store)) {
+          for (const float v : trainer.parameters().view(store, slot).read())
+            EXPECT_TRUE(std::isfinite(v)) << name_of(store) << " in " << precision.name;
+        }
+      const TemporaryFolder folder;
+      trainer.save(folder / "");
+      trainer.load(folder / "");
+    }
+}
+
+TEST(Statistics, StayFiniteWhereAVarianceDoesNot) {
+  const Net net;
+  Trainer trainer(net.loss, options_for(Precision::f32()));
+  step(trainer, Data(0, 1e22f));
+  for (std::size_t i = 0; i < trainer.parameters().statistics.size(); ++i)
+    for (const float v : trainer.parameters().statistic(i).read()) EXPECT_TRUE(std::isfinite(v));
+}
+
+TEST(Save, WhatCouldNotBeLoadedReplacesNothing) {
+  const TemporaryFolder folder;
+  const Net net;
+  Trainer trainer(net.loss, options_for(Precision::f32()));
+  trainer.save(folder / "");
+  const auto& slot = trainer.parameters().slots[0];
+  std::vector<float> values(static_cast<std::size_t>(slot.shape.elements()));
+  values[3] = infinity;
+  trainer.parameters().assign(slot, values);
+  try {
+    trainer.save(folder / "");
+    FAIL();
+  } catch (const Failure& failure) {
+    EXPECT_NE(std::string(failure.what()).find("weights." + slot.name), std::string::npos) << failure.what();
+  }
+  trainer.load(folder / "");
+}
+
+TEST(Options, ThatMakeNoTrainingAreErrorsThatNameThem) {
+  const Net net;
+  const auto refused = [&](const char* named, const std::function<void(TrainerOptions&)>& change) {
+    TrainerOptions options = options_for(Precision::f16());
+    change(options);
+    try {
+      const Trainer trainer(net.loss, options);
+      FAIL() << named;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(named), std::string::npos) << error.what();
+    }
+  };
+  const std::int64_t twice[] = {0, 0}, nine[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  refused("schedule", [&](auto& o) { o.schedule = Schedule::step(1, twice, 1e30f); });
+  refused("milestones", [&](auto& o) { o.schedule = Schedule::step(1, nine, 0.5f); });
+  refused("warm-up", [](auto& o) { o.schedule = Schedule::cosine(1, 10, 10); });
+  for (const float bad : {nan, -0.1f, 1.0f}) refused("momentum", [&](auto& o) { o.optimizer = Sgd{.momentum = bad}; });
+  for (const float bad : {nan, -1.0f, infinity}) refused("weight_decay", [&](auto& o) { o.optimizer = adamw(bad); });
+  for (const double bad : {-0.1, 1.0, std::nan("")})
+    refused("beta", [&](auto& o) { o.optimizer = Adam{.beta2 = bad}; });
+  for (const float bad : {0.0f, nan}) refused("epsilon", [&](auto& o) { o.optimizer = Adam{.epsilon = bad}; });
+  for (const float bad : {nan, -1.0f, infinity})
+    refused("parameter group 1", [&](auto& o) { o.groups = {{.scope = "conv1", .ending = "", .learning_rate = bad}}; });
+  refused("stress", [](auto& o) {
+    o.stress = 0x1p100f;
+    o.precision.loss_scale = LossScale::fixed(0x1p100f);
+  });
+  refused("activations", [](auto& o) { o.precision.storage.activations = DType::u8; });
+  refused("conv1", [](auto& o) { o.precision = o.precision.except("conv1", RoleStorage::all(DType::u8)); });
+  EXPECT_THROW(leaky_relu(net.images, -0.1f), Error);
+  EXPECT_THROW(leaky_relu(net.images, nan), Error);
+}
+
+TEST(Average, WarmsUpAndTakesStatisticsAlong) {
+  const Net net;
+  TrainerOptions options = options_for(Precision::f32());
+  options.average_decay = 0.999f;
+  Trainer trainer(net.loss, options);
+  Parameters& p = trainer.parameters();
+  const auto& slot = p.find("dense1.weight");
+  std::vector<float> weights = p.truth(slot).read(), statistics = p.statistic(0).read();
+  for (int n = 0; n < 3; ++n) {
+    step(trainer, Data(static_cast<unsigned>(n)));
+    const float kept = static_cast<float>(1 + n) / static_cast<float>(10 + n);
+    const auto blend = [&](std::vector<float>& average, const std::vector<float>& now) {
+      for (std::size_t i = 0; i < average.size(); ++i) average[i] = kept * average[i] + (1 - kept) * now[i];
+    };
+    blend(weights, p.truth(slot).read());
+    blend(statistics, p.statistic(0).read());
+    EXPECT_EQ(p.view(Store::average, slot).read(), weights);
+    EXPECT_EQ(p.statistic(0, Store::averaged_statistics).read(), statistics);
+  }
+}
+
+TEST(CrossEntropy, IgnoredLabelsCountForNothing) {
+  const auto logits_gradient = [](std::vector<float> logits, const std::vector<std::int32_t>& label,
+                                  const CrossEntropyOptions& options, float& loss_value) {
+    const auto n = static_cast<std::int64_t>(label.size());
+    Graph graph;
+    const Value x = graph.input("x", Shape::matrix(n, 3)), labels = graph.input("labels", {n, 1, 1, 1}, DType::i32);
+    const Value loss = cross_entropy(scale(x, 1), labels, options);
+    Graph training = graph.clone();
+    const Value of[] = {training.value(x.id())};
+    const auto d = differentiate(training, training.value(loss.id()), of);
+    const int keep[] = {loss.id(), d[0].id()};
+    const Parameters parameters(training, cpu_device(), {});
+    const Plan plan(training, parameters, keep);
+    plan.view(training->inputs[0]).write(logits);
+    plan.view(training->inputs[1]).write_bytes(std::as_bytes(std::span(label)));
+    plan.run();
+    loss_value = plan.view(loss.id()).read()[0];
+    return plan.view(d[0].id()).read();
+  };
+  const std::vector<float> both = {1, 2, -1, 0.5f, 0, 3}, one = {1, 2, -1};
+  float loss_of_both = 0, loss_of_one = 0, loss_of_none = 1;
+  auto ignored = logits_gradient(both, {1, -100}, {.ignore_label = -100}, loss_of_both);
+  const auto alone = logits_gradient(one, {1}, {}, loss_of_one);
+  EXPECT_EQ(loss_of_both, loss_of_one);
+  EXPECT_EQ(std::vector<float>(ignored.begin(), ignored.begin() + 3), alone);
+  EXPECT_EQ(std::vector<float>(ignored.begin() + 3, ignored.end()), std::vector<float>(3, 0));
+  EXPECT_EQ(logits_gradient(one, {-100}, {.ignore_label = -100}, loss_of_none), std::vector<float>(3, 0));
+  EXPECT_EQ(loss_of_none, 0);
+  Graph graph;
+  const Value x = graph.input("x", Shape::matrix(2, 3)), labels = graph.input("labels", {2, 1, 1, 1}, DType::i32);
+  EXPECT_THROW(cross_entropy(x, labels, {.ignore_label = 2}), Error);
+}
+
+#if defined(__SSE__)
+TEST(FloatMode, OfTheProgramAroundChangesNoBit) {
+  const Net net;
+  TrainerOptions options = options_for(Precision::f32());
+  options.schedule = Schedule::constant(1e-30f);
+  options.optimizer = Sgd{.momentum = 0.5f, .weight_decay = 0};
+  Trainer usual(net.loss, options), flushing(net.loss, options);
+  const auto train = [&](Trainer& trainer) {
+    for (unsigned i = 0; i < 4; ++i) step(trainer, Data(i, 1e-38f));
+  };
+  step(usual, Data(9)), step(flushing, Data(9));
+  train(usual);
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040);  // subnormal numbers become zero, read or written
+  train(flushing);
+  EXPECT_EQ(_mm_getcsr() & 0x8040, 0x8040u);  // it is the caller's again
+  _mm_setcsr(before);
+  EXPECT_EQ(lasting(usual), lasting(flushing));
+}
+#endif
+
+}  // namespace
+}  // namespace halftone

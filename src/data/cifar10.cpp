@@ -20,11 +20,9 @@ constexpr int classes = 10;
 /// Appends the first `count` records of one file: a label byte, then a plane each of red, green and blue. The labels of
 /// all are checked.
 void append(Dataset& data, const fs::path& path, std::int64_t count) {
-  const auto size = size_of_file(path);
-  if (size != images_per_file * record)
-    throw FileError(
-        fmt::format("{} has {} bytes, a CIFAR-10 file has {}", path.string(), size, images_per_file * record));
   InputFile file(path);
+  if (file.size() != images_per_file * record)
+    file.broken(fmt::format("has {} bytes, a CIFAR-10 file has {}", file.size(), images_per_file * record));
   std::array<std::byte, record> bytes;
   for (std::int64_t i = 0; i < images_per_file; ++i) {
     if (file.read(bytes) != bytes.size()) file.broken("cannot be read");

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "halftone/io/atomic_file.hpp"
 #include "halftone/io/safetensors.hpp"
 #include "halftone/version.hpp"
 #include "src/train/state_fields.hpp"
@@ -62,13 +63,6 @@ std::vector<std::byte> bytes_of(const SafeTensors& file, const StoredTensor& exp
     if (!std::isfinite(read_number(spec.storage, tensor.data.data(), count, i)))
       refuse(fmt::format("holds a number that is not finite at place {}", i));
   return tensor.data;
-}
-
-void make_folder(const std::filesystem::path& directory) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (!std::filesystem::is_directory(directory))
-    throw FileError(fmt::format("{}: the folder cannot be made", directory.string()));
 }
 
 std::vector<StoredTensor> model_tensors(const Parameters& parameters) {

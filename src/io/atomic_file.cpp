@@ -32,7 +32,20 @@ std::string unforeseeable() {
   return digits;
 }
 
-/// Whoever writes a partial file holds its lock, so one that can be locked is a dead process's.
+/// Returns when the disk holds the names in a folder, as far as its file system can tell; false with errno where not.
+bool flush_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return errno == EACCES;  // writable, not readable
+  const bool flushed = ::fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS;
+  const int error = errno;
+  ::close(descriptor);
+  errno = error;
+  return flushed;
+}
+
+}  // namespace
+
+// Whoever writes a partial file holds its lock, so one that can be locked is a dead process's.
 void remove_leftovers(const fs::path& target) {
   const std::string prefix = target.filename().string() + marker;
   std::error_code error;
@@ -46,19 +59,6 @@ void remove_leftovers(const fs::path& target) {
     ::close(descriptor);
   }
 }
-
-/// Returns when the disk holds the names in a folder, as far as its file system can tell; false with errno where not.
-bool flush_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return errno == EACCES;  // writable, not readable
-  const bool flushed = ::fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS;
-  const int error = errno;
-  ::close(descriptor);
-  errno = error;
-  return flushed;
-}
-
-}  // namespace
 
 PartialFile::PartialFile(fs::path target) : target_(std::move(target)) {
   std::error_code ignored;

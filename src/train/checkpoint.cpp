@@ -126,7 +126,11 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   const auto ranges = parameters.read_ranges();
   for (std::size_t i = 0; i < ranges.size(); ++i) put_fields(ranges[i], parameters.ranges[i].value, of_state);
   write_safetensors(directory / "state.safetensors", tensors, of_state);
+  save_model(directory, parameters, model);
+}
 
+void save_model(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model) {
+  make_folder(directory);
   Metadata of_model = model;
   of_model[format_key] = format;
   of_model["version"] = version;

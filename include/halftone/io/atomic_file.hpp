@@ -13,9 +13,12 @@ std::filesystem::path place_of(const std::filesystem::path& path);
 /// Makes a folder and those above it, and returns when the disk holds their names. Throws FileError naming the folder.
 void make_folder(const std::filesystem::path& folder);
 
+/// Removes what processes that died while they wrote `target` left beside it; what the living write stays.
+void remove_leftovers(const std::filesystem::path& target);
+
 /// A file written beside its target, under a name that nobody can foretell, which takes its place when it is published
-/// and vanishes if it never is. What processes that died left beside the same target vanishes too. Links to the target
-/// are followed; a device or a pipe is written directly. Throws FileError that names the target.
+/// and vanishes if it never is; so do leftovers beside the same target. Links to the target are followed; a device or a
+/// pipe is written directly. Throws FileError that names the target.
 class PartialFile {
  public:
   explicit PartialFile(std::filesystem::path target);

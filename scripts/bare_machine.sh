@@ -21,15 +21,18 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# mirror ORIGIN: where apt here gets packages of that origin from.
-mirror() { apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' | awk -v origin="$1" '$1 == origin { print $2; exit }'; }
+# mirror ORIGIN SUITE: where apt here gets that from, or else another suite of that origin.
+mirror() {
+  apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' | grep -v -e -security -e -updates |
+    awk -v origin="$1" -v suite="$2" '$1 == origin && (at == "" || $2 == suite) { at = $3 } END { print at }'
+}
 
 # userland DISTRIBUTION: makes $work/DISTRIBUTION, bare but for sudo and certificates.
 userland() {
   local suite at
   case $1 in
-    debian) suite=bookworm at=${DEBIAN_MIRROR:-$(mirror Debian)} ;;
-    ubuntu) suite=jammy at=${UBUNTU_MIRROR:-$(mirror Ubuntu)} ;;
+    debian) suite=bookworm at=${DEBIAN_MIRROR:-$(mirror Debian bookworm)} ;;
+    ubuntu) suite=jammy at=${UBUNTU_MIRROR:-$(mirror Ubuntu jammy)} ;;
     *) echo "bare_machine.sh: $1: it is debian or ubuntu" >&2; exit 2 ;;
   esac
   if [ -z "$at" ]; then skip "$1: apt knows no mirror of it here"; return 1; fi

@@ -1,9 +1,9 @@
 // Kills trainings while they save, many times, and looks at what is left after each.
 //   halftone_kills PROGRAM [KILLS [SEED]]
-// Half of the kills come at random moments, half at the n-th entry to or return from a system call of a save, for every
-// n in turn (by ptrace). After each kill: what was there before is still there and whole, no training went back, `eval`
-// takes the model and the best one, a training goes on from the state and ends with status 0, and no temporary file is
-// left. In the end the files are, bit for bit, those of a training that nobody killed.
+// Half of the kills come at random moments, half at the n-th system call of a save, for every n in turn (by ptrace).
+// After each kill: what was there before is still there and whole, no training went back, `eval` takes the model and
+// the best one, a training goes on from the state and ends with status 0, and no temporary file is left. In the end the
+// files are, bit for bit, those of a training that nobody killed.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/ptrace.h>
@@ -64,12 +64,9 @@ std::string content_of(const fs::path& path) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-/// Whether a stopped process is about to create a file below `folder`.
-bool creates_below(pid_t pid, const std::string& folder) {
-  __ptrace_syscall_info info{};
-  if (::ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) <= 0 || info.op != PTRACE_SYSCALL_INFO_ENTRY ||
-      info.entry.nr != SYS_openat || (info.entry.args[2] & O_CREAT) == 0)
-    return false;
+/// Whether a process that stands before a system call is about to create a file below `folder`.
+bool creates_below(pid_t pid, const __ptrace_syscall_info& info, const std::string& folder) {
+  if (info.entry.nr != SYS_openat || (info.entry.args[2] & O_CREAT) == 0) return false;
   std::string path(folder.size(), '\0');
   const int memory = ::open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDONLY);
   const auto got = ::pread(memory, path.data(), path.size(), static_cast<off_t>(info.entry.args[1]));
@@ -90,8 +87,12 @@ bool kill_at_call(pid_t pid, std::int64_t n, const std::string& folder) {
     if (!WIFSTOPPED(status)) return false;
     const bool at_call = WSTOPSIG(status) == (SIGTRAP | 0x80);
     signal = at_call || WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
-    saving = saving || (at_call && creates_below(pid, folder));
-    if (!saving || !at_call || n-- > 0) continue;
+    __ptrace_syscall_info info{};
+    if (!at_call || ::ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) <= 0 ||
+        info.op != PTRACE_SYSCALL_INFO_ENTRY)
+      continue;
+    saving = saving || creates_below(pid, info, folder);
+    if (!saving || n-- > 0) continue;
     ::kill(pid, SIGKILL);
     wait_for(pid);
     return true;
@@ -110,7 +111,7 @@ class Kills {
 
   void run(int kills) {
     for (int i = 0; i < kills; ++i) {
-      const bool first = i % 8 < 2;  // the first checkpoint of a folder
+      const bool first = i % 4 < 2;  // the first checkpoint of a folder
       if (first) fs::remove_all(out_);
       const std::int64_t before = steps();
       i % 2 == 0 ? kill_at_random(before) : kill_at_next_call(before, first ? next_first_ : next_);

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <ranges>
 
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
@@ -37,6 +38,20 @@ int classes_of(const std::string& checkpoint, const Metadata& model) {
   return classes;
 }
 
+/// The numbers, one a channel, by which the net's own training normalised its images.
+std::vector<float> per_channel(const std::string& checkpoint, const Metadata& model, const char* key,
+                               const Dataset& data) {
+  const auto found = model.find(key);
+  std::vector<float> numbers;
+  for (const auto part : std::views::split(found == model.end() ? std::string_view() : found->second, ',')) {
+    const auto number = parse_number(std::string_view(part.begin(), part.end()));
+    if (number && fits_f32(*number)) numbers.push_back(static_cast<float>(*number));
+  }
+  if (numbers.size() != data.mean.size())
+    throw FileError(fmt::format("{}: its {} is not that of {} channels", checkpoint, key, data.mean.size()));
+  return numbers;
+}
+
 /// Throws FileError where the model does not name its net.
 Metadata read_model(const std::string& checkpoint) {
   Metadata model = read_model_metadata(checkpoint);
@@ -53,7 +68,9 @@ int evaluate(const EvalSettings& s) {
   };
   const Net& net = net_of(s.checkpoint, model.at("net"));
   const std::string name(net.name), precision = as_trained(s.precision, "precision");
-  const auto data = std::make_shared<const Dataset>(load_dataset(as_trained(s.data, "data"), Split::test, s.data_dir));
+  const auto data = std::make_shared<Dataset>(load_dataset(as_trained(s.data, "data"), Split::test, s.data_dir));
+  data->mean = per_channel(s.checkpoint, model, "mean", *data);
+  data->stddev = per_channel(s.checkpoint, model, "stddev", *data);
   const Loader loader(data, {.batch = std::min(s.batch, data->size())});
 
   Graph graph;

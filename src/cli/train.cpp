@@ -2,24 +2,32 @@
 
 #include <fmt/format.h>
 
+#include "cli/best_model.hpp"
 #include "cli/complain.hpp"
 #include "cli/interrupt.hpp"
 #include "cli/report.hpp"
 #include "cli/trace.hpp"
+#include "halftone/io/atomic_file.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
 
 namespace halftone::cli {
+namespace fs = std::filesystem;
+
 namespace {
+
+fs::path best_folder(const TrainSettings& s) { return s.keep_best ? fs::path(s.out) / "best" : fs::path(); }
 
 void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: " + listed(dataset_names(), " or "));
   net_by_name(s.recipe.net);
   if (!s.out.empty()) check_output_folder("--out", s.out);
-  check_outputs({{"--json", s.json}, {"--trace", s.trace}}, {{"--out", s.out}, {"--resume", s.resume}});
+  if (s.keep_best && s.out.empty()) fail("--keep-best: --out must say where");
+  check_outputs({{"--json", s.json}, {"--trace", s.trace}},
+                {{"--out", s.out}, {"--out", best_folder(s)}, {"--resume", s.resume}});
 }
 
 Precision precision_of(const TrainSettings& s) {
@@ -69,10 +77,14 @@ class Run {
         trainer_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing}),
                  trainer_options(settings, precision_, train_)),
         accuracy_(accuracy(logits_, labels_)),
-        trace_(settings.trace) {}
+        trace_(settings.trace),
+        best_(best_folder(settings)) {}
 
   int operator()() {
+    claim();  // before anything is read that another training might be about to replace
     resume();
+    if (!settings_.out.empty()) make_folder(settings_.out);
+    claim();
     announce();
     const bool finished = epochs();
     report(finished);
@@ -97,12 +109,19 @@ class Run {
             {"limit", std::to_string(train_.size())}};
   }
 
+  /// Makes --out this run's own, if it is there.
+  void claim() {
+    if (std::error_code ignored; lock_ || settings_.out.empty() || !fs::exists(settings_.out, ignored)) return;
+    naming("--out " + settings_.out, [&] { lock_.emplace(settings_.out); });
+  }
+
   void resume() {
     if (settings_.resume.empty()) return;
     trainer_.load(settings_.resume, identity());
     if (trainer_.batches() >= settings_.recipe.epochs * train_.batches())
       fail(fmt::format("--epochs {}: the checkpoint in {} has seen them all", settings_.recipe.epochs,
                        settings_.resume));
+    best_.resume(settings_.resume);
   }
 
   void announce() const {
@@ -128,19 +147,22 @@ class Run {
       if (!stopped) result.test = score(trainer_, test_, accuracy_, settings_.recipe.average_decay > 0);
       progress.end(result);
       results_.push_back(result);
-      keep();
+      keep(result);
       epoch = result.training.epoch;
       if (stopped || (interrupt.raised() && epoch < settings_.recipe.epochs)) return false;
     }
     return true;
   }
 
-  void keep() const {
+  void keep(const EpochResult& epoch) {
     if (!settings_.out.empty()) {
       Metadata model = metadata_of(train_.dataset());
       model["net"] = settings_.recipe.net;
       model["precision"] = settings_.recipe.precision;
-      trainer_.save(settings_.out, model, identity());
+      if (epoch.test) best_.offer(epoch.test->accuracy(), trainer_.parameters(), model);
+      Identity state = identity();
+      best_.note(state);
+      trainer_.save(settings_.out, model, state);
     }
     trace_.write();  // perhaps into the folder that saving has made
   }
@@ -175,6 +197,8 @@ class Run {
   Trainer trainer_;
   Value accuracy_;
   Trace trace_;
+  BestModel best_;
+  std::optional<FolderLock> lock_;
   std::vector<EpochResult> results_;
 };
 

@@ -16,6 +16,7 @@ struct TrainSettings {
   int accumulate = 1, workers = 1;
   std::int64_t limit = 0;
   std::uint64_t seed = 1;
+  bool keep_best = false;
 
   void add_to(CLI::App& app);
 };

@@ -53,7 +53,8 @@ void add_places(CLI::App& app, TrainSettings& s) {
   app.add_option("--data-dir", s.data_dir, "the only folder searched for the data");
   app.add_option("--limit", s.limit, "only the first so many training images; 0: all")->check(within(0, 1e12));
   app.add_option("--workers", s.workers, "threads that make batches")->check(within(0, 256))->capture_default_str();
-  app.add_option("--out", s.out, "folder for the checkpoint, written after every epoch");
+  app.add_option("--out", s.out, "folder for the checkpoint, written after every epoch; one training at a time");
+  app.add_flag("--keep-best", s.keep_best, "keeps the model of the best test accuracy so far in OUT/best");
   app.add_option("--resume", s.resume, "folder of a checkpoint to continue from");
   app.add_option("--trace", s.trace, "CSV file with one row a step");
   app.add_option("--json", s.json, "JSON file with the results");

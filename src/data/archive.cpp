@@ -69,6 +69,7 @@ class TarFile {
 
   Block block() {
     Block block;
+    if (++blocks_ > most_blocks) damaged("is larger than it should be");
     if (gzread(file_.get(), block.data(), block.size()) != static_cast<int>(block.size())) damaged("ends early");
     return block;
   }
@@ -90,7 +91,10 @@ class TarFile {
     return value;
   }
 
+  static constexpr std::int64_t most_blocks = std::int64_t{1} << 21;  // of 512 bytes: CIFAR-10 takes a sixth
+
   fs::path path_;
+  std::int64_t blocks_ = 0;
   std::unique_ptr<gzFile_s, decltype(&gzclose)> file_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -41,6 +43,7 @@ template <class T>
 void measure(Dataset& data, std::span<const T> values, double unit) {
   const auto channels = static_cast<std::size_t>(data.image.c);
   const std::size_t pixels = values.size() / channels;
+  data.mean.clear(), data.stddev.clear();
   const auto count = static_cast<double>(pixels);
   for (std::size_t c = 0; c < channels; ++c) {
     double sum = 0, squares = 0;
@@ -72,17 +75,34 @@ Dataset from_memory(std::string name, Shape image, std::span<const T> pixels, st
 
 struct Source {
   std::string_view name;
-  std::string_view train_file, test_file;  // one of them in a folder makes it the data set's
   Dataset (*read)(const fs::path& dir, Split, std::int64_t limit);
-  std::string_view classes;  // their names
+  bool (*lies_in)(const fs::path& dir);
+  std::array<std::string_view, 3> folders;  // of a place, in which it may lie
+  std::string_view classes;                 // their names
 };
 
-constexpr std::string_view mnist_train = "train-images-idx3-ubyte", mnist_test = "t10k-images-idx3-ubyte";
+bool idx_lies_in(const fs::path& dir) {
+  std::error_code ignored;
+  return fs::exists(idx_file(dir, Split::train, "images", 3), ignored) ||
+         fs::exists(idx_file(dir, Split::test, "images", 3), ignored);
+}
+
+bool cifar10_lies_in(const fs::path& dir) {
+  std::error_code ignored;
+  return fs::exists(dir / "data_batch_1.bin", ignored) || fs::exists(dir / "test_batch.bin", ignored);
+}
+
 constexpr std::string_view digits = "0,1,2,3,4,5,6,7,8,9";
-constexpr Source sources[] = {{"mnist", mnist_train, mnist_test, read_mnist, digits},
-                              {"fashion-mnist", mnist_train, mnist_test, read_fashion_mnist,
+constexpr Source sources[] = {{"mnist", read_mnist, idx_lies_in, {"", "raw", "MNIST/raw"}, digits},
+                              {"fashion-mnist",
+                               read_fashion_mnist,
+                               idx_lies_in,
+                               {"", "raw", "FashionMNIST/raw"},
                                "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"},
-                              {"cifar10", "data_batch_1.bin", "test_batch.bin", read_cifar10,
+                              {"cifar10",
+                               read_cifar10,
+                               cifar10_lies_in,
+                               {"", "cifar-10-batches-bin"},
                                "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"}};
 
 Dataset named(Dataset data, std::string_view classes) {
@@ -96,12 +116,19 @@ const Source& source(std::string_view name) {
   fail(fmt::format("data {}: known data sets are {}", name, listed(dataset_names(), " and ")));
 }
 
-bool holds(const fs::path& dir, const Source& s) {
-  std::error_code ignored;
-  for (const std::string_view file : {s.train_file, s.test_file})
-    for (const char* ending : {"", ".gz"})
-      if (fs::exists(dir / (std::string(file) + ending), ignored)) return true;
-  return false;
+/// ", which holds a, b, c and 5 more", or nothing for an empty place.
+std::string seen_in(const fs::path& place) {
+  constexpr std::size_t most = 3;
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(place, error), end; !error && entry != end; entry.increment(error))
+    names.push_back(entry->path().filename().string());
+  if (names.empty()) return "";
+  std::ranges::sort(names);
+  const std::size_t rest = names.size() - std::min(names.size(), most);
+  names.resize(names.size() - rest);
+  if (rest > 0) names.push_back(fmt::format("{} more", rest));
+  return ", which holds " + listed(std::vector<std::string_view>(names.begin(), names.end()), " and ");
 }
 
 Dataset load_digits(Split split, std::int64_t limit) {
@@ -149,6 +176,21 @@ fs::path download_folder(std::string_view name) {
   return environment("HALFTONE_DATA") ? places.front() : places.back();
 }
 
+void measure(Dataset& data, std::span<const std::byte> training_pixels) {
+  measure(data, std::span(reinterpret_cast<const std::uint8_t*>(training_pixels.data()), training_pixels.size()), 255);
+}
+
+fs::path idx_file(const fs::path& dir, Split split, std::string_view kind, int dimensions) {
+  const char* prefix = split == Split::train ? "train" : "t10k";
+  std::error_code ignored;
+  for (const char mark : {'-', '.'})
+    for (const char* ending : {"", ".gz"}) {
+      fs::path path = dir / fmt::format("{}-{}{}idx{}-ubyte{}", prefix, kind, mark, dimensions, ending);
+      if (fs::exists(path, ignored)) return path;
+    }
+  return dir / fmt::format("{}-{}-idx{}-ubyte.gz", prefix, kind, dimensions);
+}
+
 std::int64_t images_to_take(std::string_view name, std::int64_t have, std::int64_t limit) {
   if (limit < 0 || limit > have) fail(fmt::format("limit {}: {} has {} images", limit, name, have));
   return limit == 0 ? have : limit;
@@ -159,9 +201,11 @@ fs::path find_data(std::string_view name, const fs::path& dir) {
   const std::vector<fs::path> places = dir.empty() ? usual_places(name) : std::vector<fs::path>{dir};
   std::string searched;
   for (const fs::path& place : places) {
-    if (holds(place, wanted)) return place;
-    if (name == "cifar10" && holds(place / "cifar-10-batches-bin", wanted)) return place / "cifar-10-batches-bin";
-    searched += (searched.empty() ? "" : ", ") + place.string();
+    for (const std::string_view folder : wanted.folders) {
+      const fs::path dir = folder.empty() ? place : place / folder;
+      if (wanted.lies_in(dir)) return dir;
+    }
+    searched += (searched.empty() ? "" : ", ") + place.string() + seen_in(place);
   }
   throw Failure(fmt::format("{} is not in {}; 'halftone fetch {}' gets it", name, searched, name));
 }

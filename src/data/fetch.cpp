@@ -152,9 +152,7 @@ fs::path fetch(std::string_view name, const fs::path& dir, const FetchOptions& o
   const std::string base_url = options.base_url.empty() ? std::string(from.base_url) : options.base_url;
   fs::path target = dir.empty() ? download_folder(name) : dir;
   const fs::path files = target / from.folder;
-  std::error_code error;
-  fs::create_directories(files, error);
-  if (error) throw FileError(fmt::format("{} cannot be made: {}", files.string(), error.message()));
+  make_folder(files);
   for (const KnownFile& file : from.files) {
     if (is_intact(files / file.name, file)) continue;
     if (!from.archive.empty()) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "halftone/io/atomic_file.hpp"
 #include "halftone/io/safetensors.hpp"
 #include "halftone/version.hpp"
 #include "src/train/state_fields.hpp"
@@ -67,13 +68,6 @@ std::vector<std::byte> bytes_of(const SafeTensors& file, const StoredTensor& exp
   if (const auto bad = first_bad(tensor.data, spec))
     refuse(fmt::format("holds a number that is not finite at place {}", *bad));
   return tensor.data;
-}
-
-void make_folder(const std::filesystem::path& directory) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (!std::filesystem::is_directory(directory))
-    throw FileError(fmt::format("{}: the folder cannot be made", directory.string()));
 }
 
 /// A tensor of a model: as it was trained and, where averages are kept, as it is best used.
@@ -153,7 +147,11 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   const auto ranges = parameters.read_ranges();
   for (std::size_t i = 0; i < ranges.size(); ++i) put_fields(ranges[i], parameters.ranges[i].value, of_state);
   write_safetensors(directory / "state.safetensors", tensors, of_state);
+  save_model(directory, parameters, model);
+}
 
+void save_model(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model) {
+  make_folder(directory);
   Metadata of_model = model;
   of_model[format_key] = format;
   of_model["version"] = version;

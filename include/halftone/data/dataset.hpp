@@ -24,7 +24,8 @@ struct Dataset {
   std::vector<std::int32_t> labels = {};
   int classes = 10;
   std::vector<std::string> class_names = {};  ///< one a class where they are known
-  /// Per channel over the training set, of value / 255 for u8, of the value for f32.
+  /// Per channel over the training set, of value / 255 for u8, of the value for f32. Of files by the names of a known
+  /// set that hold another they are measured; without its training files, over the images that were read.
   std::vector<float> mean = {}, stddev = {};
   bool synthetic = false;  ///< drawn, not collected
 
@@ -46,9 +47,10 @@ Dataset in_memory(std::string name, Shape image, std::span<const float> pixels, 
 /// The data sets that load_dataset knows: those that lie in files, and "digits", which are drawn.
 std::vector<std::string_view> dataset_names();
 
-/// The folder that holds the files of a data set. A given `dir` is the only place searched (for CIFAR-10 the folder
-/// itself or its `cifar-10-batches-bin`); else $HALFTONE_DATA/<name>, ./data/<name> and the user's cache folder. Throws
-/// Failure that says how to get the data where it is absent.
+/// The folder that holds the files of a data set. A given `dir` is the only place searched; else $HALFTONE_DATA/<name>,
+/// ./data/<name> and the user's cache folder. They may lie deeper where others put them: in `MNIST/raw` or
+/// `FashionMNIST/raw`, or `cifar-10-batches-bin`. Throws Failure that says what is there instead and how to get the
+/// data.
 std::filesystem::path find_data(std::string_view name, const std::filesystem::path& dir = {});
 
 /// Loads or draws one of dataset_names(). `limit` takes the first so many images of the split, 0 all; more than there

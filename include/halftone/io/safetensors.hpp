@@ -18,6 +18,7 @@ struct StoredTensor {
   DType dtype = DType::f32;
   std::vector<std::int64_t> shape;
   std::vector<std::byte> data;
+  std::string foreign = {};  ///< the file's word for a dtype that `DType` lacks; `dtype` means nothing then
 };
 
 /// The content of a .safetensors file.
@@ -28,7 +29,7 @@ struct SafeTensors {
 
   /// The tensor called `name`, or nullptr.
   const StoredTensor* find(std::string_view name) const;
-  /// The tensor called `name`; throws FileError where the file has none.
+  /// The tensor called `name`; throws FileError where the file has none, or one of a foreign dtype.
   const StoredTensor& at(std::string_view name) const;
   /// What the tensor called `name` holds; throws FileError unless these are finite f32 numbers.
   std::vector<float> numbers(std::string_view name) const;
@@ -39,8 +40,8 @@ struct SafeTensors {
 void write_safetensors(const std::filesystem::path& path, std::span<const StoredTensor> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-/// Reads a .safetensors file. Throws FileError, naming file and tensor, for anything but a well-formed file in formats
-/// that `DType` knows. Memory goes by what the file really holds, not by what its header claims.
+/// Reads a .safetensors file. Throws FileError, naming file and tensor, for what the format's reference implementation
+/// refuses, and for extents of 2^63 and more. Memory goes by what the file really holds, not by what its header claims.
 SafeTensors read_safetensors(const std::filesystem::path& path);
 
 }  // namespace halftone

@@ -23,8 +23,14 @@ Identity identity_of(const TrainerOptions& options);
 /// takes, weights included, as it is stored, and `identity`. Each file is complete in itself and replaced whole or not
 /// at all; the folder is made where it is missing. Neither holds times, paths or thread counts, so equal training gives
 /// equal bytes. Throws FileError naming what cannot be written.
+///
+/// A folder belongs to one training at a time: whoever cannot rule out others holds its FolderLock (`halftone train`
+/// does). Readers need none, and after a crash at any moment the files are the last ones or the ones before.
 void save_checkpoint(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model,
                      const Identity& identity);
+
+/// Writes DIR/model.safetensors alone, as save_checkpoint does.
+void save_model(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model);
 
 /// Reads DIR/state.safetensors, checks it whole, then writes all of it into memory. Throws FileError naming file,
 /// tensor or field, and Error naming the first difference from `identity`.

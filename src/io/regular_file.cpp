@@ -1,0 +1,45 @@
+#include "src/io/regular_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "halftone/tensor/error.hpp"
+
+namespace halftone {
+
+RegularFile::RegularFile(std::filesystem::path path)
+    : path_(std::move(path)), descriptor_(::open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
+  struct stat status {};
+  if (descriptor_ < 0 || ::fstat(descriptor_, &status) != 0) refuse("cannot be opened");
+  errno = 0;
+  const bool folder = S_ISDIR(status.st_mode);
+  if (!S_ISREG(status.st_mode)) ::close(descriptor_), refuse(folder ? "is a folder" : "is not a regular file");
+  size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+RegularFile::~RegularFile() { ::close(descriptor_); }
+
+std::size_t RegularFile::read(std::span<std::byte> to) {
+  std::size_t done = 0;
+  while (done < to.size()) {
+    const ssize_t got = ::read(descriptor_, to.data() + done, to.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) refuse("cannot be read");
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+void RegularFile::refuse(const char* why) const {
+  const std::string reason = errno != 0 ? ": " + std::generic_category().message(errno) : "";
+  throw FileError(path_.string() + " " + why + reason);
+}
+
+}  // namespace halftone

@@ -71,12 +71,13 @@ TEST(Gradients, Conv2d) {
                                {.stride = {2, 1}, .padding = Extent(0, 1)},
                                {.padding = Extent(2)},
                                {.dilation = 2},
-                               {.groups = 2},
+                               {.dilation = {2, 1}, .groups = 2},
                                {.stride = 2, .groups = 4, .bias = false}};
   for (const auto& options : all) check_layer([&](Value x) { return conv2d(x, 8, 3, options); }, {2, 7, 6, 4});
   check_layer([](Value x) { return conv2d(x, 5, 1); }, {2, 3, 4, 3});
   check_layer([](Value x) { return conv2d(x, 4, Extent(5, 2), {.padding = Extent(1, 0)}); }, {1, 6, 5, 1});
   check_layer([](Value x) { return conv2d(x, 33, 3); }, {2, 5, 5, 17});
+  check_layer([](Value x) { return conv2d(x, 3, Extent(4, 2)); }, {2, 5, 6, 2});
 }
 
 TEST(Gradients, Dense) {
@@ -89,7 +90,8 @@ TEST(Gradients, Pools) {
     check_layer(layer, shape, separate_values(shape.elements(), 1));
   };
   for (const auto& options :
-       {PoolOptions{}, PoolOptions{.stride = Extent(1)}, PoolOptions{.stride = Extent(2, 3), .padding = 1}}) {
+       {PoolOptions{}, PoolOptions{.stride = Extent(1)}, PoolOptions{.stride = Extent(2, 3), .padding = 1},
+        PoolOptions{.stride = Extent(2), .padding = 1, .ceil_mode = true, .count_include_pad = true}}) {
     separate([&](Value x) { return max_pool2d(x, 3, options); }, {2, 7, 6, 3});
     check_layer([&](Value x) { return avg_pool2d(x, 3, options); }, {2, 7, 6, 3});
   }

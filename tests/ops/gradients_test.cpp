@@ -182,6 +182,24 @@ TEST(CheckGradient, ReportsAWrongBackwardAndOnlyWhatItReaches) {
   EXPECT_NE(text.str().find("before.weight"), std::string::npos);
 }
 
+TEST(BatchNorm, TrainingNeedsTwoValuesAChannel) {
+  Graph g;
+  const Value one = g.input("one", {1, 1, 1, 6}), two = g.input("two", {2, 1, 1, 6});
+  const Value target = g.input("target", {1, 1, 1, 6}), targets = g.input("targets", {2, 1, 1, 6});
+  const Value bad = mean_squared_error(batch_norm(one, {.name = "lonely"}), target),
+              good = mean_squared_error(batch_norm(two), targets);
+  Graph differentiated = g.clone(), committed = g.clone();
+  for (const auto& wrong : {std::function([&] { differentiate(differentiated, differentiated.value(bad.id())); }),
+                            std::function([&] { add_commits(committed); })})
+    try {
+      wrong();
+      ADD_FAILURE() << "one value a channel is taken";
+    } catch (const Error& error) {
+      EXPECT_TRUE(std::string(error.what()).starts_with("lonely: in training [1, 1, 1, 6]")) << error.what();
+    }
+  differentiate(g, good);
+}
+
 TEST(CheckGradient, RefusesInputsThatDoNotFit) {
   Graph g;
   const Value x = g.input("x", {4, 1, 1, 6}), target = g.input("target", {4, 1, 1, 2});

@@ -6,7 +6,8 @@
 #include "kernels/cpu/columns.hpp"
 #include "kernels/cpu/rows.hpp"
 
-// Two passes over x forward, two over d_y and x backward; all sums in double, so that no mean is too large.
+// Two passes over x forward, two over d_y and x backward; all sums in double and, forward, of x less its first row, so
+// that no mean is too large.
 namespace halftone::cpu {
 namespace {
 
@@ -76,11 +77,16 @@ Launch batch_norm(const Request& request) {
 
   const auto run = [=, epsilon = op.epsilon, rows = static_cast<double>(shape.rows())](const Arguments& a) {
     const Input x(pass.x, a.inputs[0]);
+    float* shift = pass.coefficients(a.workspace, 2);  // until the statistics are settled
+    x.copy(0, columns.c, shift);
+    columns.repeat(shift);
     const double* totals = sums.run(a.workspace, [&](std::int64_t first, std::int64_t count, int thread, double* wide) {
-      loops.moments(x(first, count, pass.buffers(a.workspace, thread)), count, columns.width, wide);
+      loops.moments(x(first, count, pass.buffers(a.workspace, thread)), shift, count, columns.width, wide);
     });
     const float *g = gamma.read(a), *b = beta.read(a);
-    const auto statistics = [&](std::int64_t j) { return Statistics(totals[j], totals[columns.c + j], rows, epsilon); };
+    const auto statistics = [&](std::int64_t j) {
+      return Statistics(shift[j], totals[j], totals[columns.c + j], rows, epsilon);
+    };
     pass.fill(a.workspace, 0, [&](std::int64_t j) { return a.out<float>(1)[j] = statistics(j).mean; });
     pass.fill(a.workspace, 1, [&](std::int64_t j) { return g[j] * (a.out<float>(2)[j] = statistics(j).inverse); });
     pass.fill(a.workspace, 2, [&](std::int64_t j) { return b[j] - statistics(j).lost * g[j] * statistics(j).inverse; });

@@ -28,10 +28,11 @@ void sum(const float* x, std::int64_t count, std::int64_t width, double* sums) {
   add_terms(count, width, sums, [x](std::int64_t i, std::int64_t) HWY_ATTR { return static_cast<double>(x[i]); });
 }
 
-void moments(const float* x, std::int64_t count, std::int64_t width, double* sums) {
-  add_terms(
-      count, width, sums, [x](std::int64_t i, std::int64_t) HWY_ATTR { return static_cast<double>(x[i]); },
-      [x](std::int64_t i, std::int64_t) HWY_ATTR { return static_cast<double>(x[i]) * x[i]; });
+void moments(const float* x, const float* shift, std::int64_t count, std::int64_t width, double* sums) {
+  const auto shifted = [=](std::int64_t i, std::int64_t j)
+                           HWY_ATTR { return static_cast<double>(x[i]) - static_cast<double>(shift[j]); };
+  add_terms(count, width, sums, shifted,
+            [=](std::int64_t i, std::int64_t j) HWY_ATTR { return shifted(i, j) * shifted(i, j); });
 }
 
 void gradient_sums(const float* d_y, const float* x, const float* mean, std::int64_t count, std::int64_t width,

@@ -61,12 +61,14 @@ class Arrays {
   std::size_t offset_, stride_;
 };
 
-/// What a normalisation keeps of a sum of numbers and one of their squares.
+/// What a normalisation keeps of the sums of x - shift and of its square. Where the shift is one of the `count`
+/// numbers, it is less than sqrt(count) deviations from their mean, so the squares lose log2(count) of 53 bits at most,
+/// wherever the mean is.
 struct Statistics {
   float mean, inverse;  ///< deviation
   double lost;          ///< what rounding took from the mean
-  Statistics(double sum, double squares, double count, float epsilon)
-      : mean(static_cast<float>(sum / count)), lost(sum / count - mean) {
+  Statistics(float shift, double sum, double squares, double count, float epsilon)
+      : mean(static_cast<float>(shift + sum / count)), lost(shift - static_cast<double>(mean) + sum / count) {
     const double variance = squares / count - (sum / count) * (sum / count);
     inverse = static_cast<float>(1 / std::sqrt((variance < 0 ? 0 : variance) + epsilon));
   }
@@ -109,8 +111,8 @@ class ColumnSums {
 struct ColumnLoops {
   /// sums[j] += x.
   void (*sum)(const float* x, std::int64_t count, std::int64_t width, double* sums);
-  /// sums[j] += x, sums[width + j] += x^2, exact products.
-  void (*moments)(const float* x, std::int64_t count, std::int64_t width, double* sums);
+  /// sums[j] += x - shift[j], sums[width + j] += (x - shift[j])^2, in double.
+  void (*moments)(const float* x, const float* shift, std::int64_t count, std::int64_t width, double* sums);
   /// sums[j] += d_y, sums[width + j] += d_y (x - mean[j]).
   void (*gradient_sums)(const float* d_y, const float* x, const float* mean, std::int64_t count, std::int64_t width,
                         double* sums);

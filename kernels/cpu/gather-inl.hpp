@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/cpu/gather.hpp"
 #include "kernels/cpu/microkernel-inl.hpp"
@@ -17,9 +18,17 @@
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 
-/// slab [images, rows, cols, channels of the slice] = what `block` needs of the input, zero outside of it.
+/// Makes what looks absent a NaN like others.
+inline void canonicalize_nan(float* first, float* last) {
+  std::replace_if(
+      first, last, [](float x) { return x != x; }, std::numeric_limits<float>::quiet_NaN());
+}
+
+/// slab [images, rows, cols, channels of the slice] = what `block` needs of the input; outside of it zero or, if
+/// `mark_padding`, absent.
 inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_t group, const Block& block,
-                      const Input& input, float* slab) {
+                      const Input& input, bool mark_padding, float* slab) {
+  const float padding = mark_padding ? bit_cast<float>(absent_bits) : 0.0f;
   const GatherAxis &rows = gather.rows, &cols = gather.cols;
   const std::int64_t y0 = block.row0 * rows.step + rows.offset[slice.tap_row0];
   const std::int64_t y1 = (block.row1 - 1) * rows.step + rows.offset[slice.tap_row1 - 1] + 1;
@@ -30,20 +39,21 @@ inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_
   for (std::int64_t image = block.image0; image < block.image1; ++image) {
     for (std::int64_t y = y0; y < y1; ++y, slab += slice.pitch) {
       if (y < 0 || y >= rows.in || in0 == in1) {
-        std::fill_n(slab, (x1 - x0) * channels, 0.0f);
+        std::fill_n(slab, (x1 - x0) * channels, padding);
         continue;
       }
       float* inside = slab + (in0 - x0) * channels;
       float* right = inside + (in1 - in0) * channels;
       const std::int64_t from = ((image * rows.in + y) * cols.in + in0) * gather.channels + channel;
-      std::fill(slab, inside, 0.0f);
+      std::fill(slab, inside, padding);
       if (channels == gather.channels) {
         input.copy(from, (in1 - in0) * channels, inside);
       } else {
         for (std::int64_t x = 0; x < in1 - in0; ++x)
           input.copy(from + x * gather.channels, channels, inside + x * channels);
       }
-      std::fill(right, slab + (x1 - x0) * channels, 0.0f);
+      if (mark_padding) canonicalize_nan(inside, right);
+      std::fill(right, slab + (x1 - x0) * channels, padding);
     }
   }
 }
@@ -96,24 +106,6 @@ inline bool all_finite(const float* x, std::int64_t count) {
   float last = 0;
   for (; i < count; ++i) last += x[i] - x[i];
   return last == 0 && hn::AllTrue(v, hn::Eq(zero, hn::Zero(v)));
-}
-
-/// Calls f(pixel of the block, row, col) for the pixels of a block in order.
-template <class F>
-void for_each_pixel(const Block& block, F&& f) {
-  std::int64_t pixel = 0;
-  for (std::int64_t image = block.image0; image < block.image1; ++image)
-    for (std::int64_t i = block.row0; i < block.row1; ++i)
-      for (std::int64_t j = block.col0; j < block.col1; ++j) f(pixel++, i, j);
-}
-
-/// Calls f(first gathered number) for the taps of a slice that lie within the input for output pixel (i, j).
-template <class F>
-void for_each_tap_inside(const Gather& gather, const DepthSlice& slice, std::int64_t i, std::int64_t j, F&& f) {
-  std::int64_t depth = 0;
-  for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
-    for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u, depth += slice.channels)
-      if (gather.rows.contains(i, t) && gather.cols.contains(j, u)) f(depth);
 }
 
 }  // namespace halftone::cpu::HWY_NAMESPACE

@@ -19,16 +19,15 @@ namespace halftone::cpu::HWY_NAMESPACE {
 
 void run(const GatherGemm& gemm, const Arguments& arguments) {
   const GatherGemmRun run(gemm, arguments);
-  const bool finite = pack_weight(run);
-  if (gemm.planar.used && finite) {
-    parallel_for(gemm.threads, gemm.planar.blocks.count(),
-                 [&](std::int64_t task, int thread) { planar_block(run, gemm.planar.blocks[task], thread); });
-  } else {
-    const bool skip_padding = !finite && gemm.gather.leaves_input();
-    parallel_for(gemm.threads, gemm.gather.blocks.count(), [&](std::int64_t task, int thread) {
-      tiled_block(run, gemm.gather.blocks[task], thread, skip_padding);
-    });
-  }
+  const auto all_blocks = [&](const Blocks& blocks, auto block) {
+    parallel_for(gemm.threads, blocks.count(),
+                 [&](std::int64_t task, int thread) { block(run, blocks[task], thread); });
+  };
+  const bool skip_padding = !pack_weight(run) && gemm.gather.leaves_input();  // zero times infinity is not zero
+  if (gemm.planar.used)
+    all_blocks(gemm.planar.blocks, skip_padding ? planar_block<Absent::right> : planar_block<Absent::none>);
+  else
+    all_blocks(gemm.gather.blocks, skip_padding ? tiled_block<Absent::left> : tiled_block<Absent::none>);
 }
 
 }  // namespace halftone::cpu::HWY_NAMESPACE

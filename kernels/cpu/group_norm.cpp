@@ -19,7 +19,7 @@ namespace halftone::cpu {
 
 /// The loops over the n numbers that one group has in one row; x^ = inverse (x - mean).
 struct GroupLoops {
-  /// sums[0] += x, sums[1] += x^2.
+  /// sums[0] += x - x[0], sums[1] += (x - x[0])^2, in double.
   void (*moments)(const float* x, std::int64_t n, double* sums);
   /// y = gamma (x^ - shift) + beta; y may be x.
   void (*normalize)(const float* x, const float* gamma, const float* beta, float mean, float inverse, float shift,
@@ -40,8 +40,10 @@ namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
 
 void moments(const float* x, std::int64_t n, double* sums) {
-  sums[0] += sum_of(n, [x](std::int64_t i) HWY_ATTR { return static_cast<double>(x[i]); });
-  sums[1] += sum_of(n, [x](std::int64_t i) HWY_ATTR { return static_cast<double>(x[i]) * x[i]; });
+  const double shift = x[0];
+  const auto shifted = [=](std::int64_t i) HWY_ATTR { return static_cast<double>(x[i]) - shift; };
+  sums[0] += sum_of(n, shifted);
+  sums[1] += sum_of(n, [=](std::int64_t i) HWY_ATTR { return shifted(i) * shifted(i); });
 }
 
 void normalize(const float* x, const float* gamma, const float* beta, float mean, float inverse, float shift,
@@ -169,15 +171,17 @@ struct Forward : Common {
     const Input from(x, a.inputs[0]);
     const Output result(y, a, 0);
     float* buffer = buffers(a.workspace, thread);
-    const double* totals = sum_image(a.workspace, thread, [&](std::int64_t first, std::int64_t count, double* sums) {
-      loops.moments(from(begin + first, count, buffer), count, s.columns.width, sums);
-    });
     float *mean = set(a.workspace, thread, 0), *factor = set(a.workspace, thread, 1),
           *offset = set(a.workspace, thread, 2);
+    const float* first_row = from(begin, s.c, buffer);
+    s.columns.fill(mean, [&](std::int64_t j) { return first_row[j / s.run * s.run]; });  // an estimate
+    const double* totals = sum_image(a.workspace, thread, [&](std::int64_t first, std::int64_t count, double* sums) {
+      loops.moments(from(begin + first, count, buffer), mean, count, s.columns.width, sums);
+    });
     for (std::int64_t group = 0; group < s.groups; ++group) {
       double sum = 0, squares = 0;
       for (std::int64_t j = group * s.run; j < (group + 1) * s.run; ++j) sum += totals[j], squares += totals[s.c + j];
-      const Statistics found = keep(a, sample, group, sum, squares);
+      const Statistics found = keep(a, sample, group, mean[group * s.run], sum, squares);
       for (std::int64_t j = group * s.run; j < (group + 1) * s.run; ++j) {
         mean[j] = found.mean;
         factor[j] = g[j] * found.inverse;
@@ -200,15 +204,16 @@ struct Forward : Common {
     for (std::int64_t group = 0, j = 0; group < s.groups; ++group, j += s.run) {
       double sums[2] = {};
       group_loops.moments(from + j, s.run, sums);
-      const Statistics found = keep(a, sample, group, sums[0], sums[1]);
+      const Statistics found = keep(a, sample, group, from[j], sums[0], sums[1]);
       group_loops.normalize(from + j, g + j, b + j, found.mean, found.inverse,
                             static_cast<float>(found.lost * found.inverse), s.run, to + j);
     }
     result(sample * s.c, s.c, to);
   }
 
-  Statistics keep(const Arguments& a, std::int64_t sample, std::int64_t group, double sum, double squares) const {
-    const Statistics found(sum, squares, s.count, epsilon);
+  Statistics keep(const Arguments& a, std::int64_t sample, std::int64_t group, float shift, double sum,
+                  double squares) const {
+    const Statistics found(shift, sum, squares, s.count, epsilon);
     float* to = a.out<float>(1) + 2 * (sample * s.groups + group);
     to[0] = found.mean, to[1] = found.inverse;
     return found;

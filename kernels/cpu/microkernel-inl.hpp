@@ -33,8 +33,24 @@ constexpr std::int64_t tile_width = tile_vectors * lanes;
 constexpr std::int64_t packed_stride = 304;
 constexpr std::int64_t max_depth = 288;
 
-/// c [height, vectors] (+)= sum over d of a[i * row_stride + d * a_step] * b[d * b_step + j].
-template <std::int64_t row_stride, int height, int vectors>
+/// Which factors may be `absent`: products with such a number add nothing, not even times infinity.
+enum class Absent { none, left, right };
+constexpr std::uint32_t absent_bits = 0x7fedc0de;  ///< a NaN that no calculation gives
+
+/// sum + left * right.
+template <Absent absent>
+HWY_INLINE hn::Vec<Vectors> multiply_add(hn::Vec<Vectors> left, hn::Vec<Vectors> right, hn::Vec<Vectors> sum) {
+  if (absent == Absent::none) return hn::MulAdd(left, right, sum);
+  const hn::RebindToUnsigned<Vectors> bits;
+  const auto asked = hn::BitCast(bits, absent == Absent::left ? left : right);
+  const auto skip = hn::RebindMask(Vectors(), hn::Eq(asked, hn::Set(bits, absent_bits)));
+  if (HWY_TARGET == HWY_AVX3) return hn::IfThenElse(skip, sum, hn::MulAdd(left, right, sum));  // one instruction
+  return hn::MulAdd(hn::IfThenZeroElse(skip, left), hn::IfThenZeroElse(skip, right), sum);
+}
+
+/// c [height, vectors] (+)= sum over d of a[i * row_stride + d * a_step] * b[d * b_step + j]. The sum is added to c as
+/// a whole, so that long sums are made of short ones.
+template <std::int64_t row_stride, Absent absent, int height, int vectors>
 void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, const float* HWY_RESTRICT b,
           std::int64_t b_step, float* HWY_RESTRICT c, std::int64_t c_stride, bool accumulate) {
   const Vectors v;
@@ -42,9 +58,7 @@ void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, 
 #pragma GCC unroll 16
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) {
-      sum[i][j] = accumulate ? hn::LoadU(v, c + i * c_stride + j * lanes) : hn::Zero(v);
-    }
+    for (int j = 0; j < vectors; ++j) sum[i][j] = hn::Zero(v);
   }
   for (std::int64_t d = 0; d < depth; ++d, a += a_step, b += b_step) {
     hn::Vec<Vectors> right[vectors];
@@ -54,30 +68,33 @@ void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, 
     for (int i = 0; i < height; ++i) {
       const auto left = hn::Set(v, a[i * row_stride]);
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) sum[i][j] = hn::MulAdd(left, right[j], sum[i][j]);
+      for (int j = 0; j < vectors; ++j) sum[i][j] = multiply_add<absent>(left, right[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) hn::StoreU(sum[i][j], v, c + i * c_stride + j * lanes);
+    for (int j = 0; j < vectors; ++j) {
+      float* to = c + i * c_stride + j * lanes;
+      hn::StoreU(accumulate ? hn::Add(hn::LoadU(v, to), sum[i][j]) : sum[i][j], v, to);
+    }
   }
 }
 
-using Tile = decltype(&tile<1, 1, 1>);
+using Tile = decltype(&tile<1, Absent::none, 1, 1>);
 
-template <std::int64_t row_stride, int vectors, int... heights>
+template <std::int64_t row_stride, Absent absent, int vectors, int... heights>
 constexpr std::array<Tile, sizeof...(heights)> tiles_of(std::integer_sequence<int, heights...>) {
-  return {&tile<row_stride, heights + 1, vectors>...};
+  return {&tile<row_stride, absent, heights + 1, vectors>...};
 }
-template <std::int64_t row_stride, int vectors>
-inline constexpr auto tiles = tiles_of<row_stride, vectors>(std::make_integer_sequence<int, tile_height>());
+template <std::int64_t row_stride, Absent absent, int vectors>
+inline constexpr auto tiles = tiles_of<row_stride, absent, vectors>(std::make_integer_sequence<int, tile_height>());
 
 /// c [rows, width] (+)= a b for one panel of at most `tile_width` columns, in tiles of about equal height.
-template <std::int64_t row_stride>
+template <std::int64_t row_stride, Absent absent>
 void multiply(std::int64_t rows, std::int64_t width, std::int64_t depth, const float* a, std::int64_t a_step,
               const float* b, std::int64_t b_step, float* c, std::int64_t c_stride, bool accumulate) {
-  const auto& table = width > lanes ? tiles<row_stride, tile_vectors> : tiles<row_stride, 1>;
+  const auto& table = width > lanes ? tiles<row_stride, absent, tile_vectors> : tiles<row_stride, absent, 1>;
   const std::int64_t parts = (rows + tile_height - 1) / tile_height;
   for (std::int64_t part = 0; part < parts; ++part) {
     const std::int64_t first = rows * part / parts, end = rows * (part + 1) / parts;
@@ -97,7 +114,7 @@ constexpr int planar_vectors(int height) {
 inline std::int64_t planar_width(int height) { return planar_vectors(height) * lanes; }
 
 /// c [height, vectors] = sum over d of a[d * a_step + i] * b[offsets[d] + j].
-template <int height>
+template <Absent absent, int height>
 void planar_tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, const float* HWY_RESTRICT b,
                  const std::int64_t* HWY_RESTRICT offsets, float* HWY_RESTRICT c, std::int64_t c_stride) {
   constexpr int vectors = planar_vectors(height);
@@ -117,7 +134,7 @@ void planar_tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a
     for (int i = 0; i < height; ++i) {
       const auto left = hn::Set(v, a[i]);
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) sum[i][j] = hn::MulAdd(left, right[j], sum[i][j]);
+      for (int j = 0; j < vectors; ++j) sum[i][j] = multiply_add<absent>(left, right[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 16
@@ -127,12 +144,13 @@ void planar_tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a
   }
 }
 
-template <int... heights>
-constexpr std::array<decltype(&planar_tile<1>), sizeof...(heights)> planar_tiles_of(
+template <Absent absent, int... heights>
+constexpr std::array<decltype(&planar_tile<absent, 1>), sizeof...(heights)> planar_tiles_of(
     std::integer_sequence<int, heights...>) {
-  return {&planar_tile<heights + 1>...};
+  return {&planar_tile<absent, heights + 1>...};
 }
-inline constexpr auto planar_tiles = planar_tiles_of(std::make_integer_sequence<int, planar_height>());
+template <Absent absent>
+inline constexpr auto planar_tiles = planar_tiles_of<absent>(std::make_integer_sequence<int, planar_height>());
 
 inline constexpr TileShape tile_shape = {lanes, tile_width, packed_stride, max_depth, planar_height, &planar_width};
 

@@ -47,8 +47,10 @@ inline std::pair<std::int64_t, std::int64_t> taps_inside(const GatherAxis& axis,
   return {first, end};
 }
 
-/// slab [channels, rows, pitch] = the input of a block of one image with its halo; row [cols, channels] is scratch.
-inline void fill_planes(const GatherGemmRun& run, const Block& block, float* row, float* slab) {
+/// slab [channels, rows, pitch] = the input of a block of one image with its halo, zero or absent; row [cols, channels]
+/// is scratch.
+inline void fill_planes(const GatherGemmRun& run, const Block& block, bool mark_padding, float* row, float* slab) {
+  const float padding = mark_padding ? bit_cast<float>(absent_bits) : 0.0f;
   const GatherAxis &rows = run.gather.rows, &cols = run.gather.cols;
   const GatherGemm::Planar& planar = run.gemm.planar;
   const std::int64_t y0 = block.row0 + rows.offset.front(), y1 = block.row1 + rows.offset.back();
@@ -58,22 +60,24 @@ inline void fill_planes(const GatherGemmRun& run, const Block& block, float* row
   for (std::int64_t y = y0; y < y1; ++y, slab += planar.pitch) {
     const bool inside = y >= 0 && y < rows.in && in0 < in1;
     if (inside) run.input.copy(((block.image0 * rows.in + y) * cols.in + in0) * channels, (in1 - in0) * channels, row);
+    if (inside && mark_padding) canonicalize_nan(row, row + (in1 - in0) * channels);
     for (std::int64_t c = 0; c < channels; ++c) {
       float* to = slab + c * planar.plane - x0;
-      std::fill(to + x0, to + (inside ? in0 : x1), 0.0f);
+      std::fill(to + x0, to + (inside ? in0 : x1), padding);
       if (!inside) continue;
       copy_strided(row + c, channels, in1 - in0, to + in0);
-      std::fill(to + in1, to + x1, 0.0f);
+      std::fill(to + in1, to + x1, padding);
     }
   }
 }
 
 /// One image's pixels in the vector lanes: sums [results, length], then rows [cols, results].
-inline void planar_block(const GatherGemmRun& run, const Block& block, int thread) {
+template <Absent absent>
+void planar_block(const GatherGemmRun& run, const Block& block, int thread) {
   const GatherGemm::Planar& planar = run.gemm.planar;
-  fill_planes(run, block, run.packed(thread), run.slab(thread));
+  fill_planes(run, block, absent != Absent::none, run.packed(thread), run.slab(thread));
   const std::int64_t results = run.gemm.results, width = planar_width(static_cast<int>(results));
-  const auto tile = planar_tiles[static_cast<std::size_t>(results - 1)];
+  const auto tile = planar_tiles<absent>[static_cast<std::size_t>(results - 1)];
   float* sums = run.sums(thread);
   const std::int64_t pixels = (block.rows() - 1) * planar.pitch + block.cols();
   const std::int64_t tap_row_depth = run.gather.cols.taps() * run.gather.channels;

@@ -19,18 +19,21 @@ namespace halftone::cpu {
 
 inline constexpr std::int64_t spare = 16;
 
-/// The stretch [first, last) of the image that a window covers in one direction.
+/// The stretch [first, last) of the image that a window covers in one direction; `divisor` is what it counts for in an
+/// average.
 struct Span {
-  std::int64_t first, last;
+  std::int64_t first, last, divisor;
   std::int64_t count() const { return last - first; }
 };
 
 /// Windows along one direction.
 struct Windows {
   std::int64_t size, stride, padding, extent, count;
+  bool count_padding;
   Span operator[](std::int64_t i) const {
-    const std::int64_t first = i * stride - padding;
-    return {std::max<std::int64_t>(first, 0), std::min(first + size, extent)};
+    const std::int64_t start = i * stride - padding, end = start + size;
+    const std::int64_t first = std::max<std::int64_t>(start, 0), last = std::min(end, extent);
+    return {first, last, count_padding ? std::min(end, extent + padding) - start : last - first};
   }
 };
 
@@ -39,8 +42,8 @@ struct Pool {
   std::int64_t n, c;
 
   Pool(const PoolAttributes& a, const Shape& x, const Shape& y)
-      : h{a.global ? x.h : a.window.h, a.global ? x.h : a.stride.h, a.padding.h, x.h, y.h},
-        w{a.global ? x.w : a.window.w, a.global ? x.w : a.stride.w, a.padding.w, x.w, y.w},
+      : h{a.global ? x.h : a.window.h, a.global ? x.h : a.stride.h, a.padding.h, x.h, y.h, a.count_include_pad},
+        w{a.global ? x.w : a.window.w, a.global ? x.w : a.stride.w, a.padding.w, x.w, y.w, a.count_include_pad},
         n(x.n),
         c(x.c) {}
 
@@ -54,10 +57,10 @@ struct Pool {
 
 /// Reduces two rows to a third, which may be one of them.
 using CombineLoop = void (*)(const float* a, const float* b, float* to, std::int64_t count);
-/// Reduces the pixels of each window in a row that stands for `rows` rows.
-using ReduceLoop = void (*)(const Pool&, const float* row, float* output, std::int64_t rows);
-/// Adds the gradient of one output row to `rows` rows of the image; x holds the image's own.
-using GradientLoop = void (*)(const Pool&, const float* d_output, const float* x, std::int64_t rows, float* d_input);
+/// Reduces the pixels of each window in a row that stands for `rows`.
+using ReduceLoop = void (*)(const Pool&, const float* row, float* output, const Span& rows);
+/// Adds the gradient of one output row to `rows` of the image; x holds the image's own.
+using GradientLoop = void (*)(const Pool&, const float* d_output, const float* x, const Span& rows, float* d_input);
 
 struct PoolLoops {
   CombineLoop combine;
@@ -109,7 +112,7 @@ void combine(const float* a, const float* b, float* to, std::int64_t count) {
 }
 
 template <class F, class D>
-void reduce_pixels(const Pool& pool, const float* row, float* output, std::int64_t rows) {
+void reduce_pixels(const Pool& pool, const float* row, float* output, const Span& rows) {
   const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t c = pool.c, last_start = std::max<std::int64_t>(c - lanes, 0);
@@ -120,7 +123,7 @@ void reduce_pixels(const Pool& pool, const float* row, float* output, std::int64
       auto value = hn::LoadU(d, row + columns.first * c + k);
       for (std::int64_t i = columns.first + 1; i < columns.last; ++i)
         value = F::of(d, value, hn::LoadU(d, row + i * c + k));
-      hn::StoreU(F::finish(d, value, rows * columns.count()), d, output + q * c + k);
+      hn::StoreU(F::finish(d, value, rows.divisor * columns.divisor), d, output + q * c + k);
     }
   }
 }
@@ -139,7 +142,7 @@ auto load_gradient(D d, const float* from, std::int64_t channels_left) {
 }
 
 template <bool tiled, class D>
-void max_gradient(const Pool& pool, const float* d_output, const float* x, std::int64_t rows, float* d_input) {
+void max_gradient(const Pool& pool, const float* d_output, const float* x, const Span& rows, float* d_input) {
   const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t c = pool.c, pitch = pool.pitch(), last_start = tiled ? std::max<std::int64_t>(c - lanes, 0) : c;
@@ -150,7 +153,7 @@ void max_gradient(const Pool& pool, const float* d_output, const float* x, std::
       auto best = hn::LoadU(d, x + first);
       auto winner = hn::Zero(d), tap = winner;
       const auto one = hn::Set(d, 1.0f);
-      for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t r = 0; r < rows.count(); ++r) {
         for (std::int64_t i = first; i < last; i += c, tap = hn::Add(tap, one)) {
           const auto value = hn::LoadU(d, x + r * pitch + i);
           const auto better = Larger::better(d, best, value);
@@ -160,34 +163,34 @@ void max_gradient(const Pool& pool, const float* d_output, const float* x, std::
       }
       const auto gradient = load_gradient<tiled>(d, d_output + q * c + k, c - k);
       tap = hn::Zero(d);
-      for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t r = 0; r < rows.count(); ++r)
         for (std::int64_t i = first; i < last; i += c, tap = hn::Add(tap, one))
           put<tiled>(d, hn::IfThenElseZero(hn::Eq(winner, tap), gradient), d_input + r * pitch + i);
     }
   }
   const std::int64_t end = pool.w[pool.w.count - 1].last * c;
-  for (std::int64_t r = 0; tiled && r < rows; ++r)
+  for (std::int64_t r = 0; tiled && r < rows.count(); ++r)
     std::fill(d_input + r * pitch + end, d_input + (r + 1) * pitch, 0.0f);
 }
 
 template <bool tiled, class D>
-void mean_gradient(const Pool& pool, const float* d_output, const float*, std::int64_t rows, float* d_input) {
+void mean_gradient(const Pool& pool, const float* d_output, const float*, const Span& rows, float* d_input) {
   const D d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const std::int64_t c = pool.c, pitch = pool.pitch(), last_start = tiled ? std::max<std::int64_t>(c - lanes, 0) : c;
   for (std::int64_t q = 0; q < pool.w.count; ++q) {
     const Span columns = pool.w[q];
-    const auto pixels = hn::Set(d, static_cast<float>(rows * columns.count()));
+    const auto pixels = hn::Set(d, static_cast<float>(rows.divisor * columns.divisor));
     for (std::int64_t i = columns.first; i < columns.last; ++i) {
       for (std::int64_t block = 0; block < c; block += lanes) {
         const std::int64_t k = std::min(block, last_start);
         const auto share = hn::Div(load_gradient<tiled>(d, d_output + q * c + k, c - k), pixels);
-        for (std::int64_t r = 0; r < rows; ++r) put<tiled>(d, share, d_input + r * pitch + i * c + k);
+        for (std::int64_t r = 0; r < rows.count(); ++r) put<tiled>(d, share, d_input + r * pitch + i * c + k);
       }
     }
   }
   const std::int64_t end = pool.w[pool.w.count - 1].last * c;
-  for (std::int64_t r = 0; tiled && r < rows; ++r)
+  for (std::int64_t r = 0; tiled && r < rows.count(); ++r)
     std::fill(d_input + r * pitch + end, d_input + (r + 1) * pitch, 0.0f);
 }
 
@@ -230,7 +233,7 @@ Launch forward(const Request& request, const Pool& pool, const PoolLoops& loops)
       for (std::int64_t r = 1; r < rows.count(); ++r, so_far = reduced)
         loops.combine(so_far, x(first + r * count, count, buffer), reduced, count);
       if (so_far != reduced) std::copy_n(so_far, count, reduced);
-      loops.reduce(pool, reduced, output, rows.count());
+      loops.reduce(pool, reduced, output, rows);
       y(task * pool.output_row(), pool.output_row(), output);
     });
   };
@@ -250,10 +253,10 @@ struct Band {
       const Span rows = pool.h[p];
       const std::int64_t next = p + 1 < pool.h.count ? pool.h[p + 1].first : pool.h.extent,
                          done = std::min(next, rows.last);
-      enter(n, {rows.first + kept, rows.last}, kept);
+      enter(n, rows.first + kept, rows.last, kept);
       const std::int64_t count = pool.output_row();
       d_output.copy((n * pool.h.count + p) * count, count, d_output_row);
-      loop(pool, d_output_row, x_rows, rows.count(), d_input_rows);
+      loop(pool, d_output_row, x_rows, rows, d_input_rows);
       for (std::int64_t row = rows.first; row < done; ++row)
         store(n, row, d_input_rows + (row - rows.first) * pool.pitch());
       if (done < next) std::fill_n(d_input_rows, pool.row(), 0.0f);
@@ -265,9 +268,9 @@ struct Band {
   }
 
  private:
-  /// Takes image rows into the band behind the `kept` ones.
-  void enter(std::int64_t n, Span rows, std::int64_t kept) {
-    for (std::int64_t row = rows.first; row < rows.last; ++row, ++kept) {
+  /// Takes image rows [first_row, last_row) into the band behind the `kept` ones.
+  void enter(std::int64_t n, std::int64_t first_row, std::int64_t last_row, std::int64_t kept) {
+    for (std::int64_t row = first_row; row < last_row; ++row, ++kept) {
       std::fill_n(d_input_rows + kept * pool.pitch(), pool.pitch(), 0.0f);
       const std::int64_t first = (n * pool.h.extent + row) * pool.row();
       if (x_rows) x.copy(first, pool.row(), x_rows + kept * pool.pitch());

@@ -16,40 +16,21 @@ inline void add_bias(const float* HWY_RESTRICT bias, std::int64_t rows, std::int
     for (std::int64_t j = 0; j < cols; ++j) to[j] += bias[j];
 }
 
-/// Leaves the taps in the padding out, one product of a pixel and a tap at a time: zero times infinity is not zero.
-inline void multiply_inside(const GatherGemmRun& run, std::int64_t group, const DepthSlice& slice, const Block& block,
-                            const float* packed, float* sums) {
-  const std::int64_t stride = run.gemm.padded_results;
-  for_each_pixel(block, [&](std::int64_t pixel, std::int64_t i, std::int64_t j) {
-    for_each_tap_inside(run.gather, slice, i, j, [&](std::int64_t first) {
-      for (std::int64_t col = 0; col < stride; col += tile_width) {
-        const std::int64_t width = run.panel_width(col);
-        multiply<packed_stride>(1, width, slice.channels, packed + pixel * packed_stride + first, 1,
-                                run.panels(group, slice) + slice.depth * col + first * width, width,
-                                sums + pixel * stride + col, stride, true);
-      }
-    });
-  });
-}
-
 /// Multiplies the packed pixels [pixels, depth] of a block by the panels: sums [pixels, padded_results].
-inline void tiled_block(const GatherGemmRun& run, const Block& block, int thread, bool skip_padding) {
+template <Absent absent>
+void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
   const std::int64_t pixels = block.pixels(), stride = run.gemm.padded_results;
   for (std::int64_t group = 0; group < run.gather.groups; ++group) {
     float* sums = run.sums(thread);
-    if (run.gather.slices.empty() || skip_padding) std::fill_n(sums, pixels * stride, 0.0f);
+    if (run.gather.slices.empty()) std::fill_n(sums, pixels * stride, 0.0f);
     for (const DepthSlice& slice : run.gather.slices) {
-      fill_slab(run.gather, slice, group, block, run.input, run.slab(thread));
+      fill_slab(run.gather, slice, group, block, run.input, absent != Absent::none, run.slab(thread));
       pack_rows(run.gather, slice, block, run.slab(thread), run.packed(thread));
-      if (skip_padding) {
-        multiply_inside(run, group, slice, block, run.packed(thread), sums);
-        continue;
-      }
       for (std::int64_t col = 0; col < stride; col += tile_width) {
         const std::int64_t width = run.panel_width(col);
-        multiply<packed_stride>(pixels, width, slice.depth, run.packed(thread), 1,
-                                run.panels(group, slice) + slice.depth * col, width, sums + col, stride,
-                                slice.base != 0);
+        multiply<packed_stride, absent>(pixels, width, slice.depth, run.packed(thread), 1,
+                                        run.panels(group, slice) + slice.depth * col, width, sums + col, stride,
+                                        slice.base != 0);
       }
     }
     for (std::int64_t image = block.image0; image < block.image1; ++image)

@@ -38,6 +38,8 @@ class WeightGradientRun {
   }
 
  private:
+  static constexpr std::int64_t chain_blocks = WeightGradient::chain_blocks;
+
   // A thread's slab [images, rows, cols, channels], also a row of d_weight.
   float* slab(int thread) const { return workspace_ + work_.shared + thread * work_.per_thread; }
   float* partial(std::int64_t split, std::int64_t group) const {
@@ -51,20 +53,22 @@ class WeightGradientRun {
     float *packed = slab(thread) + work_.packed_at, *gradient = slab(thread) + work_.gradient_at;
     const std::int64_t filters = work_.filters, blocks = gather_.blocks.count();
     const std::int64_t first = blocks * split / work_.splits, end = blocks * (split + 1) / work_.splits;
+    float* chain = end - first > chain_blocks ? slab(thread) + work_.chain_at : sums;
     for (std::int64_t b = first; b < end; ++b) {
       const Block block = gather_.blocks[b];
       const std::int64_t pixels = block.pixels();
-      fill_slab(gather_, slice, group, block, input_, slab(thread));
-      pack_rows(gather_, slice, block, slab(thread), packed);
       read_gradient(block, group, gradient);
-      if (gather_.leaves_input() && !all_finite(gradient, pixels * filters)) {
-        if (b == first) std::fill_n(sums, filters * stride, 0.0f);
-        multiply_inside(slice, block, gradient, packed, sums, stride);
-        continue;
-      }
+      const bool skip_padding = gather_.leaves_input() && !all_finite(gradient, pixels * filters);
+      fill_slab(gather_, slice, group, block, input_, skip_padding, slab(thread));
+      pack_rows(gather_, slice, block, slab(thread), packed);
+      const auto multiply_panel = skip_padding ? multiply<1, Absent::right> : multiply<1, Absent::none>;
+      const bool begins = (b - first) % chain_blocks == 0;
       for (std::int64_t col = 0; col < stride; col += tile_width)
-        multiply<1>(filters, std::min(tile_width, stride - col), pixels, gradient, filters, packed + col, packed_stride,
-                    sums + col, stride, b != first);
+        multiply_panel(filters, std::min(tile_width, stride - col), pixels, gradient, filters, packed + col,
+                       packed_stride, chain + col, stride, !begins);
+      if (chain != sums && (b + 1 == end || (b + 1 - first) % chain_blocks == 0))
+        for (std::int64_t i = 0; i < filters * stride; ++i)
+          sums[i] = b - first < chain_blocks ? chain[i] : sums[i] + chain[i];
     }
   }
 
@@ -79,25 +83,6 @@ class WeightGradientRun {
           d_output_.copy((pixel + j) * channels + group * filters, at_once * filters, gradient);
       }
     }
-  }
-
-  /// Leaves the taps in the padding out, since zero times infinity is not zero.
-  void multiply_inside(const DepthSlice& slice, const Block& block, const float* gradient, const float* packed,
-                       float* sums, std::int64_t stride) const {
-    const std::int64_t filters = work_.filters;
-    for_each_pixel(block, [&](std::int64_t pixel, std::int64_t i, std::int64_t j) {
-      for_each_tap_inside(gather_, slice, i, j, [&](std::int64_t tap) {
-        for (std::int64_t f = 0; f < filters; ++f)
-          for (std::int64_t c = tap; c < tap + slice.channels; ++c)
-            sums[f * stride + c] =
-                multiply_add(gradient[pixel * filters + f], packed[pixel * packed_stride + c], sums[f * stride + c]);
-      });
-    });
-  }
-
-  static float multiply_add(float a, float b, float c) {
-    const hn::CappedTag<float, 1> one;
-    return hn::GetLane(hn::MulAdd(hn::Set(one, a), hn::Set(one, b), hn::Set(one, c)));
   }
 
   /// row [taps, channels] = a filter's sum over the splits.
@@ -152,9 +137,11 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
   gather.cut_slices(std::clamp(cached_sums / filters, tile.width, tile.max_depth));
   group_floats = 0;
+  std::int64_t slice_floats = 0;
   for (const DepthSlice& slice : gather.slices) {
     partials.push_back({group_floats, round_up(slice.depth, tile.lanes)});
     group_floats += filters * partials.back().stride;
+    slice_floats = std::max(slice_floats, filters * partials.back().stride);
   }
   const std::int64_t tasks = gather.groups * std::ssize(gather.slices),
                      pixels = gather.images * gather.rows.out * gather.cols.out;
@@ -166,7 +153,8 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   shared = round_up(splits * gather.groups * group_floats, tile.line);
   packed_at = round_up(std::max(gather.slab_floats() + tile.lanes, gather.depth()), tile.line);
   gradient_at = packed_at + most_pixels * tile.packed_stride;
-  per_thread = gradient_at + round_up(most_pixels * filters, tile.line);
+  chain_at = gradient_at + round_up(most_pixels * filters, tile.line);
+  per_thread = chain_at + (gather.blocks.count() > splits * chain_blocks ? round_up(slice_floats, tile.line) : 0);
 }
 
 void WeightGradient::run(const Arguments& arguments) const { HALFTONE_PER_ISA(isa, run)(*this, arguments); }

@@ -9,8 +9,9 @@
 namespace halftone::cpu {
 
 /// d_weight [filters, taps, channels] = d_output^T x gathered input, made ready to run on [input, d_output]. A task
-/// sums one slice of the gathered numbers over one of `splits` parts of the pixels; then the partial sums are added in
-/// order. How many there are follows from the problem alone.
+/// sums one slice of the gathered numbers over one of `splits` parts of the pixels, a block at a time and
+/// `chain_blocks` of these sums at a time, so that no chain of sums is long; then the partial sums are added in order.
+/// How many there are follows from the problem alone.
 struct WeightGradient {
   WeightGradient(Gather what, std::int64_t filters, const Operands& operands, Isa isa, int threads);
   std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
@@ -22,6 +23,7 @@ struct WeightGradient {
   Isa isa;
   int threads;
   std::int64_t splits;
+  static constexpr std::int64_t chain_blocks = 32;
 
   /// Partial sums of a slice: [filters, stride] at `at` within a group's.
   struct Partial {
@@ -30,8 +32,9 @@ struct WeightGradient {
   std::vector<Partial> partials;
   std::int64_t group_floats;  ///< of one split
 
-  // Workspace, in floats: [splits, groups] partial sums, then for each thread a slab, packed rows and d_output.
-  std::int64_t shared, packed_at, gradient_at, per_thread;
+  // Workspace, in floats: [splits, groups] partial sums, then for each thread a slab, packed rows, d_output and a
+  // chain.
+  std::int64_t shared, packed_at, gradient_at, chain_at, per_thread;
 };
 
 }  // namespace halftone::cpu

@@ -99,7 +99,7 @@ void add_commits(Graph& graph) {
   for (std::size_t n = 0; n < count; ++n) {
     const Node node = graph->nodes[n];
     graph->scope = node.name + ".";
-    node.op->commit(values_of(graph, node.inputs), values_of(graph, node.outputs));
+    naming(node.name, [&] { node.op->commit(values_of(graph, node.inputs), values_of(graph, node.outputs)); });
   }
 }
 

@@ -13,26 +13,33 @@ namespace {
 
 constexpr int largest_attribute = 1 << 20;  ///< no sum of extents overflows
 
-std::int64_t output_extent(std::int64_t in, std::int64_t kernel, int stride, int padding, int dilation) {
-  const std::int64_t span = in + 2 * std::int64_t{padding} - dilation * (kernel - 1) - 1;
+std::int64_t output_extent(std::int64_t in, std::int64_t kernel, int stride, int padding, int extra, int dilation) {
+  const std::int64_t span = in + 2 * std::int64_t{padding} + extra - dilation * (kernel - 1) - 1;
   return span < 0 ? 0 : span / stride + 1;
 }
 
 void check(const ConvAttributes& conv) {
   if (conv.stride.h < 1 || conv.stride.w < 1) fail("stride must be at least 1");
   if (conv.dilation.h < 1 || conv.dilation.w < 1) fail("dilation must be at least 1");
-  if (conv.padding.h < 0 || conv.padding.w < 0) fail("padding must not be negative");
+  if (std::min({conv.padding.h, conv.padding.w, conv.extra.h, conv.extra.w}) < 0) fail("padding must not be negative");
   if (conv.groups < 1) fail("groups must be at least 1");
-  for (const Extent& e : {conv.stride, conv.padding, conv.dilation})
+  for (const Extent& e : {conv.stride, conv.padding, conv.dilation, conv.extra})
     if (std::max(e.h, e.w) >= largest_attribute) fail("stride, padding and dilation must be less than 2^20");
 }
 
 ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
-  const auto half = [](int dilation, int taps) {
-    return static_cast<int>(std::min<std::int64_t>(std::int64_t{dilation} * (taps - 1) / 2, largest_attribute));
+  ConvAttributes conv{options.stride, 0, options.dilation, options.groups};
+  if (options.padding) {
+    conv.padding = *options.padding;
+    return conv;
+  }
+  const auto all = [](int dilation, int taps) {
+    return static_cast<int>(std::min<std::int64_t>(std::int64_t{dilation} * (taps - 1), 2 * largest_attribute));
   };
-  const Extent same{half(options.dilation.h, kernel.h), half(options.dilation.w, kernel.w)};
-  return {options.stride, options.padding.value_or(same), options.dilation, options.groups};
+  const Extent same{all(options.dilation.h, kernel.h), all(options.dilation.w, kernel.w)};
+  conv.padding = {same.h / 2, same.w / 2};
+  conv.extra = {same.h % 2, same.w % 2};
+  return conv;
 }
 
 }  // namespace
@@ -67,8 +74,8 @@ std::vector<ValueSpec> Conv2d::infer(std::span<const ValueSpec> inputs) const {
     fail(fmt::format("input {} does not fit weights {} in {} groups", to_string(x), to_string(w), conv.groups));
   if (inputs.size() > 2 && inputs[2].shape != Shape::vector(w.n))
     fail(fmt::format("bias {} does not fit {} output channels", to_string(inputs[2].shape), w.n));
-  const Shape y{x.n, output_extent(x.h, w.h, conv.stride.h, conv.padding.h, conv.dilation.h),
-                output_extent(x.w, w.w, conv.stride.w, conv.padding.w, conv.dilation.w), w.n};
+  const Shape y{x.n, output_extent(x.h, w.h, conv.stride.h, conv.padding.h, conv.extra.h, conv.dilation.h),
+                output_extent(x.w, w.w, conv.stride.w, conv.padding.w, conv.extra.w, conv.dilation.w), w.n};
   if (y.h < 1 || y.w < 1)
     fail(fmt::format("the kernel {}x{} is larger than the padded input {}", w.h, w.w, to_string(x)));
   return {{y}};

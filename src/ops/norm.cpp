@@ -26,6 +26,11 @@ void check_vectors(std::span<const ValueSpec> inputs, std::size_t first) {
       fail(fmt::format("{} does not fit the channels of {}", to_string(input.shape), to_string(inputs[0].shape)));
 }
 
+/// One number a channel has no deviation: the layer would give zeros and no gradient.
+void check_batch(const Value& x) {
+  if (x.shape().rows() == 1) fail(fmt::format("in training {} is one value a channel", to_string(x.shape())));
+}
+
 Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& options) {
   Graph g = graph_of(x);
   const std::string name = name_for(g, options);
@@ -59,6 +64,7 @@ std::vector<ValueSpec> BatchNorm::infer(std::span<const ValueSpec> inputs) const
 }
 
 std::vector<Value> BatchNorm::gradient(const GradientRequest& request) const {
+  check_batch(request.inputs[0]);
   const auto d =
       graph_of(request.inputs[0])
           .add(std::make_shared<BatchNormGradient>(),
@@ -67,6 +73,7 @@ std::vector<Value> BatchNorm::gradient(const GradientRequest& request) const {
 }
 
 void BatchNorm::commit(std::span<const Value> inputs, std::span<const Value> outputs) const {
+  check_batch(inputs[0]);
   graph_of(inputs[0]).add_writing(
       std::make_shared<UpdateRunningStatistics>(epsilon, momentum, inputs[0].shape().rows()), {outputs[1], outputs[2]},
       {inputs[3], inputs[4]});

@@ -6,7 +6,18 @@ namespace halftone {
 namespace {
 
 PoolAttributes attributes_of(Extent window, const PoolOptions& options) {
-  return {window, options.stride.value_or(window), options.padding};
+  return {.window = window,
+          .stride = options.stride.value_or(window),
+          .padding = options.padding,
+          .ceil_mode = options.ceil_mode,
+          .count_include_pad = options.count_include_pad};
+}
+
+/// How many windows fit: none where the first one ends behind the padding, unless rounding up allows it.
+std::int64_t windows(std::int64_t in, int window, int stride, int padding, bool ceil_mode) {
+  const std::int64_t span = in + 2 * std::int64_t{padding} - window + (ceil_mode ? stride - 1 : 0);
+  const std::int64_t count = span < 0 ? 0 : span / stride + 1;
+  return ceil_mode && (count - 1) * stride >= in + padding ? count - 1 : count;
 }
 
 std::vector<ValueSpec> pooled(const PoolAttributes& pool, const ValueSpec& input) {
@@ -16,14 +27,15 @@ std::vector<ValueSpec> pooled(const PoolAttributes& pool, const ValueSpec& input
   if (pool.padding.h < 0 || pool.padding.w < 0 || pool.padding.h >= pool.window.h || pool.padding.w >= pool.window.w)
     fail("padding must be at least 0 and less than the window");
   if (pool.global) return {{{x.n, 1, 1, x.c}}};
-  const std::int64_t h = x.h + 2 * pool.padding.h - pool.window.h, w = x.w + 2 * pool.padding.w - pool.window.w;
-  if (h < 0 || w < 0)
+  const std::int64_t h = windows(x.h, pool.window.h, pool.stride.h, pool.padding.h, pool.ceil_mode),
+                     w = windows(x.w, pool.window.w, pool.stride.w, pool.padding.w, pool.ceil_mode);
+  if (h < 1 || w < 1)
     fail(
         fmt::format("the window {}x{} is larger than the padded input {}", pool.window.h, pool.window.w, to_string(x)));
-  return {{{x.n, h / pool.stride.h + 1, w / pool.stride.w + 1, x.c}}};
+  return {{{x.n, h, w, x.c}}};
 }
 
-PoolAttributes whole_image() { return {1, 1, 0, true}; }
+PoolAttributes whole_image() { return {.window = 1, .stride = 1, .padding = 0, .global = true}; }
 
 }  // namespace
 

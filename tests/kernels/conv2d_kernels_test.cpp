@@ -37,6 +37,9 @@ const std::vector<Case> cases = {
     {{1, 10, 7, 4}, {6, 2, 3, 2}, {1, 5, 7, 6}, {{2, 1}, {1, 1}, {3, 1}, 2}},  // and with groups
     {{2, 3, 4, 5}, {6, 3, 4, 5}, {2, 1, 1, 6}},                                // the whole image
     {{1, 3, 3, 2}, {4, 3, 3, 2}, {1, 9, 9, 4}, {1, 4}},                        // windows in padding alone
+    {{2, 5, 6, 3}, {17, 2, 4, 3}, {2, 5, 6, 17}, {1, {0, 1}, 1, 1, 1}},        // more padding at the end
+    {{2, 9, 7, 2}, {3, 4, 2, 2}, {2, 9, 7, 3}, {1, {1, 0}, 1, 1, 1}},          // the same with few channels
+    {{1, 7, 5, 4}, {6, 2, 2, 2}, {1, 4, 3, 6}, {2, 1, 3, 2, 1}},               // with stride, dilation and groups
 };
 
 /// Calls f(element of x, of w, of y) for each product that y is a sum of.

@@ -2,8 +2,10 @@
 
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <limits>
+#include <map>
 #include <random>
 #include <sstream>
 #include <string>
@@ -303,6 +305,7 @@ TEST(ConvolutionEngine, BitsDoNotDependOnThreads) {
 TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
   std::mt19937 random(4);
   constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const float marker = bit_cast<float>(0x7fedc0deu);  // as the kernels mark padding
   for (const ConvProblem& problem :
        {sized({.n = 2, .h = 7, .w = 6, .c = 20, .k = 9, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 2, .h = 6, .w = 7, .c = 2, .k = 3, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
@@ -318,11 +321,11 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
         .pad_h = 2,
         .pad_w = 2})}) {
     for (Direction direction : directions) {
-      for (float special : {infinity, -infinity, nan}) {
-        for (int side : {0, 1}) {
+      for (float special : {infinity, -infinity, nan, marker}) {
+        for (int side : {0, 1, 2}) {
           Work work = make_work(problem, direction, DType::f32, [&] { return static_cast<float>(1 + random() % 3); });
-          auto& values = side == 0 ? work.left : work.right;
-          for (std::size_t place : {std::size_t{0}, values.size() / 2}) values[place] = special;
+          if (side != 1) work.left[0] = work.left[work.left.size() / 2] = special;
+          if (side != 0) work.right[0] = work.right[work.right.size() / 2] = special;
           const auto expected = work.exact();
           for (Isa isa : usable_isas()) {
             const auto got = read(DType::f32, work.result_count(), work.engine(isa, 2));
@@ -334,6 +337,58 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
       }
     }
   }
+}
+
+/// Processor seconds of the fastest of some runs.
+double fastest(const Launch& launch, const Work& work) {
+  const std::vector<float>* values[] = {&work.left, &work.right, &work.bias};
+  std::vector<Memory> inputs;
+  for (const auto* x : values) inputs.push_back({const_cast<float*>(x->data())});
+  std::vector<float> result(work.result_count()), workspace(launch.workspace / sizeof(float) + 1);
+  const Memory output{result.data(), nullptr, 7};
+  StepState state;
+  double best = HUGE_VAL;
+  for (int i = 0; i < 7; ++i) {
+    const std::clock_t start = std::clock();
+    launch.run({inputs, {&output, 1}, workspace.data(), &state});
+    best = std::min(best, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
+  }
+  return best;
+}
+
+/// All that a step does with bad weights or bad gradients, in all three directions.
+TEST(ConvolutionEngine, ABadStepCostsAtMostTwoGoodOnes) {
+  const ConvProblem few = sized({.n = 8, .h = 28, .w = 28, .c = 1, .k = 6, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2}),
+                    many = sized({.n = 8, .h = 8, .w = 8, .c = 32, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
+  for (Isa isa : usable_isas())
+    for (const ConvProblem& problem : {few, many}) {
+      std::map<float, double> seconds;
+      constexpr float infinity = std::numeric_limits<float>::infinity();
+      for (float special : {1.0f, infinity, -infinity})
+        for (Direction direction : directions) {
+          Work work = make_work(problem, direction, DType::f32, [] { return 1.0f; });
+          std::fill(work.right.begin(), work.right.end(), special);
+          seconds[special] += fastest(implicit_gemm(work.convolution(DType::f32), isa, 1), work);
+        }
+      EXPECT_LT(seconds[infinity], 2 * seconds[1]) << name_of(isa) << problem.c;
+      EXPECT_LT(seconds[-infinity], 2 * seconds[1]) << name_of(isa) << problem.c;
+    }
+}
+
+/// Equal terms: the error of one chain of n sums grows with n. Here at most 192 pixels are summed at a time, then such
+/// sums, 32 at a time, and at most 32 splits of them: (192 + 32 + 32) 2^-24 of the sum bounds it, as long as there are
+/// no more than 32 x 32 x 192 pixels.
+TEST(ConvolutionEngine, LongSumsAreMadeOfShortOnes) {
+  for (const ConvProblem& problem :
+       {dense(4096, 3, 5), dense(65536, 3, 5), dense(20000, 300, 20),
+        sized({.n = 64, .h = 32, .w = 32, .c = 3, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1})})
+    for (Isa isa : usable_isas()) {
+      const Work work = make_work(problem, Direction::d_weight, DType::f32, [] { return 0.1f; });
+      const auto got = read(DType::f32, work.result_count(), work.engine(isa, 2));
+      const double terms = static_cast<double>(sizes(problem, Direction::d_weight).terms);
+      const std::size_t middle = got.size() / 2 - got.size() / 2 % 27 + 13 * (problem.r == 3);
+      EXPECT_NEAR(got[middle] / (terms * 0.1f * 0.1f), 1, 256 * 0x1p-24) << describe(work, isa);
+    }
 }
 
 TEST(ConvolutionEngine, StoragesMayDifferByOperand) {

@@ -106,6 +106,28 @@ TEST(BatchNormKernels, AreRightWhereTheMeanIsLarge) {
       check_batch_norm(shape, random_values(shape.elements(), 1, 998, 1002), stored, DType::f32);
 }
 
+/// Every 2^k-th number is `middle` plus one unit in its last place, the others are `middle`: their mean is 2^24 units
+/// and more from zero, their deviation about 2^(-k/2) units.
+std::vector<float> far_from_zero(std::int64_t count, int k, float middle, const Storage& stored) {
+  std::vector<float> x(static_cast<std::size_t>(count), middle);
+  const float unit = stored.plain() ? epsilon_of(stored.code) * middle : 1;
+  for (std::size_t i = 5; i < x.size(); i += std::size_t{1} << k) x[i] += unit;
+  return x;
+}
+
+TEST(BatchNormKernels, AreRightWhereTheMeanIsABillionDeviations) {
+  for (int k : {2, 13})  // up to 2^24 / 2^(-13/2) > 2^30 deviations
+    for (const Shape& shape : {Shape{16, 32, 32, 1}, Shape{11, 32, 32, 3}})
+      for (float middle : {0x1p20f, 0x1p23f, 0x1p50f}) {
+        const Storage stored = DType::f32;
+        check_batch_norm(shape, far_from_zero(shape.elements(), k, middle, stored), stored, DType::f32);
+      }
+  for (DType stored : {DType::f16, DType::bf16})
+    check_batch_norm({16, 32, 32, 1}, far_from_zero(16384, 13, 0x1p10f, stored), stored, DType::f32);
+  check_batch_norm({16, 32, 32, 1}, far_from_zero(16384, 13, 0x1p20f, Storage::fixed(31, 1)), Storage::fixed(31, 1),
+                   DType::f32);
+}
+
 TEST(BatchNormKernels, ApplyTheEpilogue) {
   for (const Activation& activation : {Activation(Relu{}), Activation(LeakyRelu{0.25f}), Activation(HardTanh{})})
     check_batch_norm({3, 5, 4, 16}, random_values(960, 1), DType::f16, DType::f32, activation);
@@ -227,13 +249,15 @@ TEST(GroupNormKernels, NormalizeInEveryFormat) {
   for (const Grouping& grouping : groupings) {
     const Shape vector = Shape::vector(grouping.shape.c);
     for (const Storage& stored : storages)
-      for (float middle : {0.0f, 1000.0f}) {
+      for (float middle : {0.0f, 1000.0f, 0x1p23f}) {
         if (middle > 0 && stored != DType::f32) continue;
+        const std::int64_t count = grouping.shape.elements();
+        const auto x = middle < 0x1p23f ? random_values(count, 1, middle - 2, middle + 2)
+                                        : far_from_zero(count, 4, middle, stored);
         check_kernels({GroupNorm(grouping.groups, grouping.per_pixel, epsilon),
                        {grouping.shape, vector, vector},
                        formats(3, stored, stored),
-                       {random_values(grouping.shape.elements(), 1, middle - 2, middle + 2), random_values(vector.c, 2),
-                        random_values(vector.c, 3)},
+                       {x, random_values(vector.c, 2), random_values(vector.c, 3)},
                        [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
                          const auto [mean, inverse] = statistics_of(in[0], vector.c, grouping.count(), grouping);
                          Doubles y(in[0].size()), statistics;

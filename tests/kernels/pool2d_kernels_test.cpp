@@ -27,12 +27,17 @@ const std::vector<Case> cases = {{{2, 4, 4, 6}, {2, 2, 0}},
                                  {{1, 6, 6, 7}, {5, 3, 4}},
                                  {{4, 1, 1, 9}, {1, 1, 0}},
                                  {{3, 4, 3, 20}, {1, 1, 0, true}},
-                                 {{2, 7, 7, 2}, {1, 1, 0, true}}};
+                                 {{2, 7, 7, 2}, {1, 1, 0, true}},
+                                 {{2, 5, 7, 3}, {2, 2, 0, false, true}},
+                                 {{1, 6, 7, 19}, {{3, 2}, {2, 3}, 1, false, true, true}},
+                                 {{1, 2, 2, 4}, {3, 2, 0, false, true, true}},
+                                 {{2, 7, 5, 17}, {3, {2, 1}, {1, 0}, false, false, true}},
+                                 {{1, 5, 4, 8}, {2, {3, 2}, 1, false, true, true}}};
 
-/// Calls f(output element, input elements of its window in row order), all as indices.
+/// Calls f(output element, input elements of its window in row order, what a mean divides by), elements as indices.
 template <class F>
 void for_windows(const Case& c, const Shape& y, const F& f) {
-  const auto [window, stride, padding, global] = c.pool;
+  const auto [window, stride, padding, global, ceil_mode, count_include_pad] = c.pool;
   std::size_t output = 0;
   for (std::int64_t n = 0; n < y.n; ++n)
     for (std::int64_t p = 0; p < y.h; ++p)
@@ -45,7 +50,11 @@ void for_windows(const Case& c, const Shape& y, const F& f) {
               if (global || (r >= 0 && r < window.h && s >= 0 && s < window.w))
                 inside.push_back(static_cast<std::size_t>(((n * c.x.h + h) * c.x.w + w) * c.x.c + k));
             }
-          f(output++, inside);
+          std::size_t counted = count_include_pad ? 0 : inside.size();
+          for (std::int64_t r = 0; count_include_pad && r < window.h; ++r)
+            for (std::int64_t s = 0; s < window.w; ++s)
+              counted += p * stride.h + r < c.x.h + 2 * padding.h && q * stride.w + s < c.x.w + 2 * padding.w;
+          f(output++, inside, static_cast<double>(counted));
         }
 }
 
@@ -62,13 +71,15 @@ void check_max(const Case& c, const std::vector<Storage>& storages, const std::v
   const Shape y = output_of(c);
   const auto maxima = [&](const std::vector<Doubles>& in) {
     Doubles result(static_cast<std::size_t>(y.elements()));
-    for_windows(c, y, [&](std::size_t i, const auto& inside) { result[i] = in[0][first_largest(in[0], inside)]; });
+    for_windows(c, y,
+                [&](std::size_t i, const auto& inside, double) { result[i] = in[0][first_largest(in[0], inside)]; });
     return std::vector<Doubles>{result};
   };
   test::check_kernels({MaxPool2d(c.pool), {c.x}, storages, {x}, maxima});
   const auto gradient = [&](const std::vector<Doubles>& in) {
     Doubles result(static_cast<std::size_t>(c.x.elements()));
-    for_windows(c, y, [&](std::size_t i, const auto& inside) { result[first_largest(in[1], inside)] += in[0][i]; });
+    for_windows(c, y,
+                [&](std::size_t i, const auto& inside, double) { result[first_largest(in[1], inside)] += in[0][i]; });
     return std::vector<Doubles>{result};
   };
   test::check_kernels(
@@ -99,9 +110,9 @@ TEST(PoolKernels, MeansOfThePixelsInsideTheImage) {
       const Shape y = output_of(c);
       const auto means = [&](const std::vector<Doubles>& in) {
         Doubles result(static_cast<std::size_t>(y.elements()));
-        for_windows(c, y, [&](std::size_t i, const auto& inside) {
+        for_windows(c, y, [&](std::size_t i, const auto& inside, double counted) {
           for (std::size_t j : inside) result[i] += in[0][j];
-          result[i] /= static_cast<double>(inside.size());
+          result[i] /= counted;
         });
         return std::vector<Doubles>{result};
       };
@@ -116,8 +127,8 @@ TEST(PoolKernels, GradientsOfMeans) {
       const Shape y = output_of(c);
       const auto gradient = [&](const std::vector<Doubles>& in) {
         Doubles result(static_cast<std::size_t>(c.x.elements()));
-        for_windows(c, y, [&](std::size_t i, const auto& inside) {
-          for (std::size_t j : inside) result[j] += in[0][i] / static_cast<double>(inside.size());
+        for_windows(c, y, [&](std::size_t i, const auto& inside, double counted) {
+          for (std::size_t j : inside) result[j] += in[0][i] / counted;
         });
         return std::vector<Doubles>{result};
       };

@@ -71,12 +71,13 @@ TEST(Gradients, Conv2d) {
                                {.stride = {2, 1}, .padding = Extent(0, 1)},
                                {.padding = Extent(2)},
                                {.dilation = 2},
-                               {.groups = 2},
+                               {.dilation = {2, 1}, .groups = 2},
                                {.stride = 2, .groups = 4, .bias = false}};
   for (const auto& options : all) check_layer([&](Value x) { return conv2d(x, 8, 3, options); }, {2, 7, 6, 4});
   check_layer([](Value x) { return conv2d(x, 5, 1); }, {2, 3, 4, 3});
   check_layer([](Value x) { return conv2d(x, 4, Extent(5, 2), {.padding = Extent(1, 0)}); }, {1, 6, 5, 1});
   check_layer([](Value x) { return conv2d(x, 33, 3); }, {2, 5, 5, 17});
+  check_layer([](Value x) { return conv2d(x, 3, Extent(4, 2)); }, {2, 5, 6, 2});
 }
 
 TEST(Gradients, Dense) {
@@ -89,7 +90,8 @@ TEST(Gradients, Pools) {
     check_layer(layer, shape, separate_values(shape.elements(), 1));
   };
   for (const auto& options :
-       {PoolOptions{}, PoolOptions{.stride = Extent(1)}, PoolOptions{.stride = Extent(2, 3), .padding = 1}}) {
+       {PoolOptions{}, PoolOptions{.stride = Extent(1)}, PoolOptions{.stride = Extent(2, 3), .padding = 1},
+        PoolOptions{.stride = Extent(2), .padding = 1, .ceil_mode = true, .count_include_pad = true}}) {
     separate([&](Value x) { return max_pool2d(x, 3, options); }, {2, 7, 6, 3});
     check_layer([&](Value x) { return avg_pool2d(x, 3, options); }, {2, 7, 6, 3});
   }
@@ -178,6 +180,24 @@ TEST(CheckGradient, ReportsAWrongBackwardAndOnlyWhatItReaches) {
   std::ostringstream text;
   text << report;
   EXPECT_NE(text.str().find("before.weight"), std::string::npos);
+}
+
+TEST(BatchNorm, TrainingNeedsTwoValuesAChannel) {
+  Graph g;
+  const Value one = g.input("one", {1, 1, 1, 6}), two = g.input("two", {2, 1, 1, 6});
+  const Value target = g.input("target", {1, 1, 1, 6}), targets = g.input("targets", {2, 1, 1, 6});
+  const Value bad = mean_squared_error(batch_norm(one, {.name = "lonely"}), target),
+              good = mean_squared_error(batch_norm(two), targets);
+  Graph differentiated = g.clone(), committed = g.clone();
+  for (const auto& wrong : {std::function([&] { differentiate(differentiated, differentiated.value(bad.id())); }),
+                            std::function([&] { add_commits(committed); })})
+    try {
+      wrong();
+      ADD_FAILURE() << "one value a channel is taken";
+    } catch (const Error& error) {
+      EXPECT_TRUE(std::string(error.what()).starts_with("lonely: in training [1, 1, 1, 6]")) << error.what();
+    }
+  differentiate(g, good);
 }
 
 TEST(CheckGradient, RefusesInputsThatDoNotFit) {

@@ -16,8 +16,9 @@ struct Extent {
 
 struct Conv2dOptions {
   Extent stride = 1;
-  std::optional<Extent> padding =
-      {};  ///< zeros on each side; by default half of the dilated kernel, so that stride 1 keeps h and w
+  /// Zeros on each side. By default as many in all as make h and w shrink by the stride alone, rounded up; where their
+  /// number is odd, the odd one is at the bottom and right.
+  std::optional<Extent> padding = {};
   Extent dilation = 1;
   int groups = 1;  ///< up to the number of channels (depthwise)
   bool bias = true;
@@ -32,10 +33,11 @@ Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options 
 /// The same with given weights and bias (or none).
 Value conv2d(Value x, Value weight, Value bias, const Conv2dOptions& options = {});
 
-/// What all three directions of a convolution share. p = (h + 2 padding - dilation (r - 1) - 1) / stride + 1.
+/// What all three directions of a convolution share. p = (h + 2 padding + extra - dilation (r - 1) - 1) / stride + 1.
 struct ConvAttributes {
   Extent stride = 1, padding = 0, dilation = 1;
   int groups = 1;
+  Extent extra = 0;  ///< zeros at the bottom and right, besides the padding
 };
 
 /// [x, weight, optional bias] -> y, with an activation on the way out.

@@ -7,13 +7,15 @@ namespace halftone {
 
 struct PoolOptions {
   std::optional<Extent> stride = {};  ///< by default the window
-  Extent padding = 0;                 ///< less than the window; never the maximum, never counted in an average
+  Extent padding = 0;                 ///< less than the window; never the maximum
+  bool ceil_mode = false;             ///< windows may end behind the padding, if they begin before it
+  bool count_include_pad = false;     ///< the padding counts in an average's divisor (what lies behind it never does)
 };
 
 /// The largest number of each window. NaN wins. The gradient goes to the first largest in row order.
 Value max_pool2d(Value x, Extent window, const PoolOptions& options = {});
 
-/// The mean of each window's numbers inside the image.
+/// The mean of each window's numbers inside the image, or their sum over the window's extent within the padding.
 Value avg_pool2d(Value x, Extent window, const PoolOptions& options = {});
 
 /// [n, h, w, c] -> [n, 1, 1, c], the mean of each channel.
@@ -24,6 +26,7 @@ Value global_max_pool(Value x);
 struct PoolAttributes {
   Extent window, stride, padding;
   bool global = false;  ///< the window is the whole image
+  bool ceil_mode = false, count_include_pad = false;
 };
 
 struct MaxPool2d final : Op {

@@ -156,7 +156,7 @@ void save_model(const std::filesystem::path& directory, const Parameters& parame
   of_model[format_key] = format;
   of_model["version"] = version;
   of_model["weights"] = parameters.bytes(Store::average) > 0 ? "averaged" : "raw";
-  tensors.clear();
+  std::vector<StoredTensor> tensors;
   for (const ModelTensor& t : model_of(parameters)) {
     const auto shape = file_shape(t.trained.spec.shape, t.rank);
     tensors.push_back(f32_tensor(t.name, shape, t.average.value_or(t.trained).read()));

@@ -407,7 +407,7 @@ TEST(ConvolutionEngine, StoragesMayDifferByOperand) {
   }
   for (auto& operand : operands) inputs.push_back({operand.data()});
   const auto result = [&](const Launch& launch) {
-    std::vector<std::byte> y(c.operands.output.bytes()), workspace(launch.workspace);
+    std::vector<std::byte> y(c.operands.output.tensor().bytes()), workspace(launch.workspace);
     const Memory output{y.data()};
     launch.run({inputs, {&output, 1}, workspace.data()});
     return y;

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <ranges>
 
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
@@ -43,8 +42,8 @@ std::vector<float> per_channel(const std::string& checkpoint, const Metadata& mo
                                const Dataset& data) {
   const auto found = model.find(key);
   std::vector<float> numbers;
-  for (const auto part : std::views::split(found == model.end() ? std::string_view() : found->second, ',')) {
-    const auto number = parse_number(std::string_view(part.begin(), part.end()));
+  for (const std::string_view part : parts(found == model.end() ? std::string_view() : found->second, ',')) {
+    const auto number = parse_number(part);
     if (number && fits_f32(*number)) numbers.push_back(static_cast<float>(*number));
   }
   if (numbers.size() != data.mean.size())

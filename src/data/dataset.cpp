@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <ranges>
 
 #include "halftone/data/cifar10.hpp"
 #include "halftone/data/mnist.hpp"
@@ -106,7 +105,7 @@ constexpr Source sources[] = {{"mnist", read_mnist, idx_lies_in, {"", "raw", "MN
                                "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"}};
 
 Dataset named(Dataset data, std::string_view classes) {
-  for (const auto name : std::views::split(classes, ',')) data.class_names.emplace_back(name.begin(), name.end());
+  for (std::string_view name : parts(classes, ',')) data.class_names.emplace_back(name);
   return data;
 }
 

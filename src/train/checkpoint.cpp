@@ -56,6 +56,14 @@ std::optional<std::int64_t> first_bad(std::span<const std::byte> data, const Ten
   return std::nullopt;
 }
 
+/// What could not be loaded replaces nothing.
+void check_finite(const std::filesystem::path& directory, const std::string& name, std::span<const std::byte> data,
+                  const TensorSpec& spec) {
+  if (const auto bad = first_bad(data, spec))
+    throw Failure(fmt::format("{}: not written, {} holds a number that is not finite at place {}", directory.string(),
+                              name, *bad));
+}
+
 /// The bytes of a tensor that is as `expected` says; numbers that are not finite are refused.
 std::vector<std::byte> bytes_of(const SafeTensors& file, const StoredTensor& expected, const TensorSpec& spec) {
   const StoredTensor& tensor = file.at(expected.name);
@@ -139,9 +147,7 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   std::vector<StoredTensor> tensors;
   for (Kept& k : kept(parameters, step.micro_batch > 0)) {
     k.tensor.data = k.view.read_bytes();
-    if (const auto bad = first_bad(k.tensor.data, k.view.spec))  // what could not be loaded replaces nothing
-      throw Failure(fmt::format("{}: not written, {} holds a number that is not finite at place {}", directory.string(),
-                                k.tensor.name, *bad));
+    check_finite(directory, k.tensor.name, k.tensor.data, k.view.spec);
     tensors.push_back(std::move(k.tensor));
   }
   const auto ranges = parameters.read_ranges();
@@ -158,9 +164,12 @@ void save_model(const std::filesystem::path& directory, const Parameters& parame
   of_model["weights"] = parameters.bytes(Store::average) > 0 ? "averaged" : "raw";
   std::vector<StoredTensor> tensors;
   for (const ModelTensor& t : model_of(parameters)) {
-    const auto shape = file_shape(t.trained.spec.shape, t.rank);
-    tensors.push_back(f32_tensor(t.name, shape, t.average.value_or(t.trained).read()));
-    if (t.average) tensors.push_back(f32_tensor(raw(t.name), shape, t.trained.read()));
+    const auto add = [&](const std::string& name, const TensorView& view) {
+      check_finite(directory, name, view.read_bytes(), view.spec);
+      tensors.push_back(f32_tensor(name, file_shape(view.spec.shape, t.rank), view.read()));
+    };
+    add(t.name, t.average.value_or(t.trained));
+    if (t.average) add(raw(t.name), t.trained);
   }
   write_safetensors(directory / "model.safetensors", tensors, of_model);
 }

@@ -41,7 +41,9 @@ void for_each_field(State& s, F&& f) {
 template <class State, class F>
 void for_each_range_field(State& s, F&& f) {
   f("scale", s.scale, smallest, largest);
-  for (auto [name, noticed] : {std::pair{"noticed", &s.noticed}, std::pair{"kept", &s.kept}}) {
+  for (const auto& named : {std::pair{"noticed", &s.noticed}, std::pair{"kept", &s.kept}}) {
+    const char* name = named.first;
+    auto* noticed = named.second;
     const auto field = [&](const char* which, auto& number) {
       f(fmt::format("{}.{}", name, which), number, std::int64_t{0}, most_counted);
     };

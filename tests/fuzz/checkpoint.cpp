@@ -7,7 +7,7 @@ using namespace halftone;
 namespace {
 
 std::unique_ptr<Trainer> trainer() {
-  const Graph graph;
+  Graph graph;
   const Value images = graph.input("images", {2, 2, 2, 1}, DType::f32),
               labels = graph.input("labels", {2, 1, 1, 1}, DType::i32);
   TrainerOptions options{

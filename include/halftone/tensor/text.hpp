@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace halftone {
 
@@ -21,6 +22,16 @@ inline std::optional<double> parse_number(std::string_view text) {
 inline bool fits_f32(double x) {
   using F32 = std::numeric_limits<float>;
   return x == 0 || (std::abs(x) >= F32::min() && std::abs(x) <= F32::max());
+}
+
+/// What stands between the marks in `text`, at least one part.
+inline std::vector<std::string_view> parts(std::string_view text, char mark) {
+  std::vector<std::string_view> all;
+  for (std::size_t begin = 0, end = 0; end != std::string_view::npos; begin = end + 1) {
+    end = text.find(mark, begin);
+    all.push_back(text.substr(begin, end - begin));
+  }
+  return all;
 }
 
 /// "a, b and c", where `last_separator` is " and ".

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "src/io/regular_file.hpp"
+#include "halftone/io/regular_file.hpp"
 
 struct z_stream_s;
 

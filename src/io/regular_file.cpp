@@ -1,4 +1,4 @@
-#include "src/io/regular_file.hpp"
+#include "halftone/io/regular_file.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "halftone/io/atomic_file.hpp"
+#include "halftone/io/regular_file.hpp"
 #include "halftone/tensor/error.hpp"
-#include "src/io/regular_file.hpp"
 
 namespace halftone {
 namespace {

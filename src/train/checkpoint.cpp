@@ -186,6 +186,10 @@ void load_checkpoint(const std::filesystem::path& directory, Parameters& paramet
     }
   };
   const StepState step = take([&] { return step_state_of(file.metadata); });
+  double weights = 0;
+  for (const auto& slot : parameters.slots) weights += static_cast<double>(slot.shape.elements());
+  if (step.micro_batch > 0 && static_cast<double>(step.zero_gradients) > weights * step.good_micro_batches)
+    throw FileError(fmt::format("{}: state.zero_gradients: no training leaves it so", file.file.string()));
   auto memory = kept(parameters, step.micro_batch > 0);
   for (Kept& k : memory) k.tensor.data = bytes_of(file, k.tensor, k.view.spec);
   if (file.tensors.size() != memory.size())

@@ -37,7 +37,7 @@ void check(const RoleStorage& roles, const std::string& where) {
       {"weights", roles.weights},         {"weight_gradients", roles.weight_gradients},
       {"update", roles.update},           {"slots", roles.slots}};
   for (const auto& [role, storage] : named) {
-    const auto refuse = [&](const char* why) {
+    const auto refuse = [&, &role = role, &storage = storage](const char* why) {
       fail(fmt::format("precision{}: {} stored as {}: {}", where, role, to_string(storage), why));
     };
     if (storage.code == DType::u8) refuse("it holds no negative numbers");

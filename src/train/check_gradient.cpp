@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <ostream>
 #include <random>
 
@@ -20,44 +21,25 @@ double root_mean_square(const std::vector<float>& values) {
   return values.empty() ? 0 : std::sqrt(sum / static_cast<double>(values.size()));
 }
 
-struct Estimate {
-  double value = 0;
-  double error = HUGE_VAL;  ///< as the extrapolations differ
-  double noise = 0;         ///< what the rounding of the function's values may have added
-};
-
-/// The derivative at 0 from central differences at halved steps, extrapolated; `rounding` is that of f.
-template <class F>
-Estimate derivative(F&& f, double first_step, double rounding) {
-  constexpr int steps = 9;
-  std::vector<double> before, row;
-  Estimate best;
-  double h = first_step;
-  for (int i = 0; i < steps; ++i, h /= 2) {
-    row = {(f(h) - f(-h)) / (2 * h)};
-    double weight = 1;
-    for (std::size_t j = 1; j <= before.size() && j < 4; ++j) {
-      weight *= 4;
-      row.push_back((weight * row[j - 1] - before[j - 1]) / (weight - 1));
-      const double noise = 2 * rounding / h;
-      const double error = std::max(std::abs(row[j] - row[j - 1]), std::abs(row[j] - before[j - 1])) + noise;
-      if (error < best.error) best = {row[j], error, noise};
-    }
-    before = row;
-  }
-  return best;
-}
-
 struct Checked {
   std::string name;
   TensorView memory;
+  std::optional<TensorView> gradient_memory;  ///< none where the loss does not depend on the tensor
   std::vector<float> values, gradient;
+
+  std::vector<float> read_gradient() const {
+    return gradient_memory ? gradient_memory->read() : std::vector<float>(values.size());
+  }
 };
 
 class Check {
  public:
   Check(const Plan& plan, int loss, const GradientCheckOptions& options)
-      : plan_(plan), loss_(loss), random_(options.seed), directions_(options.directions) {}
+      : plan_(plan),
+        loss_(loss),
+        random_(options.seed),
+        directions_(options.directions),
+        tolerance_(options.tolerance) {}
 
   double loss() const {
     plan_.run();
@@ -87,14 +69,10 @@ class Check {
   }
 
   GradientReport::Tensor along(const Checked& tensor, const std::vector<double>& d) const {
+    constexpr int most_intervals = 256;
     const double size = root_mean_square(tensor.values), scale = size > 0 ? size : 1;
-    const double rounding = std::abs(loss()) * 0x1p-22;
-    GradientReport::Tensor result{tensor.name};
-    double squares = 0;
-    for (std::size_t i = 0; i < d.size(); ++i) {
-      result.analytic += scale * d[i] * static_cast<double>(tensor.gradient[i]);
-      squares += static_cast<double>(tensor.gradient[i]) * static_cast<double>(tensor.gradient[i]);
-    }
+    const double norm =
+        scale * root_mean_square(tensor.gradient) * std::sqrt(static_cast<double>(tensor.gradient.size()));
     std::vector<float> moved(d.size());
     TensorView memory = tensor.memory;
     const auto loss_at = [&](double step) {
@@ -103,14 +81,34 @@ class Check {
       memory.write(moved);
       return loss();
     };
-    const Estimate numeric = derivative(loss_at, 0x1p-4, rounding);
+    const auto slope = [&](const std::vector<float>& gradient) {
+      double sum = 0;
+      for (std::size_t i = 0; i < d.size(); ++i) sum += scale * d[i] * static_cast<double>(gradient[i]);
+      return sum;
+    };
+    const double expected = std::max(std::abs(slope(tensor.gradient)), norm), rounding = std::abs(loss()) * 0x1p-22;
+    const double h = expected > 0 ? std::clamp(rounding / (tolerance_ / 32 * expected), 0x1p-10, 0x1p-4) : 0x1p-4;
+    const double low = loss_at(-h), low_slope = slope(tensor.read_gradient()), high = loss_at(h),
+                 high_slope = slope(tensor.read_gradient());
+    GradientReport::Tensor result{tensor.name};
+    result.numeric = (high - low) / (2 * h);
+    result.noise = rounding / h;
+    double trapezoid = (low_slope + high_slope) / 2, simpson = HUGE_VAL;
+    int settled = 0;  // times in a row
+    for (int intervals = 2; intervals <= most_intervals; intervals *= 2) {
+      double middles = 0;
+      for (int k = 1; k < intervals; k += 2)
+        loss_at(h * (2.0 * k / intervals - 1)), middles += slope(tensor.read_gradient());
+      const double finer = (trapezoid + middles * 2 / intervals) / 2;
+      result.analytic = (4 * finer - trapezoid) / 3;
+      const double magnitude = std::max({std::abs(result.analytic), std::abs(result.numeric), norm});
+      settled = std::abs(result.analytic - simpson) <= tolerance_ / 4 * magnitude ? settled + 1 : 0;
+      const double difference = std::max(std::abs(result.analytic - result.numeric) - result.noise, 0.0);
+      result.relative_error = difference == 0 ? 0 : difference / magnitude;
+      if (settled >= (result.relative_error <= tolerance_ ? 1 : 3)) break;
+      trapezoid = finer, simpson = result.analytic;
+    }
     memory.write(tensor.values);
-    result.numeric = numeric.value;
-    result.noise = numeric.noise;
-    const double difference = std::max(std::abs(result.analytic - result.numeric) - result.noise, 0.0);
-    const double magnitude =
-        std::max({std::abs(result.analytic), std::abs(result.numeric), scale * std::sqrt(squares)});
-    result.relative_error = difference == 0 ? 0 : difference / magnitude;
     return result;
   }
 
@@ -118,6 +116,7 @@ class Check {
   int loss_;
   std::mt19937 random_;
   int directions_;
+  double tolerance_;
 };
 
 }  // namespace
@@ -154,20 +153,18 @@ GradientReport check_gradient(Value loss, const std::vector<std::vector<float>>&
   Check check(plan, loss.id(), options);
   check.loss();
   std::vector<Checked> tensors;
-  const auto add = [&](const std::string& name, const TensorView& memory, const TensorView* gradient) {
-    auto values = memory.read();
-    const std::vector<float> zeros(values.size());
-    tensors.push_back({name, memory, std::move(values), gradient ? gradient->read() : zeros});
+  const auto add = [&](const std::string& name, const TensorView& memory, std::optional<TensorView> gradient) {
+    tensors.push_back({name, memory, gradient, memory.read(), {}});
+    tensors.back().gradient = tensors.back().read_gradient();
   };
   for (const auto& info : graph->parameters) {
     if (!info.trainable) continue;
     const ParameterSlot& slot = parameters.find(info.name);
-    const TensorView gradient = slot.trainable ? parameters.gradient(slot) : TensorView{};
-    add(info.name, parameters.weight(slot), slot.trainable ? &gradient : nullptr);
+    add(info.name, parameters.weight(slot), slot.trainable ? std::optional(parameters.gradient(slot)) : std::nullopt);
   }
   for (std::size_t i = 0; i < also.size(); ++i) {
-    const TensorView gradient = d_also[i] ? plan.view(d_also[i].id()) : TensorView{};
-    add(graph.info(also[i].id()).name, plan.view(also[i].id()), d_also[i] ? &gradient : nullptr);
+    add(graph.info(also[i].id()).name, plan.view(also[i].id()),
+        d_also[i] ? std::optional(plan.view(d_also[i].id())) : std::nullopt);
   }
   GradientReport report{{}, options.tolerance};
   for (const Checked& tensor : tensors) report.tensors.push_back(check.worst(tensor));

@@ -1,4 +1,8 @@
 #pragma once
+#if __cplusplus < 202002L && !(defined(_MSVC_LANG) && _MSVC_LANG >= 202002L)
+#error "Halftone needs C++20: compile with -std=c++20"
+#endif
+
 #include "halftone/data/cifar10.hpp"
 #include "halftone/data/dataset.hpp"
 #include "halftone/data/fetch.hpp"

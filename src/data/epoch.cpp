@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <condition_variable>
 #include <exception>
@@ -21,8 +23,12 @@ class Epoch::Queue {
       threads_.emplace_back([this](const std::stop_token& stop) { work(stop); });
   }
 
+  /// Whether this is a child of the process that has the workers: here nobody fills batches or may be waited for.
+  bool orphaned() const { return !threads_.empty() && getpid() != process_; }
+
   const Batch* next() {
     if (threads_.empty()) return make_here();
+    if (orphaned()) fail("this epoch belongs to the process that forked: begin another one here");
     std::unique_lock lock(mutex_);
     if (held_) release();
     if (current_ == last_) return nullptr;
@@ -81,14 +87,20 @@ class Epoch::Queue {
   std::condition_variable made_;
   std::int64_t claimed_, current_, last_;  // next to make, next to serve or held by the consumer, end
   bool held_ = false;
+  const pid_t process_ = getpid();
   std::vector<std::jthread> threads_;  // last: joined before anything else goes
 };
 
 Epoch::Epoch(Make make, std::int64_t first, std::int64_t last, int workers, int prefetch)
     : queue_(std::make_unique<Queue>(std::move(make), first, last, workers, prefetch)) {}
-Epoch::~Epoch() = default;
+Epoch::~Epoch() {
+  if (queue_ && queue_->orphaned()) static_cast<void>(queue_.release());
+}
 Epoch::Epoch(Epoch&&) noexcept = default;
-Epoch& Epoch::operator=(Epoch&&) noexcept = default;
+Epoch& Epoch::operator=(Epoch&& other) noexcept {
+  std::swap(queue_, other.queue_);
+  return *this;
+}
 
 const Batch* Epoch::next() { return queue_->next(); }
 

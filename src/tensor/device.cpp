@@ -1,6 +1,6 @@
 #include "halftone/tensor/device.hpp"
 
-#include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "halftone/tensor/error.hpp"
@@ -10,7 +10,7 @@ namespace halftone {
 
 struct Device::State {
   std::shared_ptr<Backend> backend;
-  std::size_t allocated = 0, peak = 0;
+  std::atomic<std::size_t> allocated = 0, peak = 0;
 };
 
 Device::Device(std::shared_ptr<Backend> backend) : state_(std::make_shared<State>()) {
@@ -42,8 +42,9 @@ Buffer::Buffer(Device device, std::size_t bytes) : device_(std::move(device)), b
   if (bytes == 0) return;
   data_ = static_cast<std::byte*>(device_->backend().allocate(bytes));
   auto& state = *device_->state_;
-  state.allocated += bytes;
-  state.peak = std::max(state.peak, state.allocated);
+  const std::size_t allocated = state.allocated += bytes;
+  for (std::size_t peak = state.peak; peak < allocated && !state.peak.compare_exchange_weak(peak, allocated);) {
+  }
 }
 
 Buffer::Buffer(Buffer&& other) noexcept

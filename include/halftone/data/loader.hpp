@@ -41,7 +41,8 @@ class Epoch {
   Epoch(Epoch&&) noexcept;
   Epoch& operator=(Epoch&&) noexcept;
 
-  /// The next batch, valid until the following call, or nullptr at the end. Rethrows what `make` threw.
+  /// The next batch, valid until the following call, or nullptr at the end. Rethrows what `make` threw. In a process
+  /// forked meanwhile throws Error if there are workers.
   const Batch* next();
 
  private:

@@ -1,5 +1,7 @@
 #include "kernels/cpu/parallel.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <mutex>
@@ -22,6 +24,10 @@ using Task = void (*)(void*, std::int64_t, int);
 class Pool {
  public:
   ~Pool() {
+    if (forked()) {  // they can be neither joined nor detached
+      static_cast<void>(new auto(std::move(helpers_)));
+      return;
+    }
     stop_ = true;
     announced_ = ~std::uint64_t{0};
     announced_.notify_all();
@@ -34,7 +40,7 @@ class Pool {
       for (std::int64_t i = 0; i < tasks; ++i) task(context, i, 0);
       return;
     }
-    while (static_cast<int>(helpers_.size()) < threads - 1)
+    while (static_cast<int>(helpers_.size()) < threads - 1 && !forked())
       helpers_.emplace_back(
           [this, thread = static_cast<int>(helpers_.size()) + 1, seen = job()] { help(thread, seen); });
     task_ = task, context_ = context, threads_ = threads, tasks_ = tasks;
@@ -46,6 +52,9 @@ class Pool {
   }
 
  private:
+  /// Whether this is a child of the process that has the helpers: here whoever has tasks does them.
+  bool forked() const { return getpid() != process_; }
+
   static constexpr int spins = 2000;  // some 20 microseconds, about what waking a sleeper takes
 
   static void relax() {
@@ -101,6 +110,7 @@ class Pool {
     }
   }
 
+  const pid_t process_ = getpid();
   std::mutex mutex_;
   std::vector<std::thread> helpers_;
   std::atomic<bool> stop_ = false;

@@ -15,8 +15,8 @@ struct Add final : Fusable<Add> {
 
 /// The same numbers stored otherwise: as `storage` says where that is given, else as the role's are.
 struct Cast final : Op {
-  explicit Cast(Role role) : role(role) {}
-  explicit Cast(const Storage& storage) : role(Role::exact), storage(storage) {}
+  explicit Cast(Role the_role) : role(the_role) {}
+  explicit Cast(const Storage& the_storage) : role(Role::exact), storage(the_storage) {}
   Role role;
   Storage storage;
   std::string name() const override { return "cast"; }
@@ -26,7 +26,7 @@ struct Cast final : Op {
 
 /// Another shape with the same count of elements, without a copy. An extent of -1 in `n` stands for the input's own.
 struct Reshape final : Op {
-  explicit Reshape(Shape shape) : shape(shape) {}
+  explicit Reshape(Shape the_shape) : shape(the_shape) {}
   Shape shape;
   std::string name() const override { return "reshape"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

@@ -24,7 +24,7 @@ struct Arity {
   int least, most;
   static constexpr int any = 1 << 30;
   constexpr Arity(int exactly) : least(exactly), most(exactly) {}  // NOLINT(google-explicit-constructor): 2 means two
-  constexpr Arity(int least, int most) : least(least), most(most) {}
+  constexpr Arity(int the_least, int the_most) : least(the_least), most(the_most) {}
 };
 
 /// An operation: typed attributes and what can be said of them without any kernel. Kernel tables list it by its type.

@@ -27,7 +27,7 @@ struct BeginMicroBatch final : StepOp {
 /// by their scale, and judges the micro-batch (`judge_micro_batch`). `parameters` has the number of each gradient's.
 struct CheckGradients final : StepOp {
   std::vector<int> parameters;
-  explicit CheckGradients(std::vector<int> parameters) : parameters(std::move(parameters)) {}
+  explicit CheckGradients(std::vector<int> the_parameters) : parameters(std::move(the_parameters)) {}
   std::string name() const override { return "check_gradients"; }
 };
 
@@ -40,7 +40,7 @@ struct AccumulateGradients final : StepOp {
 /// -> [state]: the decisions of a step (`decide`).
 struct Advance final : StepOp {
   StepPolicy policy;
-  explicit Advance(const StepPolicy& policy) : policy(policy) {}
+  explicit Advance(const StepPolicy& the_policy) : policy(the_policy) {}
   std::string name() const override { return "advance"; }
 };
 
@@ -73,7 +73,7 @@ struct Update final : StepOp {
 /// steps d = min(decay, (1 + n) / (10 + n)), so that an average of few steps forgets what they began with.
 struct AverageWeights final : StepOp {
   float decay;
-  explicit AverageWeights(float decay) : decay(decay) {}
+  explicit AverageWeights(float the_decay) : decay(the_decay) {}
   std::string name() const override { return "average_weights"; }
 };
 
@@ -85,7 +85,7 @@ struct SettleRanges final : StepOp {
 /// -> [state]: counts the step (`finish_step`).
 struct Finish final : StepOp {
   StepPolicy policy;
-  explicit Finish(const StepPolicy& policy) : policy(policy) {}
+  explicit Finish(const StepPolicy& the_policy) : policy(the_policy) {}
   std::string name() const override { return "finish"; }
 };
 

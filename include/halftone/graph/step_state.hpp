@@ -37,7 +37,7 @@ struct StepState {
   std::int32_t outcome = 0;  ///< the worst of its micro-batches as a `StepOutcome`
 
   // Of this micro-batch's forward pass.
-  static constexpr std::int32_t none = std::numeric_limits<std::int32_t>::max();
+  static constexpr std::int32_t none = (std::numeric_limits<std::int32_t>::max)();
   std::int32_t bad_node = none;  ///< the first that gave an activation which is not finite; set by whoever writes one
   std::int32_t bad_row = none;   ///< of the first label that is no class
   std::int32_t bad_label = 0;

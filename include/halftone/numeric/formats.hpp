@@ -65,24 +65,24 @@ struct SmallFloat {
     const std::uint32_t sign = static_cast<std::uint32_t>(code >> (exponent_bits + mantissa_bits)) << 31;
     const std::int32_t magnitude = code & last_code;
     const std::int32_t aligned = magnitude << dropped_bits;
-    std::int32_t bits = aligned + ((first_exponent - 1) << 23);
+    std::int32_t wide = aligned + ((first_exponent - 1) << 23);
     if constexpr (first_exponent > 1) {
       constexpr std::int32_t first = first_exponent << 23;
       const float subnormal = bit_cast<float>(aligned + first) - bit_cast<float>(first);
-      bits = math::select(magnitude < (1 << mantissa_bits), bit_cast<std::int32_t>(subnormal), bits);
+      wide = math::select(magnitude < (1 << mantissa_bits), bit_cast<std::int32_t>(subnormal), wide);
       constexpr std::int32_t last = has_infinity ? exponent_mask - 1 : largest_code;
-      bits = math::select(magnitude > last, aligned | 0x7f800000, bits);
+      wide = math::select(magnitude > last, aligned | 0x7f800000, wide);
     }
-    return bit_cast<float>(static_cast<std::uint32_t>(bits) | sign);
+    return bit_cast<float>(static_cast<std::uint32_t>(wide) | sign);
   }
 
   /// The storage of a rounded magnitude `code`, at most `limit`, with the sign of `x`; NaN where `x` is.
   HALFTONE_HD static constexpr Code assemble(float x, std::int32_t code, std::int32_t limit) {
-    const std::int32_t bits = bit_cast<std::int32_t>(x), a = bits & 0x7fffffff;
+    const std::int32_t signed_x = bit_cast<std::int32_t>(x), a = signed_x & 0x7fffffff;
     constexpr std::int32_t quiet = has_infinity ? exponent_mask | (1 << (mantissa_bits - 1)) : last_code;
     const std::int32_t nan = quiet | ((a >> dropped_bits) & ((1 << mantissa_bits) - 1));
     code = math::select(a > 0x7f800000, nan, math::select(code < limit, code, limit));
-    return static_cast<Code>(code | ((bits >> 31) & (1 << (exponent_bits + mantissa_bits))));
+    return static_cast<Code>(code | ((signed_x >> 31) & (1 << (exponent_bits + mantissa_bits))));
   }
 };
 
@@ -92,7 +92,7 @@ struct F32 {
   static constexpr Overflow overflow = Overflow::infinity;
   static constexpr DType dtype = DType::f32;
   static constexpr const char* name = "f32";
-  static constexpr float epsilon = 0x1p-23f, largest = std::numeric_limits<float>::max(), smallest = 0x1p-149f;
+  static constexpr float epsilon = 0x1p-23f, largest = (std::numeric_limits<float>::max)(), smallest = 0x1p-149f;
   HALFTONE_HD static constexpr Code encode(float x) { return x; }
   HALFTONE_HD static constexpr float decode(Code x) { return x; }
 };
@@ -144,10 +144,10 @@ struct IntegerFormat {
   static constexpr int bits = 8 * sizeof(Integer);
   static constexpr Overflow overflow = Overflow::saturate;
   static constexpr float epsilon = 1, smallest = 1;
-  static constexpr float largest = static_cast<float>(std::numeric_limits<Integer>::max());
+  static constexpr float largest = static_cast<float>((std::numeric_limits<Integer>::max)());
   HALFTONE_HD static constexpr Code encode(float x) {
-    constexpr float lowest = static_cast<float>(std::numeric_limits<Integer>::min());
-    constexpr std::int32_t last = std::numeric_limits<Integer>::max();
+    constexpr float lowest = static_cast<float>((std::numeric_limits<Integer>::min)());
+    constexpr std::int32_t last = (std::numeric_limits<Integer>::max)();
     const float rounded = math::round_even(x);
     const float inside = math::select(rounded > lowest, math::select(rounded < largest, rounded, 0.0f), lowest);
     const auto converted = static_cast<std::int32_t>(math::select(x == x, inside, 0.0f));

@@ -20,7 +20,7 @@ struct DynamicOptions {
   std::int32_t hysteresis = 1;          ///< bad steps in a row from which on the scale backs off
   OnFloor on_floor = OnFloor::stay;     ///< where backing off would lead below `min`
   OnNan on_nan = OnNan::skip;           ///< where the forward pass itself made a NaN or an infinity
-  std::int32_t max_consecutive_skips = std::numeric_limits<std::int32_t>::max();  ///< one more demands a stop
+  std::int32_t max_consecutive_skips = (std::numeric_limits<std::int32_t>::max)();  ///< one more demands a stop
 };
 
 /// What multiplies the loss so that small gradients survive a narrow format.
@@ -72,7 +72,7 @@ HALFTONE_HD constexpr void grow(const DynamicOptions& o, ScaleState& state) {
   if (++state.good_steps < o.interval) return;
   state.good_steps = 0;
   const float larger = state.scale * o.growth;
-  if (larger <= o.max && larger <= std::numeric_limits<float>::max()) state.scale = larger;
+  if (larger <= o.max && larger <= (std::numeric_limits<float>::max)()) state.scale = larger;
 }
 
 HALFTONE_HD constexpr void back_off(const DynamicOptions& o, ScaleState& state) {

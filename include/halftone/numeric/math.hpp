@@ -90,8 +90,8 @@ HALFTONE_HD constexpr float tanh(float x) {
   const float tail =
       detail::polynomial(square, -0.006096299523f, 0.02099689404f, -0.05385084952f, 0.1333276934f, -0.3333332894f);
   const float near_zero = magnitude + magnitude * (square * tail);
-  const float far = 1.0f - 2.0f / (exp(2.0f * magnitude) + 1.0f);
-  return copy_sign(select(magnitude < 0.625f, near_zero, far), x);
+  const float distant = 1.0f - 2.0f / (exp(2.0f * magnitude) + 1.0f);
+  return copy_sign(select(magnitude < 0.625f, near_zero, distant), x);
 }
 
 /// The error function to 2 ulp: x p(x^2) up to 1, 1 - e^-q(x) beyond, which rounds to 1 from 4 on.

@@ -32,8 +32,8 @@ struct Sigmoid {
   static constexpr const char* name = "sigmoid";
   static constexpr bool slope_from_output = true;
   HALFTONE_HD constexpr float value(float x) const {
-    const float small = math::exp(-math::abs(x));
-    return math::select(x < 0.0f, small, 1.0f) / (1.0f + small);
+    const float below_one = math::exp(-math::abs(x));
+    return math::select(x < 0.0f, below_one, 1.0f) / (1.0f + below_one);
   }
   HALFTONE_HD constexpr float slope(float y) const { return y * (1.0f - y); }
 };

@@ -31,8 +31,8 @@ struct Storage {
   RangeController controller = {};
 
   // NOLINTNEXTLINE(google-explicit-constructor): a code alone is the storage that most tensors have
-  constexpr Storage(DType code = DType::f32, Rounding rounding = Rounding::nearest)
-      : code(code), rounding(rounding), overflow(overflow_of(code)) {}
+  constexpr Storage(DType the_code = DType::f32, Rounding the_rounding = Rounding::nearest)
+      : code(the_code), rounding(the_rounding), overflow(overflow_of(the_code)) {}
 
   /// Two's complement with `integer_bits`, the sign among them, before the point and `fraction_bits` behind it, at most
   /// 32 together, in the narrowest code that holds them (Gupta et al. 2015).

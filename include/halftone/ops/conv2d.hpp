@@ -10,7 +10,7 @@ namespace halftone {
 struct Extent {
   int h, w;
   constexpr Extent(int both) : h(both), w(both) {}  // NOLINT(google-explicit-constructor): 3 means 3x3
-  constexpr Extent(int h, int w) : h(h), w(w) {}
+  constexpr Extent(int the_h, int the_w) : h(the_h), w(the_w) {}
   constexpr bool operator==(const Extent&) const = default;
 };
 
@@ -43,7 +43,7 @@ struct ConvAttributes {
 /// [x, weight, optional bias] -> y, with an activation on the way out.
 struct Conv2d final : Fusable<Conv2d> {
   ConvAttributes conv;
-  explicit Conv2d(ConvAttributes conv) : conv(conv) {}
+  explicit Conv2d(ConvAttributes the_conv) : conv(the_conv) {}
   std::string name() const override { return "conv2d"; }
   Arity arity() const override { return {2, 3}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -54,7 +54,7 @@ struct Conv2d final : Fusable<Conv2d> {
 struct Conv2dDInput final : Op {
   ConvAttributes conv;
   Extent extent;
-  Conv2dDInput(ConvAttributes conv, Extent extent) : conv(conv), extent(extent) {}
+  Conv2dDInput(ConvAttributes the_conv, Extent the_extent) : conv(the_conv), extent(the_extent) {}
   std::string name() const override { return "conv2d_d_input"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -64,7 +64,7 @@ struct Conv2dDInput final : Op {
 struct Conv2dDWeight final : Op {
   ConvAttributes conv;
   Shape shape;
-  Conv2dDWeight(ConvAttributes conv, Shape shape) : conv(conv), shape(shape) {}
+  Conv2dDWeight(ConvAttributes the_conv, Shape the_shape) : conv(the_conv), shape(the_shape) {}
   std::string name() const override { return "conv2d_d_weight"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

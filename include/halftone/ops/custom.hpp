@@ -25,7 +25,7 @@ Value custom(const std::vector<Value>& inputs, const CustomOptions& options);
 
 struct Custom final : Op {
   CustomOptions options;
-  explicit Custom(CustomOptions options) : options(std::move(options)) {}
+  explicit Custom(CustomOptions the_options) : options(std::move(the_options)) {}
   std::string name() const override { return options.name; }
   Arity arity() const override { return {1, Arity::any}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -37,7 +37,8 @@ struct Custom final : Op {
 struct CustomGradient final : Op {
   CustomOptions options;
   std::size_t count;
-  CustomGradient(CustomOptions options, std::size_t count) : options(std::move(options)), count(count) {}
+  CustomGradient(CustomOptions the_options, std::size_t the_count)
+      : options(std::move(the_options)), count(the_count) {}
   std::string name() const override { return options.name + "_gradient"; }
   Arity arity() const override { return {2, Arity::any}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

@@ -30,7 +30,7 @@ struct Dense final : Fusable<Dense> {
 /// [d_output, weight] -> d_input; `image` is the input's shape but for n.
 struct DenseDInput final : Op {
   Shape image;
-  explicit DenseDInput(Shape image) : image(image) {}
+  explicit DenseDInput(Shape the_image) : image(the_image) {}
   std::string name() const override { return "dense_d_input"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

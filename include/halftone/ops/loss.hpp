@@ -23,7 +23,7 @@ Value accuracy(Value logits, Value labels);
 
 struct SoftmaxCrossEntropy final : Op {
   CrossEntropyOptions options;
-  explicit SoftmaxCrossEntropy(const CrossEntropyOptions& options) : options(options) {}
+  explicit SoftmaxCrossEntropy(const CrossEntropyOptions& the_options) : options(the_options) {}
   std::string name() const override { return "softmax_cross_entropy"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -33,7 +33,7 @@ struct SoftmaxCrossEntropy final : Op {
 /// [d_loss, logits, labels] -> d_logits = (softmax - t) d_loss / n, where n counts the labels that are not ignored.
 struct SoftmaxCrossEntropyGradient final : Op {
   CrossEntropyOptions options;
-  explicit SoftmaxCrossEntropyGradient(const CrossEntropyOptions& options) : options(options) {}
+  explicit SoftmaxCrossEntropyGradient(const CrossEntropyOptions& the_options) : options(the_options) {}
   std::string name() const override { return "softmax_cross_entropy_gradient"; }
   Arity arity() const override { return 3; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

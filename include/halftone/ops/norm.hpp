@@ -24,7 +24,7 @@ Value group_norm(Value x, int groups, const NormOptions& options = {});
 /// [x, gamma, beta, running mean, running variance] -> [y, mean, inverse deviation].
 struct BatchNorm final : Fusable<BatchNorm> {
   float epsilon, momentum;
-  BatchNorm(float epsilon, float momentum) : epsilon(epsilon), momentum(momentum) {}
+  BatchNorm(float the_epsilon, float the_momentum) : epsilon(the_epsilon), momentum(the_momentum) {}
   std::string name() const override { return "batch_norm"; }
   Arity arity() const override { return 5; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -43,7 +43,7 @@ struct BatchNormGradient final : Op {
 /// [x, gamma, beta, running mean, running variance] -> y.
 struct BatchNormInference final : Fusable<BatchNormInference> {
   float epsilon;
-  explicit BatchNormInference(float epsilon) : epsilon(epsilon) {}
+  explicit BatchNormInference(float the_epsilon) : epsilon(the_epsilon) {}
   std::string name() const override { return "batch_norm_inference"; }
   Arity arity() const override { return 5; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -54,8 +54,8 @@ struct BatchNormInference final : Fusable<BatchNormInference> {
 struct UpdateRunningStatistics final : Op {
   float epsilon, momentum;
   std::int64_t rows;
-  UpdateRunningStatistics(float epsilon, float momentum, std::int64_t rows)
-      : epsilon(epsilon), momentum(momentum), rows(rows) {}
+  UpdateRunningStatistics(float the_epsilon, float the_momentum, std::int64_t the_rows)
+      : epsilon(the_epsilon), momentum(the_momentum), rows(the_rows) {}
   std::string name() const override { return "update_running_statistics"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -67,7 +67,8 @@ struct GroupNorm final : Op {
   int groups;
   bool per_pixel;
   float epsilon;
-  GroupNorm(int groups, bool per_pixel, float epsilon) : groups(groups), per_pixel(per_pixel), epsilon(epsilon) {}
+  GroupNorm(int the_groups, bool the_per_pixel, float the_epsilon)
+      : groups(the_groups), per_pixel(the_per_pixel), epsilon(the_epsilon) {}
   std::string name() const override { return "group_norm"; }
   Arity arity() const override { return 3; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -78,7 +79,7 @@ struct GroupNorm final : Op {
 struct GroupNormGradient final : Op {
   int groups;
   bool per_pixel;
-  GroupNormGradient(int groups, bool per_pixel) : groups(groups), per_pixel(per_pixel) {}
+  GroupNormGradient(int the_groups, bool the_per_pixel) : groups(the_groups), per_pixel(the_per_pixel) {}
   std::string name() const override { return "group_norm_gradient"; }
   Arity arity() const override { return 4; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;

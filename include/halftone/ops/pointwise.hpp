@@ -49,7 +49,7 @@ Value normalize(Value x, std::vector<float> mean, std::vector<float> stddev);
 
 struct Activate final : Op {
   Activation activation;
-  explicit Activate(const Activation& activation) : activation(activation) {}
+  explicit Activate(const Activation& the_activation) : activation(the_activation) {}
   std::string name() const override { return "activation"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
@@ -59,7 +59,7 @@ struct Activate final : Op {
 /// [d_output, x or y as `slope_from_output` says] -> d_input.
 struct ActivationGradient final : Op {
   Activation activation;
-  explicit ActivationGradient(const Activation& activation) : activation(activation) {}
+  explicit ActivationGradient(const Activation& the_activation) : activation(the_activation) {}
   std::string name() const override { return "activation_gradient"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -74,7 +74,7 @@ struct Multiply final : Op {
 
 struct Scale final : Op {
   float factor;
-  explicit Scale(float factor) : factor(factor) {}
+  explicit Scale(float the_factor) : factor(the_factor) {}
   std::string name() const override { return "scale"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
@@ -90,7 +90,7 @@ struct Concat final : Op {
 /// Channels [first, first + count) of the input.
 struct Slice final : Op {
   std::int64_t first, count;
-  Slice(std::int64_t first, std::int64_t count) : first(first), count(count) {}
+  Slice(std::int64_t the_first, std::int64_t the_count) : first(the_first), count(the_count) {}
   std::string name() const override { return "slice"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
@@ -100,7 +100,7 @@ struct Slice final : Op {
 struct Dropout final : Op {
   float rate;
   std::uint32_t stream;
-  Dropout(float rate, std::uint32_t stream) : rate(rate), stream(stream) {}
+  Dropout(float the_rate, std::uint32_t the_stream) : rate(the_rate), stream(the_stream) {}
   std::string name() const override { return "dropout"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
@@ -109,7 +109,8 @@ struct Dropout final : Op {
 
 struct Normalize final : Op {
   std::vector<float> mean, stddev;
-  Normalize(std::vector<float> mean, std::vector<float> stddev) : mean(std::move(mean)), stddev(std::move(stddev)) {}
+  Normalize(std::vector<float> the_mean, std::vector<float> the_stddev)
+      : mean(std::move(the_mean)), stddev(std::move(the_stddev)) {}
   std::string name() const override { return "normalize"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };

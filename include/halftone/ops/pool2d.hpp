@@ -31,7 +31,7 @@ struct PoolAttributes {
 
 struct MaxPool2d final : Op {
   PoolAttributes pool;
-  explicit MaxPool2d(PoolAttributes pool) : pool(pool) {}
+  explicit MaxPool2d(PoolAttributes the_pool) : pool(the_pool) {}
   std::string name() const override { return "max_pool2d"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
@@ -40,7 +40,7 @@ struct MaxPool2d final : Op {
 /// [d_output, x] -> d_input.
 struct MaxPool2dGradient final : Op {
   PoolAttributes pool;
-  explicit MaxPool2dGradient(PoolAttributes pool) : pool(pool) {}
+  explicit MaxPool2dGradient(PoolAttributes the_pool) : pool(the_pool) {}
   std::string name() const override { return "max_pool2d_gradient"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
@@ -48,7 +48,7 @@ struct MaxPool2dGradient final : Op {
 
 struct AvgPool2d final : Op {
   PoolAttributes pool;
-  explicit AvgPool2d(PoolAttributes pool) : pool(pool) {}
+  explicit AvgPool2d(PoolAttributes the_pool) : pool(the_pool) {}
   std::string name() const override { return "avg_pool2d"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
@@ -58,7 +58,7 @@ struct AvgPool2d final : Op {
 struct AvgPool2dGradient final : Op {
   PoolAttributes pool;
   Extent extent;
-  AvgPool2dGradient(PoolAttributes pool, Extent extent) : pool(pool), extent(extent) {}
+  AvgPool2dGradient(PoolAttributes the_pool, Extent the_extent) : pool(the_pool), extent(the_extent) {}
   std::string name() const override { return "avg_pool2d_gradient"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };

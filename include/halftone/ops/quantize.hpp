@@ -15,7 +15,7 @@ Value quantize(Value x, const Grid& grid);
 struct Quantize final : Op {
   Grid grid;
   std::uint32_t stream;
-  Quantize(const Grid& grid, std::uint32_t stream) : grid(grid), stream(stream) {}
+  Quantize(const Grid& the_grid, std::uint32_t the_stream) : grid(the_grid), stream(the_stream) {}
   std::string name() const override { return "quantize"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;

@@ -1,5 +1,4 @@
 #pragma once
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -11,17 +10,12 @@
 namespace halftone {
 
 /// The finite decimal number that all of `text` spells, or nothing.
-inline std::optional<double> parse_number(std::string_view text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
-  return value;
-}
+std::optional<double> parse_number(std::string_view text);
 
 /// Whether `x` is 0 or a normal number in f32.
 inline bool fits_f32(double x) {
-  using F32 = std::numeric_limits<float>;
-  return x == 0 || (std::abs(x) >= F32::min() && std::abs(x) <= F32::max());
+  using Limits = std::numeric_limits<float>;
+  return x == 0 || (std::abs(x) >= (Limits::min)() && std::abs(x) <= (Limits::max)());
 }
 
 /// What stands between the marks in `text`, at least one part.

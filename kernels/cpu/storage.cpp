@@ -161,14 +161,15 @@ void multiply(const float* x, float factor, std::int64_t count, float* y) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = x[i] * factor;
 }
 
-bool within(const float* x, std::int64_t count, float limit) {
-  std::int32_t beyond = 0;
-#pragma omp simd reduction(| : beyond)
-  for (std::int64_t i = 0; i < count; ++i) beyond |= !(math::abs(x[i]) <= limit);
-  return beyond == 0;
-}
-
 std::int32_t magnitude_bits(float x) { return bit_cast<std::int32_t>(x) & 0x7fffffff; }
+
+/// Whether no magnitude is beyond `limit`; as integers the bits of NaN and infinity lie behind those of all numbers.
+bool within(const float* x, std::int64_t count, float limit) {
+  std::int32_t largest = 0;
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
+  return largest <= bit_cast<std::int32_t>(limit);
+}
 
 /// The largest magnitude; NaN where there is one.
 float largest_of(const float* x, std::int64_t count) {

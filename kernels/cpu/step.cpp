@@ -316,7 +316,7 @@ Launch update(const Request& request) {
         using Rule = std::decay_t<decltype(rule)>;
         std::vector<Updating> parameters;
         for (std::size_t i = 0, output = 0; i < op.parameters.size(); ++i, output = parameters.back().end())
-          parameters.emplace_back(isa, request, i, output, rule.slots(), op.parameters[i]);
+          parameters.emplace_back(isa, request, i, output, rule.slot_count(), op.parameters[i]);
         const auto chunks = chunks_of(parameters);
         const auto apply = HALFTONE_PER_ISA(isa, Apply<Rule>::function);
         const std::size_t workspace = chunks.size() * sizeof(std::int64_t);

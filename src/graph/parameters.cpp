@@ -43,11 +43,11 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   for (std::size_t i = 0; i < ranges.size(); ++i)
     first[i].scale = first[i].next = math::power_of_two(ranges[i].storage.exponent);
   write_ranges(first);
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    std::vector<float> values(static_cast<std::size_t>(slots[i].shape.elements()));
-    naming("parameter " + slots[i].name,
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    std::vector<float> values(static_cast<std::size_t>(entries[i].shape.elements()));
+    naming("parameter " + entries[i].name,
            [&] { graph->parameters[i].initializer(values, options.seed, static_cast<std::uint32_t>(i)); });
-    assign(slots[i], values);
+    assign(entries[i], values);
   }
   for (std::size_t i = 0; i < statistics.size(); ++i) {
     const std::vector<float> values(static_cast<std::size_t>(statistics[i].shape.elements()),
@@ -67,11 +67,11 @@ void Parameters::add_slot(const Graph& graph, const ParameterInfo& info, const O
   if (slot.trainable) {
     if (options.gradients) put(slot, Store::gradients, graph.info(info.gradient).spec.storage);
     if (options.accumulate) put(slot, Store::accumulated, DType::f32);
-    if (options.slots > 0) put(slot, Store::slot0, roles.slots);
-    if (options.slots > 1) put(slot, Store::slot1, roles.slots);
-    if (roles.compensated) put(slot, Store::compensation, roles.slots);
+    if (options.slot_count > 0) put(slot, Store::slot0, roles.optimizer_slots);
+    if (options.slot_count > 1) put(slot, Store::slot1, roles.optimizer_slots);
+    if (roles.compensated) put(slot, Store::compensation, roles.optimizer_slots);
   }
-  slots.push_back(std::move(slot));
+  entries.push_back(std::move(slot));
 }
 
 void Parameters::put(ParameterSlot& slot, Store store, const Storage& storage) {
@@ -129,7 +129,7 @@ TensorView Parameters::statistic(std::size_t i, Store store) const {
 }
 
 const ParameterSlot& Parameters::find(const std::string& name) const {
-  for (const auto& slot : slots)
+  for (const auto& slot : entries)
     if (slot.name == name) return slot;
   fail(fmt::format("there is no parameter {}", name));
 }

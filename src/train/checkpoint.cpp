@@ -89,7 +89,7 @@ struct ModelTensor {
 std::vector<ModelTensor> model_of(const Parameters& parameters) {
   std::vector<ModelTensor> tensors;
   const bool averaged = parameters.bytes(Store::average) > 0;
-  for (const auto& slot : parameters.slots) {
+  for (const auto& slot : parameters.entries) {
     tensors.push_back({slot.name, slot.rank, parameters.truth(slot), {}});
     if (averaged) tensors.back().average = parameters.view(Store::average, slot);
   }
@@ -115,7 +115,7 @@ std::vector<Kept> kept(const Parameters& parameters, bool within_a_step) {
   const auto add = [&](const std::string& name, const TensorView& view, int rank) {
     result.push_back({view, blank(name, view.spec, rank)});
   };
-  for (const auto& slot : parameters.slots)
+  for (const auto& slot : parameters.entries)
     for (const Store store : lasting)
       if (slot.in(store) && (store != Store::accumulated || within_a_step))
         add(fmt::format("{}.{}", name_of(store), slot.name), parameters.view(store, slot), slot.rank);
@@ -187,7 +187,7 @@ void load_checkpoint(const std::filesystem::path& directory, Parameters& paramet
   };
   const StepState step = take([&] { return step_state_of(file.metadata); });
   double weights = 0;
-  for (const auto& slot : parameters.slots) weights += static_cast<double>(slot.shape.elements());
+  for (const auto& slot : parameters.entries) weights += static_cast<double>(slot.shape.elements());
   if (step.micro_batch > 0 && static_cast<double>(step.zero_gradients) > weights * step.good_micro_batches)
     throw FileError(fmt::format("{}: state.zero_gradients: no training leaves it so", file.file.string()));
   auto memory = kept(parameters, step.micro_batch > 0);
@@ -232,7 +232,7 @@ void load_model(const std::filesystem::path& path, Parameters& parameters, Model
     throw FileError(
         fmt::format("{}: it holds {} tensors, the net has {}", file.file.string(), file.tensors.size(), tensors));
   auto next = wanted.begin();
-  for (const auto& slot : parameters.slots) parameters.assign(slot, *next++);
+  for (const auto& slot : parameters.entries) parameters.assign(slot, *next++);
   for (std::size_t i = 0; i < parameters.statistics.size(); ++i) parameters.statistic(i).write(*next++);
 }
 

@@ -9,7 +9,7 @@ std::string text_of(const RoleStorage& s) {
   return fmt::format("activations {}; activation gradients {}; weights {}; weight gradients {}; update {}{}; slots {}",
                      to_string(s.activations), to_string(s.activation_gradients), to_string(s.weights),
                      to_string(s.weight_gradients), to_string(s.update), s.compensated ? " compensated" : "",
-                     to_string(s.slots));
+                     to_string(s.optimizer_slots));
 }
 
 /// The storages by role, then those of each exception.

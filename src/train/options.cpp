@@ -35,7 +35,7 @@ void check(const RoleStorage& roles, const std::string& where) {
   const std::pair<const char*, const Storage&> named[] = {
       {"activations", roles.activations}, {"activation_gradients", roles.activation_gradients},
       {"weights", roles.weights},         {"weight_gradients", roles.weight_gradients},
-      {"update", roles.update},           {"slots", roles.slots}};
+      {"update", roles.update},           {"slots", roles.optimizer_slots}};
   for (const auto& [role, storage] : named) {
     const auto refuse = [&, &role = role, &storage = storage](const char* why) {
       fail(fmt::format("precision{}: {} stored as {}: {}", where, role, to_string(storage), why));

@@ -18,10 +18,10 @@ bool fits(const ParameterGroup& group, const std::string& name) {
 /// The group of each parameter; the number of groups stands for the trainer's own rule.
 std::vector<std::vector<int>> members(const Parameters& parameters, const std::vector<ParameterGroup>& groups) {
   std::vector<std::vector<int>> result(groups.size() + 1);
-  for (std::size_t i = 0; i < parameters.slots.size(); ++i) {
+  for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
     std::size_t g = 0;
-    while (g < groups.size() && !fits(groups[g], parameters.slots[i].name)) ++g;
-    if (parameters.slots[i].trainable) result[g].push_back(static_cast<int>(i));
+    while (g < groups.size() && !fits(groups[g], parameters.entries[i].name)) ++g;
+    if (parameters.entries[i].trainable) result[g].push_back(static_cast<int>(i));
   }
   for (std::size_t g = 0; g < groups.size(); ++g)
     if (result[g].empty())
@@ -86,7 +86,7 @@ class StepEnd {
  private:
   StepPolicy policy_of() const {
     StepPolicy policy{options_.precision.loss_scale, options_.schedule, options_.clip_norm, options_.accumulate, 0};
-    for (const ParameterSlot& slot : parameters_.slots)
+    for (const ParameterSlot& slot : parameters_.entries)
       if (slot.trainable) policy.weights += slot.shape.elements();
     if (policy.weights == 0) fail("the loss depends on no trainable parameter");
     return policy;
@@ -109,7 +109,7 @@ class StepEnd {
     if (store == Store::weights) return graph_.value(info.value);
     if (store == Store::gradients) return graph_.value(info.gradient);
     const auto [known, is_new] = values_.try_emplace({store, i});
-    const ParameterSlot& slot = parameters_.slots[static_cast<std::size_t>(i)];
+    const ParameterSlot& slot = parameters_.entries[static_cast<std::size_t>(i)];
     if (is_new)
       known->second =
           graph_.stored(name_in(store, slot.name), {slot.shape, slot.in(store)->storage, Role::exact}, store, i);
@@ -124,8 +124,8 @@ class StepEnd {
 
   std::vector<int> trainable() const {
     std::vector<int> numbers;
-    for (std::size_t i = 0; i < parameters_.slots.size(); ++i)
-      if (parameters_.slots[i].trainable) numbers.push_back(static_cast<int>(i));
+    for (std::size_t i = 0; i < parameters_.entries.size(); ++i)
+      if (parameters_.entries[i].trainable) numbers.push_back(static_cast<int>(i));
     return numbers;
   }
 
@@ -161,10 +161,10 @@ class StepEnd {
       op->learning_rate = options_.groups[group].learning_rate;
     }
     op->policy = policy_;
-    const int slots = std::visit([](const auto& rule) { return rule.slots(); }, op->rule);
+    const int slots = std::visit([](const auto& rule) { return rule.slot_count(); }, op->rule);
     std::vector<Value> outputs;
     for (int i : numbers) {
-      const ParameterSlot& slot = parameters_.slots[static_cast<std::size_t>(i)];
+      const ParameterSlot& slot = parameters_.entries[static_cast<std::size_t>(i)];
       outputs.push_back(in(slot.truth(), i));
       if (slots > 0) outputs.push_back(in(Store::slot0, i));
       if (slots > 1) outputs.push_back(in(Store::slot1, i));
@@ -180,7 +180,7 @@ class StepEnd {
   void average() {
     std::vector<Value> truths, averages;
     for (int i : trainable()) {
-      truths.push_back(in(parameters_.slots[static_cast<std::size_t>(i)].truth(), i));
+      truths.push_back(in(parameters_.entries[static_cast<std::size_t>(i)].truth(), i));
       averages.push_back(in(Store::average, i));
     }
     for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {

@@ -14,7 +14,9 @@ namespace halftone {
 namespace {
 
 int slots_of(const TrainerOptions& options) {
-  const auto slots = [](const UpdateRule& rule) { return std::visit([](const auto& r) { return r.slots(); }, rule); };
+  const auto slots = [](const UpdateRule& rule) {
+    return std::visit([](const auto& r) { return r.slot_count(); }, rule);
+  };
   int most = slots(options.optimizer);
   for (const auto& group : options.groups)
     if (group.rule) most = std::max(most, slots(*group.rule));
@@ -53,7 +55,7 @@ std::string reason_of(const StepState& state, const Parameters& parameters, cons
   if (state.first_bad_parameter >= 0)
     return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,
                        state.first_bad_element,
-                       parameters.slots[static_cast<std::size_t>(state.first_bad_parameter)].name);
+                       parameters.entries[static_cast<std::size_t>(state.first_bad_parameter)].name);
   return "the gradient's norm is not finite";
 }
 
@@ -71,7 +73,7 @@ struct Trainer::Impl {
       : options(given),
         parameters(graph, options.device,
                    {.precision = options.precision,
-                    .slots = slots_of(options),
+                    .slot_count = slots_of(options),
                     .accumulate = options.accumulate > 1,
                     .average = options.average_decay > 0,
                     .seed = options.seed}) {
@@ -251,7 +253,7 @@ namespace {
 class AveragedWeights {
  public:
   explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) {
-    for (const auto& slot : parameters_.slots) {
+    for (const auto& slot : parameters_.entries) {
       saved_.push_back(parameters_.weight(slot).read_bytes());
       parameters_.weight(slot).write(parameters_.view(Store::average, slot).read());
     }
@@ -262,7 +264,7 @@ class AveragedWeights {
   }
   ~AveragedWeights() {
     auto saved = saved_.begin();
-    for (const auto& slot : parameters_.slots) parameters_.weight(slot).write_bytes(*saved++);
+    for (const auto& slot : parameters_.entries) parameters_.weight(slot).write_bytes(*saved++);
     for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) parameters_.statistic(i).write_bytes(*saved++);
   }
   AveragedWeights(const AveragedWeights&) = delete;

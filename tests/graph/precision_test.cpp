@@ -111,10 +111,10 @@ TEST(Parameters, MastersExistOnlyWhereWeightsAreNarrow) {
   Graph narrow_graph = g.clone();
   narrow(narrow_graph, Precision::bf16());
   const Device device = cpu_device({.threads = 1});
-  const Parameters wide(g, device, {.slots = 1}), narrow_ones(narrow_graph, device, {.slots = 1});
+  const Parameters wide(g, device, {.slot_count = 1}), narrow_ones(narrow_graph, device, {.slot_count = 1});
   EXPECT_EQ(wide.bytes(Store::masters), 0u);
   EXPECT_EQ(narrow_ones.bytes(Store::masters), wide.bytes(Store::weights));
-  for (const auto& slot : narrow_ones.slots) {
+  for (const auto& slot : narrow_ones.entries) {
     const ParameterSlot& twin = wide.find(slot.name);
     for (const Store store : {Store::weights, Store::gradients})
       EXPECT_EQ(2 * narrow_ones.view(store, slot).spec.bytes(), wide.view(store, twin).spec.bytes()) << slot.name;

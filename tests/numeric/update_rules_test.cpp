@@ -70,7 +70,7 @@ TEST(Sgd, FollowsTorch) {
       for (const bool nesterov : {false, true}) {
         const Sgd rule{.momentum = momentum, .weight_decay = decay, .nesterov = nesterov};
         expect_close(run(rule, 0.05f, 100), sgd_model(0.05f, momentum, decay, nesterov, 100));
-        EXPECT_EQ(rule.slots(), momentum == 0 ? 0 : 1);
+        EXPECT_EQ(rule.slot_count(), momentum == 0 ? 0 : 1);
       }
     }
   }

@@ -301,7 +301,7 @@ TEST(Gradients, FullJacobian) {
     runner.run();
     std::vector<std::pair<TensorView, std::vector<float>>> all = {
         {runner.plan->view(x.id()), runner.plan->view(runner.d_also[0].id()).read()}};
-    for (const auto& slot : parameters.slots)
+    for (const auto& slot : parameters.entries)
       all.emplace_back(parameters.weight(slot), parameters.gradient(slot).read());
     for (const auto& [memory, gradient] : all) {
       TensorView tensor = memory;

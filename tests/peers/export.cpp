@@ -86,7 +86,7 @@ class Export {
     plan.run();
     add("logits", plan.view(model_.logits.id()), 2);
     add("loss", plan.view(model_.loss.id()), 1);
-    for (const ParameterSlot& slot : parameters.slots)
+    for (const ParameterSlot& slot : parameters.entries)
       add("gradient." + slot.name, parameters.gradient(slot), slot.rank);
   }
 
@@ -112,7 +112,7 @@ class Export {
   /// Vectors would start at 0 or 1, where a mistake may hide.
   void stir(Parameters& parameters) const {
     std::uint32_t stream = 2;
-    for (const ParameterSlot& slot : parameters.slots) {
+    for (const ParameterSlot& slot : parameters.entries) {
       std::vector<float> values = parameters.weight(slot).read();
       for (std::size_t i = 0; i < values.size() && slot.rank == 1; ++i) values[i] += noise(0.25f, stream, i);
       parameters.assign(slot, values);
@@ -137,7 +137,7 @@ class Export {
   }
 
   void add_model(const std::string& prefix, const Parameters& parameters) {
-    for (const ParameterSlot& slot : parameters.slots) add(prefix + slot.name, parameters.weight(slot), slot.rank);
+    for (const ParameterSlot& slot : parameters.entries) add(prefix + slot.name, parameters.weight(slot), slot.rank);
     for (std::size_t i = 0; i < parameters.statistics.size(); ++i)
       add(prefix + parameters.statistics[i].name, parameters.statistic(i), 1);
   }

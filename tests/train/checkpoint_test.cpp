@@ -180,7 +180,7 @@ TEST_F(Checkpoint, FilesSayWhatTheyHold) {
   EXPECT_EQ(model.metadata.at("weights"), "averaged");
   EXPECT_EQ(model.metadata.at("version"), version);
   const Parameters& p = trainer->parameters();
-  for (const auto& slot : p.slots) {
+  for (const auto& slot : p.entries) {
     EXPECT_EQ(model.numbers(slot.name), p.view(Store::average, slot).read()) << slot.name;
     EXPECT_EQ(model.numbers("raw." + slot.name), p.truth(slot).read()) << slot.name;
   }
@@ -191,7 +191,7 @@ TEST_F(Checkpoint, FilesSayWhatTheyHold) {
     EXPECT_EQ(state.numbers("statistics." + name), p.statistic(i).read());
     EXPECT_EQ(state.numbers("averaged_statistics." + name), p.statistic(i, Store::averaged_statistics).read());
   }
-  EXPECT_EQ(model.tensors.size(), 2 * (p.slots.size() + p.statistics.size()));
+  EXPECT_EQ(model.tensors.size(), 2 * (p.entries.size() + p.statistics.size()));
 }
 
 TEST_F(Checkpoint, EachFileIsCompleteInItself) {
@@ -214,7 +214,7 @@ TEST_F(Checkpoint, AModelHasTheWeightsOfBothKinds) {
   const auto other = trained(Precision::f32(), 0);  // of another number system: these files hold f32
   for (const ModelWeights which : {ModelWeights::raw, ModelWeights::best}) {
     load_model(folder / model_name, other->parameters(), which);
-    for (const auto& slot : original.slots) {
+    for (const auto& slot : original.entries) {
       const Store store = which == ModelWeights::raw ? slot.truth() : Store::average;
       EXPECT_EQ(other->parameters().truth(other->parameters().find(slot.name)).read(),
                 original.view(store, slot).read())

@@ -132,7 +132,7 @@ TEST(Updates, WhatLastsStaysFinite) {
         const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(gradient))};
         trainer.step(inputs);
       }
-      const auto& slot = trainer.parameters().slots[0];
+      const auto& slot = trainer.parameters().entries[0];
       for (const Store store : {Store::weights, Store::slot0, Store::slot1})
         if (slot.in(store)) {
           for (const float v : trainer.parameters().view(store, slot).read())
@@ -157,7 +157,7 @@ TEST(Save, WhatCouldNotBeLoadedReplacesNothing) {
   const Net net;
   Trainer trainer(net.loss, options_for(Precision::f32()));
   trainer.save(folder / "");
-  const auto& slot = trainer.parameters().slots[0];
+  const auto& slot = trainer.parameters().entries[0];
   std::vector<float> values(static_cast<std::size_t>(slot.shape.elements()));
   values[3] = infinity;
   trainer.parameters().assign(slot, values);

@@ -104,7 +104,7 @@ std::vector<std::vector<float>> gradients(const RandomNet& net, const Graph& gra
     plan.run();
   }
   std::vector<std::vector<float>> result = {plan.view(net.loss.id()).read()};
-  for (const auto& slot : parameters.slots)
+  for (const auto& slot : parameters.entries)
     if (slot.trainable) result.push_back(parameters.gradient(slot).read());
   return result;
 }

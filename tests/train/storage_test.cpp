@@ -107,7 +107,7 @@ TEST(Storages, AnotherSeedRoundsOtherwise) {
   Trainer first(net.loss, options);
   options.seed = 2;
   Trainer second(net.loss, options);
-  for (auto& slot : first.parameters().slots) second.parameters().assign(slot, first.parameters().truth(slot).read());
+  for (auto& slot : first.parameters().entries) second.parameters().assign(slot, first.parameters().truth(slot).read());
   EXPECT_EQ(lasting(first), lasting(second));
   step(first, Data(1)), step(second, Data(1));
   EXPECT_NE(lasting(first), lasting(second));
@@ -150,7 +150,7 @@ TEST(Storages, EveryRoleIsStoredAsThePresetSays) {
     }
   for (const Role role : {Role::activation, Role::activation_gradient, Role::weight, Role::weight_gradient})
     EXPECT_GT(counted[static_cast<int>(role)], 0) << name_of(role);
-  for (const ParameterSlot& slot : trainer.parameters().slots) {
+  for (const ParameterSlot& slot : trainer.parameters().entries) {
     EXPECT_EQ(slot.truth(), Store::weights);
     for (const Store store : {Store::weights, Store::gradients, Store::slot0})
       EXPECT_EQ(slot.in(store)->storage, precision.storage.weights) << slot.name << ", " << name_of(store);
@@ -190,7 +190,7 @@ std::vector<float> after_small_updates(const Precision& precision, int steps) {
   const std::vector<float> gradient(count, 0x1p-11f);
   const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(gradient))};
   for (int i = 0; i < steps; ++i) trainer.step(inputs);
-  return trainer.parameters().truth(trainer.parameters().slots[0]).read();
+  return trainer.parameters().truth(trainer.parameters().entries[0]).read();
 }
 
 TEST(PureBf16, NearestLosesSmallUpdatesKahanAndStochasticKeepThem) {
@@ -229,11 +229,11 @@ TEST(Storages, SignsFollowTheirMastersAndBlocksTrain) {
   Trainer trainer(net.loss, options_for(hardest()));
   const Parameters& p = trainer.parameters();
   std::vector<std::vector<float>> before;
-  for (const auto& slot : p.slots) before.push_back(p.truth(slot).read());
+  for (const auto& slot : p.entries) before.push_back(p.truth(slot).read());
   for (unsigned i = 0; i < 5; ++i) EXPECT_TRUE(std::isfinite(step(trainer, Data(i)).loss));
-  for (std::size_t i = 0; i < p.slots.size(); ++i) {
-    const auto masters = p.truth(p.slots[i]).read(), weights = p.weight(p.slots[i]).read();
-    EXPECT_NE(masters, before[i]) << p.slots[i].name;
+  for (std::size_t i = 0; i < p.entries.size(); ++i) {
+    const auto masters = p.truth(p.entries[i]).read(), weights = p.weight(p.entries[i]).read();
+    EXPECT_NE(masters, before[i]) << p.entries[i].name;
     for (std::size_t j = 0; j < masters.size(); ++j) EXPECT_EQ(weights[j], masters[j] >= 0 ? 1 : -1);
   }
 }

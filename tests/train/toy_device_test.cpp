@@ -62,7 +62,7 @@ ToyBackend& backend_of(const Trainer& trainer) { return static_cast<ToyBackend&>
 std::vector<float> lasting(const Trainer& trainer) {
   std::vector<float> all;
   const Parameters& p = trainer.parameters();
-  for (const auto& slot : p.slots)
+  for (const auto& slot : p.entries)
     for (const TensorView& view : {p.weight(slot), p.truth(slot), p.view(Store::slot0, slot),
                                    p.view(Store::slot1, slot), p.view(Store::average, slot)}) {
       const auto values = view.read();

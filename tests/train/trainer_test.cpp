@@ -52,7 +52,7 @@ std::vector<std::byte> lasting_bytes(const Trainer& trainer) {
   std::vector<std::byte> all;
   const Parameters& p = trainer.parameters();
   const auto add = [&](std::span<const std::byte> bytes) { all.insert(all.end(), bytes.begin(), bytes.end()); };
-  for (const auto& slot : p.slots)
+  for (const auto& slot : p.entries)
     for (const Store store :
          {Store::weights, Store::masters, Store::slot0, Store::slot1, Store::compensation, Store::average})
       if (slot.in(store)) add(p.view(store, slot).read_bytes());
@@ -150,11 +150,11 @@ TEST(Trainer, ClippingSeesTrueGradients) {
   options.clip_norm = norm / 8;
   Trainer clipped(net.loss, options);
   std::vector<std::vector<float>> before;
-  for (const auto& slot : clipped.parameters().slots) before.push_back(clipped.parameters().truth(slot).read());
+  for (const auto& slot : clipped.parameters().entries) before.push_back(clipped.parameters().truth(slot).read());
   EXPECT_EQ(clipped.step(batch_of(data)).gradient_norm, norm);
   double moved = 0;
   for (std::size_t i = 0; i < before.size(); ++i) {
-    const auto after = clipped.parameters().truth(clipped.parameters().slots[i]).read();
+    const auto after = clipped.parameters().truth(clipped.parameters().entries[i]).read();
     for (std::size_t j = 0; j < after.size(); ++j) moved += std::pow(static_cast<double>(after[j]) - before[i][j], 2);
   }
   EXPECT_NEAR(std::sqrt(moved), norm / 8, 1e-3 * norm / 8);
@@ -190,7 +190,7 @@ TEST(Accumulation, TwoHalvesMakeOneBatch) {
     EXPECT_FALSE(two.step(part(data, 0, 8)).complete);
     EXPECT_TRUE(two.step(part(data, 8, 8)).complete);
   }
-  for (const auto& slot : one.parameters().slots) {
+  for (const auto& slot : one.parameters().entries) {
     const auto a = one.parameters().truth(slot).read(), b = two.parameters().truth(slot).read();
     for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5f) << slot.name;
   }
@@ -368,7 +368,7 @@ TEST(Trainer, AssigningAlsoSetsTheAverage) {
   TrainerOptions options = options_for(Precision::f16());
   options.average_decay = 0.5f;
   Trainer trainer(net.loss, options);
-  const auto& slot = trainer.parameters().slots[0];
+  const auto& slot = trainer.parameters().entries[0];
   const std::vector<float> ones(static_cast<std::size_t>(slot.shape.elements()), 1);
   trainer.parameters().assign(slot, ones);
   for (const Store store : {Store::weights, Store::masters, Store::average})
@@ -381,7 +381,7 @@ TEST(Trainer, GroupsFollowTheirOwnRule) {
   TrainerOptions options = options_for(Precision::f32());
   options.groups = {{.scope = "", .ending = ".bias", .rule = Sgd{}, .learning_rate = 0}};
   Trainer trainer(net.loss, options);
-  const auto& slots = trainer.parameters().slots;
+  const auto& slots = trainer.parameters().entries;
   std::vector<std::vector<float>> before;
   for (const auto& slot : slots) before.push_back(trainer.parameters().truth(slot).read());
   trainer.step(batch_of(data));

@@ -33,7 +33,7 @@ class Parameters {
  public:
   struct Options {
     Precision precision = Precision::f32();  ///< says how updates and slots are stored
-    int slots = 0;                           ///< numbers per weight that the optimizer keeps
+    int slot_count = 0;                      ///< numbers per weight that the optimizer keeps
     bool gradients = true, accumulate = false, average = false;
     std::uint64_t seed = 1;
   };
@@ -72,7 +72,7 @@ class Parameters {
 
   const Device& device() const { return device_; }
 
-  std::vector<ParameterSlot> slots;
+  std::vector<ParameterSlot> entries;
   struct StatisticSlot {
     std::string name;
     Shape shape;

@@ -13,9 +13,9 @@ struct RoleStorage {
   Storage weights = {};  ///< what nodes work with
   Storage weight_gradients = {};
   Storage update = {};  ///< what an update reads and writes: masters are kept beside weights that are stored otherwise
-  Storage slots = {};   ///< what the optimizer keeps
+  Storage optimizer_slots = {};  ///< what the optimizer keeps
   bool compensated =
-      false;  ///< what rounding took from an update is kept, stored as `slots`, for the next (Kahan 1965)
+      false;  ///< what rounding took from an update is kept, stored as `optimizer_slots`, for the next (Kahan 1965)
 
   /// The four roles of a graph's values alike; update and slots are f32.
   static RoleStorage all(const Storage& storage) { return {storage, storage, storage, storage}; }

@@ -10,8 +10,8 @@
 namespace halftone {
 
 // An update rule is a functor: `at` computes what a step's weights have in common, once, and `apply` returns one new
-// weight from its gradient `g` and changes its first `slots()` state numbers, which start at zero. The formulas are
-// those of torch.optim, with weight decay added to the gradient or, `decoupled`, applied to the weight.
+// weight from its gradient `g` and changes its first `slot_count()` state numbers, which start at zero. The formulas
+// are those of torch.optim, with weight decay added to the gradient or, `decoupled`, applied to the weight.
 
 struct Sgd {
   float momentum = 0, weight_decay = 0;
@@ -22,7 +22,7 @@ struct Sgd {
   };
 
   static constexpr const char* name = "sgd";
-  HALFTONE_HD constexpr int slots() const { return momentum != 0 ? 1 : 0; }
+  HALFTONE_HD constexpr int slot_count() const { return momentum != 0 ? 1 : 0; }
 
   HALFTONE_HD constexpr Coefficients at(float learning_rate, std::int64_t /*step*/) const {
     return {learning_rate, decoupled ? static_cast<float>(1 - double{learning_rate} * weight_decay) : 1.0f,
@@ -50,7 +50,7 @@ struct Adam {
   };
 
   static constexpr const char* name = "adam";
-  HALFTONE_HD constexpr int slots() const { return 2; }
+  HALFTONE_HD constexpr int slot_count() const { return 2; }
 
   HALFTONE_HD Coefficients at(float learning_rate, std::int64_t step) const {
     const double correction1 = 1 - power(beta1, step), correction2 = std::sqrt(1 - power(beta2, step));

@@ -1,13 +1,14 @@
 // Every kernel that the CPU's table lists for a set of typical nodes, in each storage, one JSON line a row:
 // arithmetic as percent of the measured multiply-add peak, all else as percent of the measured speed of a copy (each
 // input and output counted once). Padding counts as work. One thread (the default) is timed by the processor time it
-// got, so that a busy machine disturbs little.
+// got, so that a busy machine disturbs little. with_infinity: times as long when the second operand is infinite.
 //
 //   kernels [--threads N] [--isa NAME] [--only PART_OF_A_NAME]
 #include <fmt/core.h>
 #include <time.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <random>
@@ -147,6 +148,11 @@ class TimedNode {
 
   Request request() const { return {op_, inputs_, outputs_, device_}; }
 
+  void fill(std::size_t input, float value) {
+    const std::vector<float> values(static_cast<std::size_t>(inputs_[input].shape.elements()), value);
+    tensors_[input].view().write(values);
+  }
+
   double time(const Launch& launch, int threads) const {
     const Buffer workspace(device_, launch.workspace);
     const Arguments arguments{in_, out_, workspace.data(), static_cast<StepState*>(state_.view().data), nullptr};
@@ -204,17 +210,24 @@ int main(int argc, char** argv) {
   for (const Storage& storage : storages)
     for (const Case& c : cases) {
       if ((c.op->name() + " " + c.name).find(only) == std::string::npos) continue;
-      const TimedNode node(c, storage, device);
+      TimedNode node(c, storage, device);
       for (const Kernel& kernel : device.backend().kernels().find(*c.op)) {
         if (is_reference(kernel) || (kernel.decline && !kernel.decline(node.request()).empty())) continue;
-        const double time = node.time(kernel.make(node.request()), threads);
+        const Launch launch = kernel.make(node.request());
+        const double time = node.time(launch, threads);
         const double rate = (c.operations > 0 ? c.operations : node.bytes()) / time * 1e-9;
         fmt::print(
             "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"format\": \"{}\", \"ms\": {:.3f}, \"{}\": {:.1f}, \"{}\": "
-            "{:.0f}}}\n",
+            "{:.0f}",
             c.op->name(), kernel.name, c.name, to_string(storage), time * 1e3,
             c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
             c.operations > 0 ? "percent_of_peak" : "percent_of_copy", 100 * rate / (c.operations > 0 ? peak : copy));
+        if (c.operations > 0) {
+          node.fill(1, HUGE_VALF);
+          fmt::print(", \"with_infinity\": {:.2f}", node.time(launch, threads) / time);
+          node.fill(1, 0.5f);
+        }
+        fmt::print("}}\n");
       }
     }
 }

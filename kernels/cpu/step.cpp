@@ -56,14 +56,17 @@ void scale_into(const float* g, std::int64_t count, float factor, bool first, fl
 
 /// What lasts stays finite: at most `limits` of the weight and of the slots.
 template <class Rule>
-std::int64_t apply_rule(const Rule& rule, const typename Rule::Coefficients& c, const float* g, float factor,
-                        std::int64_t count, const Limits& limits, float* w, float* slot0, float* slot1) {
+std::int64_t apply_rule(Rule rule, typename Rule::Coefficients c, const float* g, float factor, std::int64_t count,
+                        Limits limits, float* w, float* slot0, float* slot1) {
   std::int32_t unchanged = 0;
+#pragma omp simd reduction(+ : unchanged)
   for (std::int64_t i = 0; i < count; ++i) {
     const float before = w[i], before0 = slot0[i], before1 = slot1[i];
-    w[i] = math::saturate(rule.apply(c, before, g[i] * factor, slot0[i], slot1[i]), limits.weight, before);
-    slot0[i] = math::saturate(slot0[i], limits.slot, before0);
-    slot1[i] = math::saturate(slot1[i], limits.slot, before1);
+    float next0 = before0, next1 = before1;
+    const float next = rule.apply(c, before, g[i] * factor, next0, next1);
+    w[i] = math::saturate(next, limits.weight, before);
+    slot0[i] = math::saturate(next0, limits.slot, before0);
+    slot1[i] = math::saturate(next1, limits.slot, before1);
     unchanged += w[i] == before;
   }
   return unchanged;

@@ -163,20 +163,18 @@ void multiply(const float* x, float factor, std::int64_t count, float* y) {
 
 std::int32_t magnitude_bits(float x) { return bit_cast<std::int32_t>(x) & 0x7fffffff; }
 
-/// Whether no magnitude is beyond `limit`; as integers the bits of NaN and infinity lie behind those of all numbers.
-bool within(const float* x, std::int64_t count, float limit) {
-  std::int32_t largest = 0;
-#pragma omp simd reduction(max : largest)
-  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
-  return largest <= bit_cast<std::int32_t>(limit);
-}
-
-/// The largest magnitude; NaN where there is one.
+/// The largest magnitude; NaN where there is one: as integers NaN's bits lie behind those of all numbers.
 float largest_of(const float* x, std::int64_t count) {
-  std::int32_t largest = 0;
-#pragma omp simd reduction(max : largest)
-  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, magnitude_bits(x[i]));
-  return bit_cast<float>(largest);
+  constexpr hn::ScalableTag<float> f32;
+  constexpr hn::RebindToSigned<decltype(f32)> i32;
+  const auto step = static_cast<std::int64_t>(hn::Lanes(f32)), whole = count - count % step;
+  const auto larger = [=](auto largest, auto some)
+                          HWY_ATTR { return hn::Max(largest, hn::BitCast(i32, hn::Abs(some))); };
+  auto largest = hn::Zero(i32);
+  for (std::int64_t i = 0; i < whole; i += step) largest = larger(largest, hn::LoadU(f32, x + i));
+  if (whole < count)
+    largest = larger(largest, hn::MaskedLoad(hn::FirstN(f32, static_cast<std::size_t>(count - whole)), f32, x + whole));
+  return bit_cast<float>(hn::GetLane(hn::MaxOfLanes(i32, largest)));
 }
 
 /// As the scalar `notice`.
@@ -330,7 +328,7 @@ float finite_limit(const Storage& storage) {
 
 Access::Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {
   if (value.role != Role::activation) return;
-  within = HALFTONE_PER_ISA(isa, within);
+  largest_of = HALFTONE_PER_ISA(isa, largest_of);
   finite_limit = cpu::finite_limit(storage);
 }
 

@@ -63,7 +63,7 @@ struct Access {
 
   // Activations alone: whether numbers that are stored will be read as finite ones.
   float finite_limit = 0;  ///< the largest magnitude that stays so
-  bool (*within)(const float* x, std::int64_t count, float limit) = nullptr;
+  float (*largest_of)(const float* x, std::int64_t count) = nullptr;
 };
 
 /// A tensor in memory as a kernel reads it.
@@ -103,7 +103,7 @@ class Output {
   }
   /// Stores numbers [first, first + count); nothing is left to do where `from` is their place.
   void operator()(std::int64_t first, std::int64_t count, const float* from) const {
-    if (access_->within && !access_->within(from, count, access_->finite_limit)) note_bad();
+    if (access_->largest_of && !(access_->largest_of(from, count) <= access_->finite_limit)) note_bad();
     if (!access_->plain) return access_->write(*access_, data_, writing_, first, count, from);
     std::byte* to = data_ + first * access_->size;
     if (static_cast<const void*>(from) != to) access_->encode(from, to, count);

@@ -1,4 +1,5 @@
-// Compiled only: the headers behind the macros of Qt and windows.h. Both come behind the standard library's own headers.
+// Compiled only: the headers behind the macros of Qt and windows.h. Both come behind the standard library's own
+// headers.
 #include <algorithm>
 #include <array>
 #include <bit>

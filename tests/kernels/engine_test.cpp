@@ -2,10 +2,8 @@
 
 #include <cmath>
 #include <cstring>
-#include <ctime>
 #include <functional>
 #include <limits>
-#include <map>
 #include <random>
 #include <sstream>
 #include <string>
@@ -337,42 +335,6 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
       }
     }
   }
-}
-
-/// Processor seconds of the fastest of some runs.
-double fastest(const Launch& launch, const Work& work) {
-  const std::vector<float>* values[] = {&work.left, &work.right, &work.bias};
-  std::vector<Memory> inputs;
-  for (const auto* x : values) inputs.push_back({const_cast<float*>(x->data())});
-  std::vector<float> result(work.result_count()), workspace(launch.workspace / sizeof(float) + 1);
-  const Memory output{result.data(), nullptr, 7};
-  StepState state;
-  double best = HUGE_VAL;
-  for (int i = 0; i < 7; ++i) {
-    const std::clock_t start = std::clock();
-    launch.run({inputs, {&output, 1}, workspace.data(), &state});
-    best = std::min(best, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
-  }
-  return best;
-}
-
-/// All that a step does with bad weights or bad gradients, in all three directions.
-TEST(ConvolutionEngine, ABadStepCostsAtMostTwoGoodOnes) {
-  const ConvProblem few = sized({.n = 8, .h = 28, .w = 28, .c = 1, .k = 6, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2}),
-                    many = sized({.n = 8, .h = 8, .w = 8, .c = 32, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
-  for (Isa isa : usable_isas())
-    for (const ConvProblem& problem : {few, many}) {
-      std::map<float, double> seconds;
-      constexpr float infinity = std::numeric_limits<float>::infinity();
-      for (float special : {1.0f, infinity, -infinity})
-        for (Direction direction : directions) {
-          Work work = make_work(problem, direction, DType::f32, [] { return 1.0f; });
-          std::fill(work.right.begin(), work.right.end(), special);
-          seconds[special] += fastest(implicit_gemm(work.convolution(DType::f32), isa, 1), work);
-        }
-      EXPECT_LT(seconds[infinity], 2 * seconds[1]) << name_of(isa) << problem.c;
-      EXPECT_LT(seconds[-infinity], 2 * seconds[1]) << name_of(isa) << problem.c;
-    }
 }
 
 /// Equal terms: the error of one chain of n sums grows with n. Here at most 192 pixels are summed at a time, then such

@@ -5,13 +5,15 @@
 #include <string_view>
 
 #include "halftone/numeric/host_device.hpp"
+#include "halftone/numeric/math.hpp"
 #include "halftone/numeric/type_list.hpp"
 
 namespace halftone {
 
 // An update rule is a functor: `at` computes what a step's weights have in common, once, and `apply` returns one new
 // weight from its gradient `g` and changes its first `slot_count()` state numbers, which start at zero. The formulas
-// are those of torch.optim, with weight decay added to the gradient or, `decoupled`, applied to the weight.
+// are those of torch.optim, free of branches so that they vectorise, with weight decay added to the gradient or,
+// `decoupled`, applied to the weight.
 
 struct Sgd {
   float momentum = 0, weight_decay = 0;
@@ -30,11 +32,10 @@ struct Sgd {
   }
 
   HALFTONE_HD constexpr float apply(const Coefficients& c, float w, float g, float& slot0, float& /*slot1*/) const {
-    if (c.decay != 0) g = g + c.decay * w;
-    if (momentum != 0) {
-      slot0 = momentum * slot0 + g;
-      g = nesterov ? g + momentum * slot0 : slot0;
-    }
+    g = math::select(c.decay != 0, g + c.decay * w, g);
+    const float velocity = momentum * slot0 + g, ahead = g + momentum * velocity;
+    slot0 = math::select(momentum != 0, velocity, slot0);
+    g = math::select(momentum == 0, g, math::select(nesterov, ahead, velocity));
     return c.keep * w - c.learning_rate * g;
   }
 };
@@ -64,8 +65,8 @@ struct Adam {
   }
 
   HALFTONE_HD float apply(const Coefficients& c, float w, float g, float& slot0, float& slot1) const {
-    if (c.decay != 0) g = g + c.decay * w;
-    slot0 = c.gain1 < 0.5f ? slot0 + c.gain1 * (g - slot0) : g - (g - slot0) * (1.0f - c.gain1);
+    g = math::select(c.decay != 0, g + c.decay * w, g);
+    slot0 = math::select(c.gain1 < 0.5f, slot0 + c.gain1 * (g - slot0), g - (g - slot0) * (1.0f - c.gain1));
     slot1 = c.beta2 * slot1 + c.gain2 * g * g;
     return c.keep * w - c.step_size * (slot0 / (std::sqrt(slot1) / c.correction2 + epsilon));
   }

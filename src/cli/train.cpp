@@ -65,6 +65,28 @@ TrainerOptions trainer_options(const TrainSettings& s, const Precision& precisio
           .seed = s.seed};
 }
 
+/// What may change from run to run, each as its option spells it.
+Identity::Facts changeable_of(const Recipe& r) {
+  const bool timed = r.schedule != "constant" && !r.schedule.starts_with("step");
+  const UpdateRule rule = update_rule_of(r);
+  Identity::Facts facts = {{"lr", fmt::format("{}", learning_rate_of(r))},
+                           {"schedule", timed ? fmt::format("{} over {} epochs", r.schedule, r.epochs) : r.schedule},
+                           {"warmup", fmt::format("{}", r.warmup)}};
+  std::visit(
+      [&](const auto& u) {
+        if constexpr (requires { u.momentum; }) facts.emplace_back("momentum", fmt::format("{}", u.momentum));
+        if constexpr (requires { u.nesterov; }) facts.emplace_back("nesterov", u.nesterov ? "on" : "off");
+        if constexpr (requires { u.weight_decay; })
+          facts.emplace_back("weight-decay", fmt::format("{}", u.weight_decay));
+      },
+      rule);
+  facts.insert(facts.end(), {{"label-smoothing", fmt::format("{}", r.label_smoothing)},
+                             {"crop", std::to_string(r.crop)},
+                             {"flip", r.flip ? "on" : "off"},
+                             {"cutout", std::to_string(r.cutout)}});
+  return facts;
+}
+
 /// One training run, from the first epoch or a checkpoint to its end or an interrupt.
 class Run {
  public:
@@ -88,6 +110,8 @@ class Run {
     announce();
     const bool finished = epochs();
     report(finished);
+    if (finished && in_vain())
+      throw Failure(fmt::format("the last epoch committed no step; its first one was skipped: {}", first_reason_));
     if (finished) return 0;
     complain(fmt::format("interrupted after step {}{}", trainer_.attempts(),
                          settings_.out.empty() ? "" : fmt::format("; --resume {} continues", settings_.out)));
@@ -101,12 +125,14 @@ class Run {
     return net_by_name(settings_.recipe.net).build(in.images, train_.dataset().classes);
   }
 
-  /// What a resume must have in common with this run, beside what the trainer asks for.
+  /// What the checkpoint says of this run, beside what the trainer knows.
   Identity identity() const {
-    return {{"net", settings_.recipe.net},
-            {"data", settings_.recipe.data},
-            {"batch", std::to_string(train_.batch())},
-            {"limit", std::to_string(train_.size())}};
+    const Recipe& r = settings_.recipe;
+    return {{{"net", r.net},
+             {"data", r.data},
+             {"batch", std::to_string(train_.batch())},
+             {"limit", std::to_string(train_.size())}},
+            changeable_of(r)};
   }
 
   /// Makes --out this run's own, if it is there.
@@ -117,7 +143,7 @@ class Run {
 
   void resume() {
     if (settings_.resume.empty()) return;
-    trainer_.load(settings_.resume, identity());
+    changes_ = trainer_.load(settings_.resume, identity());
     if (trainer_.batches() >= settings_.recipe.epochs * train_.batches())
       fail(fmt::format("--epochs {}: the checkpoint in {} has seen them all", settings_.recipe.epochs,
                        settings_.resume));
@@ -129,6 +155,7 @@ class Run {
                name_for_people(train_.dataset()), settings_.recipe.precision,
                trainer_.options().device.backend().description());
     if (!settings_.resume.empty()) fmt::print("continues after step {}\n", trainer_.attempts());
+    for (const std::string& change : changes_) fmt::print("changed: {}\n", change);
   }
 
   /// False where it was interrupted.
@@ -137,11 +164,13 @@ class Run {
     Progress progress(settings_.recipe.epochs, train_.batches(), train_.batch());
     const auto observe = [&](const StepReport& step) {
       trace_.add(step);
+      if (step.skipped && first_reason_.empty()) first_reason_ = step.reason;
       progress.step(step);
       return !interrupt.raised();
     };
     for (std::int64_t epoch = 0; epoch < settings_.recipe.epochs;) {
       progress.begin(trainer_.batches());
+      first_reason_.clear();
       EpochResult result{trainer_.epoch(train_, observe), {}};
       const bool stopped = result.training.stopped;
       if (!stopped) result.test = score(trainer_, test_, accuracy_, settings_.recipe.average_decay > 0);
@@ -152,6 +181,12 @@ class Run {
       if (stopped || (interrupt.raised() && epoch < settings_.recipe.epochs)) return false;
     }
     return true;
+  }
+
+  /// Whether the last epoch skipped all of its steps.
+  bool in_vain() const {
+    const EpochReport& last = results_.back().training;
+    return last.committed_steps == 0 && last.skipped_steps > 0;
   }
 
   void keep(const EpochResult& epoch) {
@@ -169,9 +204,12 @@ class Run {
 
   void report(bool finished) const {
     const Json results = final_results(results_);
+    const std::int64_t left_over = trainer_.batches() % settings_.accumulate;
     if (finished)
       fmt::print("test error {:.2f} %, best {:.2f} % on {}\n", 100 * results["test_error"].get<double>(),
                  100 * results["best_test_error"].get<double>(), name_for_people(test_.dataset()));
+    if (finished && left_over > 0)
+      fmt::print("--accumulate {}: the last {} batches made no step\n", settings_.accumulate, left_over);
     Json json = {{"net", settings_.recipe.net},
                  {"data", settings_.recipe.data},
                  {"synthetic", train_.dataset().synthetic},
@@ -181,6 +219,7 @@ class Run {
                  {"seed", settings_.seed},
                  {"parameters", parameter_count(graph_)},
                  {"interrupted", !finished},
+                 {"left_over_batches", left_over},
                  {"epochs", Json::array()}};
     for (const EpochResult& epoch : results_) json["epochs"].push_back(to_json(epoch));
     json["final"] = results;
@@ -199,7 +238,9 @@ class Run {
   Trace trace_;
   BestModel best_;
   std::optional<FolderLock> lock_;
+  std::vector<std::string> changes_;
   std::vector<EpochResult> results_;
+  std::string first_reason_;  // why the first skipped step of an epoch was
 };
 
 }  // namespace

@@ -127,7 +127,7 @@ std::vector<Kept> kept(const Parameters& parameters, bool within_a_step) {
 }
 
 void check_identity(const SafeTensors& file, const Identity& identity) {
-  for (const auto& [key, value] : identity) {
+  for (const auto& [key, value] : identity.fixed) {
     const auto found = file.metadata.find(key);
     if (found != file.metadata.end() && found->second == value) continue;
     fail(fmt::format("{}: the checkpoint has {} {}, not {}", file.file.string(), key,
@@ -135,12 +135,21 @@ void check_identity(const SafeTensors& file, const Identity& identity) {
   }
 }
 
+std::vector<std::string> changes(const SafeTensors& file, const Identity& identity) {
+  std::vector<std::string> result;
+  for (const auto& [key, value] : identity.changeable)
+    if (const auto found = file.metadata.find(key); found != file.metadata.end() && found->second != value)
+      result.push_back(fmt::format("{} was {:.40}, is {}", key, found->second, value));
+  return result;
+}
+
 }  // namespace
 
 void save_checkpoint(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model,
                      const Identity& identity) {
   make_folder(directory);
-  Metadata of_state(identity.begin(), identity.end());
+  Metadata of_state(identity.fixed.begin(), identity.fixed.end());
+  of_state.insert(identity.changeable.begin(), identity.changeable.end());
   of_state[format_key] = format;
   const StepState step = parameters.read_state();
   put_fields(step, of_state);
@@ -174,7 +183,8 @@ void save_model(const std::filesystem::path& directory, const Parameters& parame
   write_safetensors(directory / "model.safetensors", tensors, of_model);
 }
 
-void load_checkpoint(const std::filesystem::path& directory, Parameters& parameters, const Identity& identity) {
+std::vector<std::string> load_checkpoint(const std::filesystem::path& directory, Parameters& parameters,
+                                         const Identity& identity) {
   const SafeTensors file = read_safetensors(directory / "state.safetensors");
   check_format(file);
   check_identity(file, identity);
@@ -202,6 +212,7 @@ void load_checkpoint(const std::filesystem::path& directory, Parameters& paramet
   for (Kept& k : memory) k.view.write_bytes(k.tensor.data);
   parameters.write_state(step);
   parameters.write_ranges(ranges);
+  return changes(file, identity);
 }
 
 Metadata read_model_metadata(const std::filesystem::path& directory) {

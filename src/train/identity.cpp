@@ -57,14 +57,15 @@ std::string text_of(const LossScale& scale) {
 }  // namespace
 
 Identity identity_of(const TrainerOptions& options) {
-  return {{"precision", options.precision.name},
-          {"storage", text_of(options.precision)},
-          {"optimizer", rules_of(options)},
-          {"ema", options.average_decay > 0 ? fmt::format("{}", options.average_decay) : "none"},
-          {"accumulate", std::to_string(options.accumulate)},
-          {"loss-scale", text_of(options.precision.loss_scale)},
-          {"stress", fmt::format("{}", options.stress)},
-          {"seed", std::to_string(options.seed)}};
+  return {{{"precision", options.precision.name},
+           {"storage", text_of(options.precision)},
+           {"optimizer", rules_of(options)},
+           {"ema", options.average_decay > 0 ? fmt::format("{}", options.average_decay) : "none"},
+           {"accumulate", std::to_string(options.accumulate)},
+           {"loss-scale", text_of(options.precision.loss_scale)},
+           {"stress", fmt::format("{}", options.stress)},
+           {"seed", std::to_string(options.seed)}},
+          {{"clip-norm", fmt::format("{}", options.clip_norm)}}};
 }
 
 }  // namespace halftone

@@ -226,6 +226,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
     if (std::isfinite(step.loss)) report.loss += step.loss, ++finite;
     images += loader.batch();
     report.skipped_steps += step.skipped;
+    report.committed_steps += step.complete && !step.skipped;
     stopped_by_policy = step.stop;
     go_on = (!observer || observer(step)) && go_on && !step.stop;
   };
@@ -302,7 +303,8 @@ double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
 namespace {
 
 Identity joined(Identity own, const Identity& given) {
-  own.insert(own.begin(), given.begin(), given.end());
+  own.fixed.insert(own.fixed.begin(), given.fixed.begin(), given.fixed.end());
+  own.changeable.insert(own.changeable.begin(), given.changeable.begin(), given.changeable.end());
   return own;
 }
 
@@ -312,9 +314,9 @@ void Trainer::save(const std::filesystem::path& directory, const Metadata& model
   save_checkpoint(directory, impl_->parameters, model, joined(identity_of(impl_->options), identity));
 }
 
-void Trainer::load(const std::filesystem::path& directory, const Identity& identity) {
+std::vector<std::string> Trainer::load(const std::filesystem::path& directory, const Identity& identity) {
   impl_->settle();
-  load_checkpoint(directory, impl_->parameters, joined(identity_of(impl_->options), identity));
+  auto changes = load_checkpoint(directory, impl_->parameters, joined(identity_of(impl_->options), identity));
   StepState state = impl_->parameters.read_state();
   const LossScale& loss_scale = impl_->options.precision.loss_scale;
   state.stress = impl_->options.stress;
@@ -323,6 +325,7 @@ void Trainer::load(const std::filesystem::path& directory, const Identity& ident
   impl_->parameters.write_state(state);
   impl_->attempts = state.attempts;
   impl_->consumed = state.attempts * impl_->options.accumulate + state.micro_batch;
+  return changes;
 }
 
 MemoryReport Trainer::memory() const {

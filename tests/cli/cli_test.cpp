@@ -20,10 +20,12 @@ Words train(Words words, const char* threads = "1") {
   return run;
 }
 
-void expect_success(const Words& words) {
+/// What it prints.
+std::string expect_success(const Words& words) {
   Program program(words);
   EXPECT_EQ(program.wait(), 0) << program.err();
   EXPECT_EQ(program.err(), "");
+  return program.out();
 }
 
 std::string checkpoint_of(const std::string& folder) {
@@ -109,6 +111,55 @@ TEST(Cli, ResumesBitForBit) {
   EXPECT_EQ(checkpoint_of(folder / "whole"), checkpoint_of(folder / "resumed"));
   EXPECT_NE(checkpoint_of(folder / "whole"), checkpoint_of(folder / "half"));
   EXPECT_EQ(lines_of(folder / "t.csv"), 1 + 8);
+}
+
+TEST(Cli, AResumeTellsWhatHasChanged) {
+  const Folder folder;
+  const auto run = [&](Words more) {
+    const Words base = {"train", "--net", "mlp", "--data", "digits", "--limit", "256", "--batch", "32"};
+    more.insert(more.begin(), base.begin(), base.end());
+    return expect_success(more);
+  };
+  const std::string first = run({"--epochs", "1", "--crop", "2", "--out", folder / "a"});
+  EXPECT_EQ(first.find("changed"), std::string::npos) << first;
+  const Words next = {"--epochs", "2", "--resume", folder / "a"};
+  const auto also = [&](Words more) {
+    more.insert(more.begin(), next.begin(), next.end());
+    return run(more);
+  };
+  const std::string same = also({"--crop", "2"});
+  EXPECT_EQ(same.find("changed"), std::string::npos) << same;
+  const std::string other = also({"--flip", "--lr", "0.125", "--schedule", "cosine", "--warmup", "0.5", "--momentum",
+                                  "0.5", "--weight-decay", "0.25", "--clip-norm", "3"});
+  for (const char* line :
+       {"changed: lr was 0.05, is 0.125\n", "changed: schedule was constant, is cosine over 2 epochs\n",
+        "changed: warmup was 0, is 0.5\n", "changed: momentum was 0.9, is 0.5\n",
+        "changed: weight-decay was 0.0005, is 0.25\n", "changed: crop was 2, is 0\n", "changed: flip was off, is on\n",
+        "changed: clip-norm was 0, is 3\n"})
+    EXPECT_NE(other.find(line), std::string::npos) << line << other;
+}
+
+TEST(Cli, TellsOfBatchesThatMadeNoStep) {
+  const Folder folder;
+  const std::string out =
+      expect_success(train({"--accumulate", "3", "--epochs", "1", "--json", folder / "r.json"}, "1"));
+  EXPECT_NE(out.find("--accumulate 3: the last 2 batches made no step"), std::string::npos) << out;
+  EXPECT_EQ(json_of(folder / "r.json")["left_over_batches"], 2);
+}
+
+/// Every gradient overflows f16; what the run has to say is written all the same.
+TEST(Cli, ARunThatCommitsNothingFails) {
+  const Folder folder;
+  Program program(train({"--precision", "f16", "--loss-scale", "65536", "--stress", "1048576", "--out", folder / "out",
+                         "--trace", folder / "t.csv", "--json", folder / "r.json"},
+                        "1"));
+  EXPECT_EQ(program.wait(), 1);
+  const std::string err = program.err();
+  EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 1) << err;
+  EXPECT_NE(err.find("committed no step"), std::string::npos) << err;
+  EXPECT_NE(err.find("weight gradients"), std::string::npos) << err;
+  EXPECT_EQ(json_of(folder / "r.json")["numerics"]["skipped_steps"], lines_of(folder / "t.csv") - 1);
+  EXPECT_TRUE(std::filesystem::exists(folder / "out/state.safetensors"));
 }
 
 TEST(Cli, AnInterruptKeepsTheStepsSoFar) {

@@ -389,11 +389,11 @@ TEST_F(Checkpoint, ADifferentTrainingIsTheCallersMistake) {
   expect_refused(
       state_name, {"data digits, not mnist"}, [&](SafeTensors& state) { state.metadata["data"] = "digits"; },
       [&] {
-        trainer->load(folder / "", {{"data", "mnist"}});
+        trainer->load(folder / "", {.fixed = {{"data", "mnist"}}});
       },
       false);
-  trainer->save(folder / "", {}, {{"data", "mnist"}});
-  trainer->load(folder / "", {{"data", "mnist"}});  // the control
+  trainer->save(folder / "", {}, {.fixed = {{"data", "mnist"}}});
+  trainer->load(folder / "", {.fixed = {{"data", "mnist"}}});  // the control
 }
 
 }  // namespace

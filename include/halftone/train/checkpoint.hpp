@@ -12,8 +12,12 @@ namespace halftone {
 
 using Metadata = std::map<std::string, std::string>;
 
-/// Names and what they stand for, the weightiest first.
-using Identity = std::vector<std::pair<std::string, std::string>>;
+/// What a checkpoint says of its training: names and what they stand for, the weightiest first.
+struct Identity {
+  using Facts = std::vector<std::pair<std::string, std::string>>;
+  Facts fixed = {};       ///< a resume must agree with these
+  Facts changeable = {};  ///< a resume tells which of these differ
+};
 
 /// What two trainings must have in common for one to continue the other.
 Identity identity_of(const TrainerOptions& options);
@@ -33,8 +37,10 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
 void save_model(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model);
 
 /// Reads DIR/state.safetensors, checks it whole, then writes all of it into memory. Throws FileError naming file,
-/// tensor or field, and Error naming the first difference from `identity`.
-void load_checkpoint(const std::filesystem::path& directory, Parameters& parameters, const Identity& identity);
+/// tensor or field, and Error naming the first difference from `identity.fixed`. Returns the differences from
+/// `identity.changeable`, each in words.
+std::vector<std::string> load_checkpoint(const std::filesystem::path& directory, Parameters& parameters,
+                                         const Identity& identity);
 
 /// Metadata of a checkpoint's model; throws FileError where the folder holds none.
 Metadata read_model_metadata(const std::filesystem::path& directory);

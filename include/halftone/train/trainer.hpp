@@ -27,7 +27,7 @@ struct EpochReport {
   std::int64_t epoch = 0;  ///< from 1
   double loss = 0;         ///< mean of the finite batch losses
   double seconds = 0, images_per_second = 0;
-  std::int64_t skipped_steps = 0;
+  std::int64_t committed_steps = 0, skipped_steps = 0;
   float loss_scale = 1;
   bool stopped = false;  ///< early, by the observer or the loss scale's policy
 };
@@ -75,9 +75,9 @@ class Trainer {
   void save(const std::filesystem::path& directory, const Metadata& model = {}, const Identity& identity = {}) const;
 
   /// Continues from a checkpoint of the same net, precision, optimizer, seed and whatever else `identity_of` and
-  /// `identity` name. Throws Error naming a difference and FileError naming file, tensor or field, before anything has
-  /// changed.
-  void load(const std::filesystem::path& directory, const Identity& identity = {});
+  /// `identity.fixed` name. Throws Error naming a difference and FileError naming file, tensor or field, before
+  /// anything has changed. Returns the differences from `identity.changeable`, each in words.
+  std::vector<std::string> load(const std::filesystem::path& directory, const Identity& identity = {});
 
   MemoryReport memory() const;
   NumericsReport numerics() const;

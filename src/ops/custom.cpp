@@ -1,6 +1,7 @@
 #include "halftone/ops/custom.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "halftone/graph/kernel.hpp"
 
@@ -23,8 +24,7 @@ Launch host_launch(const Request& request, CustomBody body) {
   };
   auto inputs = std::make_shared<Side>(request.inputs), outputs = std::make_shared<Side>(request.outputs);
   Backend* backend = &request.device.backend();
-  const bool draws = std::any_of(request.outputs.begin(), request.outputs.end(),
-                                 [](const ValueSpec& value) { return value.storage.rounding == Rounding::stochastic; });
+  const bool forward = request.outputs[0].role == Role::activation;
   const auto run = [=, body = std::move(body)](const Arguments& a) {
     for (std::size_t i = 0; i < inputs->specs.size(); ++i) {
       const auto values = TensorView{inputs->specs[i], a.inputs[i].data, backend, a.inputs[i].range}.read();
@@ -33,10 +33,25 @@ Launch host_launch(const Request& request, CustomBody body) {
     for (auto& numbers : outputs->numbers) std::fill(numbers.begin(), numbers.end(), 0.0f);
     body(inputs->tensors, outputs->tensors);
     StepState state;  // the host's copy
-    if (draws) backend->download(&state, a.state, sizeof state);
-    for (std::size_t i = 0; i < outputs->specs.size(); ++i)
-      TensorView{outputs->specs[i], a.outputs[i].data, backend, a.outputs[i].range}.write(
-          outputs->numbers[i], {state.seed, state.random_step(), a.outputs[i].stream});
+    backend->download(&state, a.state, sizeof state);
+    for (std::size_t i = 0; i < outputs->specs.size(); ++i) {
+      const auto& [data, range, stream, node] = a.outputs[i];
+      const auto bad = [](float x) { return !std::isfinite(x); };
+      if (forward && node < state.bad_node &&
+          std::any_of(outputs->numbers[i].begin(), outputs->numbers[i].end(), bad)) {
+        state.bad_node = node;
+        backend->upload(a.state, &state, sizeof state);
+      }
+      const bool notices = range && outputs->specs[i].storage.noticed;
+      Noticed noticed;
+      TensorView{outputs->specs[i], data, backend, range}.write(
+          outputs->numbers[i], {state.seed, state.random_step(), stream}, notices ? &noticed : nullptr);
+      if (!notices) continue;
+      RangeState seen;
+      backend->download(&seen, range, sizeof seen);
+      seen.noticed.add(noticed);
+      backend->upload(range, &seen, sizeof seen);
+    }
   };
   return {.run = run, .on_host = true};
 }

@@ -38,12 +38,13 @@ std::vector<float> TensorView::read() const {
   return values;
 }
 
-void TensorView::write(std::span<const float> values, const RandomKey& key) {
+void TensorView::write(std::span<const float> values, const RandomKey& key, Noticed* noticed) {
   if (std::ssize(values) != spec.shape.elements())
     fail(fmt::format("a tensor {} takes {} values, not {}", to_string(spec.shape), spec.shape.elements(),
                      values.size()));
   std::vector<std::byte> raw(spec.bytes());
-  write_numbers(spec.storage, raw.data(), std::ssize(values), 0, std::ssize(values), values.data(), key, scale());
+  write_numbers(spec.storage, raw.data(), std::ssize(values), 0, std::ssize(values), values.data(), key, scale(),
+                noticed);
   backend->upload(data, raw.data(), raw.size());
 }
 

@@ -270,6 +270,32 @@ TEST_F(Ranges, GrowWhereNumbersSaturateAndShrinkWhereNoneIsNearTheEnd) {
   }
 }
 
+/// Twice the images, or what is written over the first of them.
+CustomOptions twice(float first = 0) {
+  CustomOptions options{.name = "twice"};
+  options.forward = [first](auto inputs, auto outputs) {
+    for (std::size_t i = 0; i < outputs[0].values.size(); ++i) outputs[0].values[i] = 2 * inputs[0].values[i];
+    if (first != 0) outputs[0].values[0] = first;
+  };
+  return options;
+}
+
+TEST_F(Ranges, MoveBehindBodiesOfTheUsersOwn) {
+  Trainer trainer(cross_entropy(dense(custom({net.images}, twice()), classes), net.labels), options_for(moving(-20)));
+  for (unsigned i = 0; i < 4; ++i) step(trainer, Data(i));
+  EXPECT_EQ(scale(trainer, "twice1"), 0x1p-18f);
+}
+
+TEST(Custom, BodiesThatGiveBadNumbersAreNamed) {
+  const Net net;
+  Trainer trainer(cross_entropy(dense(custom({net.images}, twice(std::nanf(""))), classes), net.labels),
+                  options_for(Precision::f16()));
+  const StepReport report = step(trainer, Data(1));
+  EXPECT_TRUE(report.skipped);
+  EXPECT_NE(report.reason.find("twice"), std::string::npos) << report.reason;
+  EXPECT_EQ(trainer.parameters().read_state().scale.scale, report.scale);
+}
+
 TEST_F(Ranges, ASkippedStepLeavesNoTraceInThem) {
   Trainer trainer(net.loss, options_for(moving(-20)));
   step(trainer, Data(1));

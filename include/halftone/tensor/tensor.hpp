@@ -31,7 +31,7 @@ struct TensorView {
 
   std::vector<float> read() const;
   /// Throws Error where the count differs; `key` decides where rounding is stochastic.
-  void write(std::span<const float> values, const RandomKey& key = {});
+  void write(std::span<const float> values, const RandomKey& key = {}, Noticed* noticed = nullptr);
   std::vector<std::byte> read_bytes() const;
   /// Bytes as they are stored; throws Error where the count differs.
   void write_bytes(std::span<const std::byte> bytes);

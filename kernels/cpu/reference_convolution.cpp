@@ -15,7 +15,7 @@ std::vector<Number> read(ValueSpec tensor, const Memory& memory) {
   for (std::int64_t i = 0; i < count; ++i)
     values[static_cast<std::size_t>(i)] =
         static_cast<Number>(read_number(tensor.storage, static_cast<const std::byte*>(memory.data), count, i,
-                                        memory.range ? memory.range->scale : 1.0f));
+                                        memory.range ? memory.range->scale : tensor.storage.first_scale()));
   return values;
 }
 
@@ -23,8 +23,9 @@ void write(const ValueSpec& tensor, const std::vector<float>& values, const Argu
   const Memory& memory = arguments.outputs[0];
   const bool random = tensor.storage.rounding == Rounding::stochastic;
   write_numbers(tensor.storage, static_cast<std::byte*>(memory.data), std::ssize(values), 0, std::ssize(values),
-                values.data(), random ? arguments.key(memory) : RandomKey{}, memory.range ? memory.range->next : 1.0f,
-                tensor.storage.noticed ? &memory.range->noticed : nullptr);
+                values.data(), random ? arguments.key(memory) : RandomKey{},
+                memory.range ? memory.range->next : tensor.storage.first_scale(),
+                memory.range && tensor.storage.noticed ? &memory.range->noticed : nullptr);
 }
 
 /// An f32 number that rounds to any narrower format as x itself does: cut off, its last bit set where something was

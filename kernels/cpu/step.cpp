@@ -265,7 +265,7 @@ struct Updating {
     const Changing weights(truth, a, output, chunk, buffers[1]);
     std::optional<Changing> slot[2];
     float* of_slot[2] = {buffers[2], buffers[3]};
-    if (slot_count < 2) std::fill_n(buffers[3], chunk.count, 0.0f);
+    for (int i = slot_count; i < 2; ++i) std::fill_n(of_slot[i], chunk.count, 0.0f);
     for (std::size_t i = 0; i < static_cast<std::size_t>(slot_count); ++i)
       of_slot[i] = slot[i].emplace(slots[i], a, output + 1 + i, chunk, buffers[2 + i]).values();
     const auto step = [&] { return apply(g, chunk.count, limits, weights.values(), of_slot[0], of_slot[1]); };
@@ -343,6 +343,17 @@ Launch update(const Request& request) {
         return {run, workspace};
       },
       op.rule);
+}
+
+Launch keep_statistics(const Request& request) {
+  const auto& op = request.attributes<KeepStatistics>();
+  std::vector<std::size_t> bytes;
+  for (const ValueSpec& value : request.inputs) bytes.push_back(value.tensor().bytes());
+  return {[=, back = op.back, accumulate = op.accumulate](const Arguments& a) {
+    const StepState& state = *a.state;
+    if (back ? state.micro_batch < accumulate || state.commit : state.micro_batch > 1) return;
+    for (std::size_t i = 0; i < bytes.size(); ++i) std::memcpy(a.outputs[i].data, a.inputs[i].data, bytes[i]);
+  }};
 }
 
 Launch average_weights(const Request& request) {

@@ -319,7 +319,7 @@ float finite_limit(const Storage& storage) {
   if (storage.overflow == Overflow::saturate || storage.code == DType::f32) return std::numeric_limits<float>::max();
   return visit_format(storage.code, [](auto format) {
     using Format = decltype(format);
-    const float half_step = Format::epsilon / 4 * math::power_of_two(top_exponent(Format::dtype) + 1);
+    const float half_step = Format::epsilon / 2 * math::power_of_two(top_exponent(Format::dtype));
     return std::nextafter(Format::largest + half_step, 0.0f);
   });
 }
@@ -330,23 +330,26 @@ Access::Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {
   if (value.role != Role::activation) return;
   largest_of = HALFTONE_PER_ISA(isa, largest_of);
   finite_limit = cpu::finite_limit(storage);
+  hides = !storage.keeps_nan();
 }
 
 void Output::note_bad() const {
-  std::int32_t seen = __atomic_load_n(bad_node_, __ATOMIC_RELAXED);
+  if (access_->hides) __atomic_store_n(&state_->hidden, 1, __ATOMIC_RELAXED);
+  std::int32_t* const bad_node = &state_->bad_node;
+  std::int32_t seen = __atomic_load_n(bad_node, __ATOMIC_RELAXED);
   while (node_ < seen &&
-         !__atomic_compare_exchange_n(bad_node_, &seen, node_, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+         !__atomic_compare_exchange_n(bad_node, &seen, node_, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
 }
 
 Output::Output(const Access& access, const Arguments& arguments, std::size_t i)
     : access_(&access),
       data_(static_cast<std::byte*>(arguments.outputs[i].data)),
-      bad_node_(&arguments.state->bad_node),
+      state_(arguments.state),
       node_(arguments.outputs[i].node) {
   if (access.plain) return;
   const Memory& memory = arguments.outputs[i];
-  if (memory.range) writing_.scale = memory.range->next;
+  writing_.scale = memory.range ? memory.range->next : access.storage.first_scale();
   if (memory.range && access.storage.noticed) writing_.noticed = &memory.range->noticed;
   if (access.storage.rounding == Rounding::stochastic) writing_.key = arguments.key(memory);
 }

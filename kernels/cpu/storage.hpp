@@ -63,6 +63,7 @@ struct Access {
 
   // Activations alone: whether numbers that are stored will be read as finite ones.
   float finite_limit = 0;  ///< the largest magnitude that stays so
+  bool hides = false;      ///< they will be, whatever they were
   float (*largest_of)(const float* x, std::int64_t count) = nullptr;
 };
 
@@ -72,7 +73,7 @@ class Input {
   Input(const Access& access, const Memory& memory)
       : access_(&access),
         data_(static_cast<const std::byte*>(memory.data)),
-        scale_(memory.range ? memory.range->scale : 1.0f) {}
+        scale_(memory.range ? memory.range->scale : access.storage.first_scale()) {}
 
   /// Numbers [first, first + count): where they are if they are f32, else read into `buffer`.
   const float* operator()(std::int64_t first, std::int64_t count, float* buffer) const {
@@ -119,7 +120,7 @@ class Output {
 
   const Access* access_;
   std::byte* data_;
-  std::int32_t* bad_node_;  ///< of the step
+  StepState* state_;
   std::int32_t node_;
   Writing writing_;
 };

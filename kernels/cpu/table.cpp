@@ -61,6 +61,7 @@ Launch advance(const Request&);
 Launch move_ranges(const Request&);
 Launch settle_ranges(const Request&);
 Launch update(const Request&);
+Launch keep_statistics(const Request&);
 Launch average_weights(const Request&);
 Launch finish(const Request&);
 
@@ -110,6 +111,7 @@ const KernelTable& kernel_table() {
       Table::list<MoveRanges>("move_ranges", {{"plain", move_ranges}}),
       Table::list<Update>("update", {{"flat", update, nullptr, packs}}),
       Table::list<SettleRanges>("settle_ranges", {{"plain", settle_ranges}}),
+      Table::list<KeepStatistics>("keep_statistics", {{"flat", keep_statistics}}),
       Table::list<AverageWeights>("average_weights", {{"flat", average_weights}}),
       Table::list<Finish>("finish", {{"plain", finish}}),
   });

@@ -58,9 +58,9 @@ bool fits(int rank, const Shape& s) {
 }  // namespace
 
 const char* name_of(Store store) {
-  constexpr const char* names[] = {"none",  "weights",      "masters", "gradients",  "accumulated",         "slot0",
-                                   "slot1", "compensation", "average", "statistics", "averaged_statistics", "state",
-                                   "ranges"};
+  constexpr const char* names[] = {
+      "none",         "weights", "masters",    "gradients",           "accumulated",     "slot0", "slot1",
+      "compensation", "average", "statistics", "averaged_statistics", "kept_statistics", "state", "ranges"};
   static_assert(std::size(names) == store_count);
   return names[static_cast<std::size_t>(store)];
 }

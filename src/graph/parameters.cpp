@@ -32,6 +32,7 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
       if (const ValueInfo& value = graph.info(id); value.spec.storage.has_range() && !node.op->is_view())
         add_range(value.name, value.spec.storage, false);
   if (options.average) sizes_[at(Store::averaged_statistics)] = sizes_[at(Store::statistics)];
+  if (options.accumulate) sizes_[at(Store::kept_statistics)] = sizes_[at(Store::statistics)];
   sizes_[at(Store::ranges)] = ranges.size() * sizeof(RangeState);
   sizes_[at(Store::state)] = sizeof(StepState);
   for (std::size_t store = 0; store < store_count; ++store) stores_[store] = Buffer(device_, sizes_[store]);
@@ -40,8 +41,7 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   state.seed = options.seed;
   write_state(state);
   std::vector<RangeState> first(ranges.size());
-  for (std::size_t i = 0; i < ranges.size(); ++i)
-    first[i].scale = first[i].next = math::power_of_two(ranges[i].storage.exponent);
+  for (std::size_t i = 0; i < ranges.size(); ++i) first[i].scale = first[i].next = ranges[i].storage.first_scale();
   write_ranges(first);
   for (std::size_t i = 0; i < entries.size(); ++i) {
     std::vector<float> values(static_cast<std::size_t>(entries[i].shape.elements()));
@@ -52,8 +52,7 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   for (std::size_t i = 0; i < statistics.size(); ++i) {
     const std::vector<float> values(static_cast<std::size_t>(statistics[i].shape.elements()),
                                     graph->statistics[i].initial);
-    statistic(i).write(values);
-    if (options.average) statistic(i, Store::averaged_statistics).write(values);
+    assign_statistic(i, values);
   }
 }
 
@@ -106,7 +105,7 @@ void Parameters::place(Graph& graph) const {
     ValueInfo& value = graph->values[id];
     if (value.owner < 0) continue;
     const auto owner = static_cast<std::size_t>(value.owner);
-    if (value.store != Store::statistics && value.store != Store::averaged_statistics) {
+    if (value.store < Store::statistics) {
       put(static_cast<int>(id), value.store, find(graph->parameters[owner].name));
       continue;
     }
@@ -141,6 +140,11 @@ void Parameters::assign(const ParameterSlot& slot, std::span<const float> values
     memory.spec.storage.rounding = Rounding::nearest;
     memory.write(values);
   }
+}
+
+void Parameters::assign_statistic(std::size_t i, std::span<const float> values) {
+  statistic(i).write(values);
+  if (bytes(Store::averaged_statistics) > 0) statistic(i, Store::averaged_statistics).write(values);
 }
 
 StepState Parameters::read_state() const {

@@ -40,7 +40,7 @@ Plan::Plan(const Graph& graph, const Parameters& parameters, std::span<const int
 void Plan::make_state() {
   StepState state;
   state.seed = parameters_.read_state().seed;
-  state.steps = -1;
+  state.steps = -2;  // no training reaches it, and birth draws by -1
   state_ = Buffer(parameters_.device(), sizeof state);
   parameters_.device().backend().upload(state_.data(), &state, sizeof state);
 }

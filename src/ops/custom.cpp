@@ -40,6 +40,7 @@ Launch host_launch(const Request& request, CustomBody body) {
       if (forward && node < state.bad_node &&
           std::any_of(outputs->numbers[i].begin(), outputs->numbers[i].end(), bad)) {
         state.bad_node = node;
+        if (!outputs->specs[i].storage.keeps_nan()) state.hidden = 1;
         backend->upload(a.state, &state, sizeof state);
       }
       const bool notices = range && outputs->specs[i].storage.noticed;

@@ -24,8 +24,9 @@ std::string to_string(const Storage& storage) {
 }
 
 float TensorView::scale() const {
+  if (!range) return spec.storage.first_scale();
   RangeState state;
-  if (range) backend->download(&state, range, sizeof state);
+  backend->download(&state, range, sizeof state);
   return state.scale;
 }
 

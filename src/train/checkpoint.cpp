@@ -108,8 +108,8 @@ struct Kept {
   StoredTensor tensor;
 };
 
-/// All memory that a resume needs but for the step's state, in the order of the file. Sums of gradients count only
-/// within a step.
+/// All memory that a resume needs but for the step's state, in the order of the file. Sums of gradients and what
+/// statistics were count only within a step.
 std::vector<Kept> kept(const Parameters& parameters, bool within_a_step) {
   std::vector<Kept> result;
   const auto add = [&](const std::string& name, const TensorView& view, int rank) {
@@ -120,8 +120,8 @@ std::vector<Kept> kept(const Parameters& parameters, bool within_a_step) {
       if (slot.in(store) && (store != Store::accumulated || within_a_step))
         add(fmt::format("{}.{}", name_of(store), slot.name), parameters.view(store, slot), slot.rank);
   for (std::size_t i = 0; i < parameters.statistics.size(); ++i)
-    for (const Store store : {Store::statistics, Store::averaged_statistics})
-      if (parameters.bytes(store) > 0)
+    for (const Store store : {Store::statistics, Store::averaged_statistics, Store::kept_statistics})
+      if (parameters.bytes(store) > 0 && (store != Store::kept_statistics || within_a_step))
         add(fmt::format("{}.{}", name_of(store), parameters.statistics[i].name), parameters.statistic(i, store), 1);
   return result;
 }
@@ -207,7 +207,7 @@ std::vector<std::string> load_checkpoint(const std::filesystem::path& directory,
                                 file.tensors.size(), memory.size()));
   std::vector<RangeState> ranges;
   for (const auto& range : parameters.ranges)
-    ranges.push_back(take([&] { return range_state_of(file.metadata, range.value); }));
+    ranges.push_back(take([&] { return range_state_of(file.metadata, range.value, range.storage.first_scale()); }));
 
   for (Kept& k : memory) k.view.write_bytes(k.tensor.data);
   parameters.write_state(step);
@@ -244,7 +244,7 @@ void load_model(const std::filesystem::path& path, Parameters& parameters, Model
         fmt::format("{}: it holds {} tensors, the net has {}", file.file.string(), file.tensors.size(), tensors));
   auto next = wanted.begin();
   for (const auto& slot : parameters.entries) parameters.assign(slot, *next++);
-  for (std::size_t i = 0; i < parameters.statistics.size(); ++i) parameters.statistic(i).write(*next++);
+  for (std::size_t i = 0; i < parameters.statistics.size(); ++i) parameters.assign_statistic(i, *next++);
 }
 
 }  // namespace halftone

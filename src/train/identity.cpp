@@ -16,7 +16,7 @@ std::string text_of(const RoleStorage& s) {
 std::string text_of(const Precision& precision) {
   std::string text = text_of(precision.storage);
   for (const auto& e : precision.exceptions) text += fmt::format(" | {}: {}", e.scope, text_of(e.storage));
-  return text;
+  return precision.fuses ? text : text + " | not fused";
 }
 
 std::string text_of(const UpdateRule& rule) {
@@ -38,20 +38,19 @@ std::string rules_of(const TrainerOptions& options) {
   return text;
 }
 
+std::string text_of(OnNan on_nan) {
+  return on_nan == OnNan::skip ? "skip" : on_nan == OnNan::stop ? "stop" : "back off";
+}
+
 std::string text_of(const LossScale& scale) {
   const DynamicOptions& o = scale.options;
-  switch (scale.mode) {
-    case LossScale::Mode::none:
-      return "none";
-    case LossScale::Mode::fixed:
-      return fmt::format("{}", o.initial);
-    case LossScale::Mode::dynamic:
-      break;
-  }
-  return fmt::format(
-      "dynamic:{} growth {} backoff {} interval {} min {} max {} hysteresis {} floor {} nan {} max-skips {}", o.initial,
-      o.growth, o.backoff, o.interval, o.min, o.max, o.hysteresis, o.on_floor == OnFloor::stop ? "stop" : "stay",
-      o.on_nan == OnNan::stop ? "stop" : "skip", o.max_consecutive_skips);
+  std::string text = "none";
+  if (scale.mode == LossScale::Mode::fixed) text = fmt::format("{}", o.initial);
+  if (scale.mode == LossScale::Mode::dynamic)
+    text = fmt::format("dynamic:{} growth {} backoff {} interval {} min {} max {} hysteresis {} floor {}", o.initial,
+                       o.growth, o.backoff, o.interval, o.min, o.max, o.hysteresis,
+                       o.on_floor == OnFloor::stop ? "stop" : "stay");
+  return fmt::format("{} nan {} max-skips {}", text, text_of(o.on_nan), o.max_consecutive_skips);
 }
 
 }  // namespace

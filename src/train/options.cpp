@@ -41,6 +41,7 @@ void check(const RoleStorage& roles, const std::string& where) {
       fail(fmt::format("precision{}: {} stored as {}: {}", where, role, to_string(storage), why));
     };
     if (storage.code == DType::u8) refuse("it holds no negative numbers");
+    if (storage.code == DType::f32 && storage.overflow == Overflow::saturate) refuse("f32 does not saturate");
     if (storage.width > bits_of(storage.code)) refuse("the code has no such width");
     if (storage.scaling == Scaling::block && (storage.block < 8 || 1024 % storage.block != 0))
       refuse("a block has 8, 16, 32, ... or 1024 numbers");

@@ -78,7 +78,10 @@ class StepEnd {
     for (std::size_t g = 0; g < groups.size(); ++g)
       if (!groups[g].empty()) update(groups[g], g);
     if (!ranges.empty()) graph_.add_writing(std::make_shared<SettleRanges>(), {}, ranges);
+    const bool keeps = options_.accumulate > 1 && !graph_->statistics.empty();
+    if (keeps) keep_statistics(false);
     add_commits(graph_);
+    if (keeps) keep_statistics(true);
     if (options_.average_decay > 0) average();
     write(std::make_shared<Finish>(policy_), {}, {});
   }
@@ -184,12 +187,25 @@ class StepEnd {
       averages.push_back(in(Store::average, i));
     }
     for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {
-      const auto& [name, shape, offset] = parameters_.statistics[i];
       truths.push_back(graph_.value(graph_->statistics[i].value));
-      averages.push_back(graph_.stored("averaged_statistics." + name, {shape, DType::f32, Role::exact},
-                                       Store::averaged_statistics, static_cast<int>(i)));
+      averages.push_back(statistic_in(Store::averaged_statistics, i));
     }
     graph_.add_writing(std::make_shared<AverageWeights>(options_.average_decay), truths, averages);
+  }
+
+  Value statistic_in(Store store, std::size_t i) {
+    const auto& [name, shape, offset] = parameters_.statistics[i];
+    return graph_.stored(name_in(store, name), {shape, DType::f32, Role::exact}, store, static_cast<int>(i));
+  }
+
+  void keep_statistics(bool back) {
+    std::vector<Value> from, to;
+    for (std::size_t i = 0; i < graph_->statistics.size(); ++i) {
+      from.push_back(graph_.value(graph_->statistics[i].value));
+      to.push_back(statistic_in(Store::kept_statistics, i));
+    }
+    if (back) std::swap(from, to);
+    graph_.add_writing(std::make_shared<KeepStatistics>(back, options_.accumulate), from, to);
   }
 
   Graph& graph_;

@@ -115,8 +115,10 @@ StepState step_state_of(const std::map<std::string, std::string>& metadata) {
   return state;
 }
 
-RangeState range_state_of(const std::map<std::string, std::string>& metadata, const std::string& value) {
+RangeState range_state_of(const std::map<std::string, std::string>& metadata, const std::string& value,
+                          float first_scale) {
   RangeState state;
+  state.scale = first_scale;
   for_each_range_field(state, Read{metadata, of_range(value)});
   state.next = state.scale;
   return state;

@@ -16,6 +16,7 @@ void put_fields(const RangeState& state, const std::string& value, std::map<std:
 /// Throws Error naming a field that no training leaves so, nor one of the seed and micro-batches that the metadata has
 /// beside the state.
 StepState step_state_of(const std::map<std::string, std::string>& metadata);
-RangeState range_state_of(const std::map<std::string, std::string>& metadata, const std::string& value);
+RangeState range_state_of(const std::map<std::string, std::string>& metadata, const std::string& value,
+                          float first_scale);
 
 }  // namespace halftone

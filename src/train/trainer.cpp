@@ -256,7 +256,9 @@ class AveragedWeights {
   explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) {
     for (const auto& slot : parameters_.entries) {
       saved_.push_back(parameters_.weight(slot).read_bytes());
-      parameters_.weight(slot).write(parameters_.view(Store::average, slot).read());
+      TensorView weight = parameters_.weight(slot);
+      weight.spec.storage.rounding = Rounding::nearest;  // as what is saved will be loaded
+      weight.write(parameters_.view(Store::average, slot).read());
     }
     for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {
       saved_.push_back(parameters_.statistic(i).read_bytes());
@@ -334,7 +336,7 @@ MemoryReport Trainer::memory() const {
           p.bytes(Store::masters),
           p.bytes(Store::gradients) + p.bytes(Store::accumulated),
           p.bytes(Store::slot0) + p.bytes(Store::slot1) + p.bytes(Store::compensation) + p.bytes(Store::average) +
-              p.bytes(Store::averaged_statistics),
+              p.bytes(Store::averaged_statistics) + p.bytes(Store::kept_statistics),
           impl_->plan->arena_bytes(),
           impl_->plan->workspace_bytes(),
           impl_->options.device.peak()};

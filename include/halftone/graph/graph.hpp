@@ -26,6 +26,7 @@ enum class Store {
   average,
   statistics,
   averaged_statistics,
+  kept_statistics,
   state,
   ranges,
   count

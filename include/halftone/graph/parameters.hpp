@@ -50,12 +50,13 @@ class Parameters {
   TensorView weight(const ParameterSlot& slot) const { return view(Store::weights, slot); }
   TensorView truth(const ParameterSlot& slot) const { return view(slot.truth(), slot); }
   TensorView gradient(const ParameterSlot& slot) const { return view(Store::gradients, slot); }
-  TensorView statistic(std::size_t i, Store store = Store::statistics) const;  ///< or `averaged_statistics`
+  TensorView statistic(std::size_t i, Store store = Store::statistics) const;  ///< or averaged or kept ones
   const ParameterSlot& find(const std::string& name) const;                    ///< throws Error for an unknown name
 
   /// Writes f32 numbers into a parameter: its truth, its running average and its working copy, each rounded to the
   /// nearest that is stored.
   void assign(const ParameterSlot& slot, std::span<const float> values);
+  void assign_statistic(std::size_t i, std::span<const float> values);  ///< its average too
 
   std::size_t bytes(Store store) const { return stores_[static_cast<std::size_t>(store)].bytes(); }
   std::byte* data(Store store) const { return stores_[static_cast<std::size_t>(store)].data(); }  ///< device memory

@@ -9,8 +9,8 @@
 namespace halftone {
 
 // A training step begins with `BeginMicroBatch` and ends with check, (accumulate,) advance, (move ranges,) update,
-// (settle ranges, average,) finish. They name all that they read and write in stores as their inputs and outputs, the
-// step's state too; what lasts is written behind the state's flags alone.
+// (settle ranges,) the commits of operations, (average,) finish. They name all that they read and write in stores as
+// their inputs and outputs, the step's state too; what lasts is written behind the state's flags alone.
 
 /// Operations without inferred outputs: theirs exist already.
 struct StepOp : Op {
@@ -54,6 +54,15 @@ struct MoveRanges final : StepOp {
   };
   std::vector<Range> ranges;
   std::string name() const override { return "move_ranges"; }
+};
+
+/// [statistics...] -> [kept...] before the commits of a step's first micro-batch, or back after those of its last one
+/// where the step is skipped.
+struct KeepStatistics final : StepOp {
+  bool back;
+  std::int32_t accumulate;  ///< micro-batches a step
+  KeepStatistics(bool brings_back, std::int32_t micro_batches) : back(brings_back), accumulate(micro_batches) {}
+  std::string name() const override { return back ? "bring_back_statistics" : "keep_statistics"; }
 };
 
 /// [gradients or accumulated...] -> [for each: truth, slots..., compensation if there is one, weight if it is not the

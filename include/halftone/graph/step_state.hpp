@@ -41,7 +41,7 @@ struct StepState {
   std::int32_t bad_node = none;  ///< the first that gave an activation which is not finite; set by whoever writes one
   std::int32_t bad_row = none;   ///< of the first label that is no class
   std::int32_t bad_label = 0;
-  std::int32_t unused = 0;
+  std::int32_t hidden = 0;  ///< 1 where such an activation was stored in a code that has neither NaN nor infinity
 
   /// The step that random numbers are drawn in: each micro-batch has its own.
   HALFTONE_HD std::uint64_t random_step() const {
@@ -79,6 +79,7 @@ HALFTONE_HD constexpr std::int32_t worse(std::int32_t a, StepOutcome b) {
 /// Before anything else of a micro-batch.
 HALFTONE_HD void begin_micro_batch(StepState& state) {
   state.bad_node = state.bad_row = StepState::none;
+  state.hidden = 0;
   if (state.micro_batch != 0) return;
   state.used_scale = state.scale.scale;
   state.good_micro_batches = 0;
@@ -92,8 +93,8 @@ HALFTONE_HD void begin_micro_batch(StepState& state) {
 HALFTONE_HD float norm_of(double sum_of_squares) { return static_cast<float>(std::sqrt(sum_of_squares)); }
 
 /// After the gradients were looked at: may this micro-batch count? Where they are bad though the loss is finite, it was
-/// the forward pass's fault if that gave an activation which is not. Once the loss scale's policy has demanded to stop,
-/// steps that were already under way change nothing any more.
+/// the forward pass's fault if that gave an activation which is not. Codes without NaN hide it from loss and gradients.
+/// Once the loss scale's policy has demanded to stop, steps that were already under way change nothing any more.
 HALFTONE_HD void judge_micro_batch(StepState& state, float loss, const GradientFindings& found) {
   const bool stopped = state.scale.stop != 0;
   state.loss = loss;
@@ -102,7 +103,8 @@ HALFTONE_HD void judge_micro_batch(StepState& state, float loss, const GradientF
   state.first_bad_element = found.first_bad_element;
   state.first_bad_parameter = found.first_bad_parameter;
   if (!stopped) state.nonfinite_total += found.nonfinite;
-  state.good = found.nonfinite == 0 && std::isfinite(loss) && std::isfinite(norm_of(found.sum_of_squares)) && !stopped;
+  state.good = found.nonfinite == 0 && std::isfinite(loss) && std::isfinite(norm_of(found.sum_of_squares)) &&
+               state.hidden == 0 && !stopped;
   state.commit = 0;
   if (state.good) {
     ++state.good_micro_batches;

@@ -60,6 +60,15 @@ struct Storage {
            !noticed && bits_of(code) % 8 == 0;
   }
   constexpr bool has_range() const { return scaling == Scaling::range || noticed; }
+  /// Whether what is not a number is read as such again.
+  constexpr bool keeps_nan() const {
+    return block > 0 || visit_format(code, [](auto format) {
+             const float read = decltype(format)::decode(decltype(format)::encode(bit_cast<float>(0x7fc00000u)));
+             return read != read;
+           });
+  }
+  /// Of a `Scaling::range`, before anything has moved it.
+  constexpr float first_scale() const { return scaling == Scaling::range ? math::power_of_two(exponent) : 1.0f; }
 
   /// A run that is written begins at a multiple of so many numbers, and ends at one or with the tensor.
   constexpr std::int64_t granule() const { return block > 0 ? block : bits_of(code) % 8 == 0 ? 1 : 8; }

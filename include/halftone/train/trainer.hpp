@@ -66,8 +66,9 @@ class Trainer {
   EpochReport epoch(const Loader& loader, const Observer& observer = {});
 
   /// The mean of `metric`, a single number, over all images of `loader`, in evaluation: without shuffling, augmentation
-  /// or dropped last batch, whatever the loader's options. With `average`, by the averaged weights. Throws Error
-  /// for a metric that is no single number and where there is no average.
+  /// or dropped last batch, whatever the loader's options. A batch counts by its images, also where a loss ignores
+  /// some. With `average`, by the averaged weights. Throws Error for a metric that is no single number and where there
+  /// is no average.
   double evaluate(const Loader& loader, Value metric, bool average = false);
 
   /// Writes a checkpoint (`save_checkpoint`), with `model` among what its model says of itself and `identity` among

@@ -34,10 +34,13 @@ std::optional<Precision> parse_fixed(std::string_view text) {
   return std::nullopt;
 }
 
+/// The presets that a name alone tells.
+constexpr std::pair<std::string_view, Precision (*)()> presets[] = {
+    {"f32", Precision::f32}, {"f16", Precision::f16}, {"bf16", Precision::bf16}};
+
 std::optional<Precision> parse(const std::string& name) {
-  if (name == "f32") return Precision::f32();
-  if (name == "f16") return Precision::f16();
-  if (name == "bf16") return Precision::bf16();
+  for (const auto& [preset, make] : presets)
+    if (name == preset) return make();
   if (const auto update = after(name, "bf16_pure")) {
     if (update->empty() || *update == ":nearest") return Precision::bf16_pure(Precision::Update::nearest);
     if (*update == ":stochastic") return Precision::bf16_pure(Precision::Update::stochastic);
@@ -104,7 +107,9 @@ const RoleStorage& Precision::at(const std::string& name) const {
 }
 
 std::string precision_names() {
-  return "f32, f16, bf16, bf16_pure:nearest|stochastic|kahan and fixed:IL.FL:nearest|stochastic";
+  std::string names;
+  for (const auto& preset : presets) names += fmt::format("{}, ", preset.first);
+  return names + "bf16_pure:nearest|stochastic|kahan and fixed:IL.FL:nearest|stochastic";
 }
 
 Precision precision_by_name(const std::string& name) {

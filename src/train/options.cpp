@@ -10,23 +10,22 @@ namespace {
 
 bool within(double x, double least, double below) { return x >= least && x < below; }
 
-void check(const Sgd& rule) {
-  if (!within(rule.momentum, 0, 1)) fail(fmt::format("momentum {} is not in [0, 1)", rule.momentum));
-}
-
-void check(const Adam& rule) {
-  for (const double beta : {rule.beta1, rule.beta2})
-    if (!within(beta, 0, 1)) fail(fmt::format("beta {} is not in [0, 1)", beta));
-  if (!(rule.epsilon > 0 && std::isfinite(rule.epsilon)))
-    fail(fmt::format("epsilon {} is not a positive, finite number", rule.epsilon));
-}
-
+/// Whatever of these numbers a rule has.
 void check(const UpdateRule& rule) {
+  const auto share = [](const char* name, double x) {
+    if (!within(x, 0, 1)) fail(fmt::format("{} {} is not in [0, 1)", name, x));
+  };
   std::visit(
-      [](const auto& r) {
-        check(r);
-        if (!(r.weight_decay >= 0 && std::isfinite(r.weight_decay)))
-          fail(fmt::format("weight_decay {} is not a finite number of at least 0", r.weight_decay));
+      [&](const auto& r) {
+        if constexpr (requires { r.momentum; }) share("momentum", double{r.momentum});
+        if constexpr (requires { r.beta1; }) share("beta", double{r.beta1});
+        if constexpr (requires { r.beta2; }) share("beta", double{r.beta2});
+        if constexpr (requires { r.epsilon; })
+          if (!(r.epsilon > 0 && std::isfinite(r.epsilon)))
+            fail(fmt::format("epsilon {} is not a positive, finite number", r.epsilon));
+        if constexpr (requires { r.weight_decay; })
+          if (!(r.weight_decay >= 0 && std::isfinite(r.weight_decay)))
+            fail(fmt::format("weight_decay {} is not a finite number of at least 0", r.weight_decay));
       },
       rule);
 }
@@ -40,7 +39,8 @@ void check(const RoleStorage& roles, const std::string& where) {
     const auto refuse = [&, &role = role, &storage = storage](const char* why) {
       fail(fmt::format("precision{}: {} stored as {}: {}", where, role, to_string(storage), why));
     };
-    if (storage.code == DType::u8) refuse("it holds no negative numbers");
+    const bool negative = visit_format(storage.code, [](auto format) { return format.decode(format.encode(-1)) < 0; });
+    if (!negative) refuse("it holds no negative numbers");
     if (storage.code == DType::f32 && storage.overflow == Overflow::saturate) refuse("f32 does not saturate");
     if (storage.width > bits_of(storage.code)) refuse("the code has no such width");
     if (storage.scaling == Scaling::block && (storage.block < 8 || 1024 % storage.block != 0))

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "halftone/halftone.hpp"
+#include "halftone/tensor/text.hpp"
 
 namespace halftone {
 namespace {
@@ -102,6 +103,17 @@ TEST(Narrow, AnActivationGradientIsNotMadeAWeightGradient) {
   const auto storages = storages_by_role(g);
   EXPECT_EQ(storages.at(Role::weight_gradient), std::set<std::string>{"f32"});
   EXPECT_EQ(storages.at(Role::activation_gradient), std::set<std::string>{"f16"});
+}
+
+TEST(Presets, HaveTheNamesByWhichTheyAreFound) {
+  std::vector<std::string> names = {"bf16_pure:kahan", "fixed:6.10:stochastic"};
+  const std::string all = precision_names();
+  for (const std::string_view part : parts(all, ',')) {
+    const std::string name(part.substr(part.find_first_not_of(' ')));
+    if (name.find(':') == std::string::npos) names.push_back(name);
+  }
+  EXPECT_GE(names.size(), 5u);
+  for (const std::string& name : names) EXPECT_EQ(precision_by_name(name).name, name);
 }
 
 TEST(Parameters, MastersExistOnlyWhereWeightsAreNarrow) {

@@ -26,6 +26,11 @@ __device__ float update(Rule rule, std::int64_t step, float w, float g, float& s
   return rule.apply(rule.at(0.1f, step), w, g, slot0, slot1);
 }
 
+template <class... Controller>
+__device__ void move(TypeList<Controller...>, RangeState& range) {
+  (Controller{}.move(range), ...);
+}
+
 template <class... Format, class... Function, class... Rule>
 __device__ float everything(TypeList<Format...>, TypeList<Function...>, TypeList<Rule...>, float x, float& slot0,
                             float& slot1) {
@@ -45,7 +50,7 @@ __global__ void stored(Storage from, Storage to, const std::byte* x, std::byte* 
                        RangeState* range) {
   for (std::int64_t i = 0; i < count; ++i) numbers[i] = read_number(from, x, count, i, range->scale);
   write_numbers(to, y, count, 0, count, numbers, RandomKey{1, 2, 3}, range->next, &range->noticed);
-  OverflowRate{}.move(*range);
+  move(RangeControllers{}, *range);
 }
 
 __global__ void decisions_of_a_step(StepState* state, StepPolicy policy, GradientFindings found, float* factor) {

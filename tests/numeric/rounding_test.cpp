@@ -177,6 +177,14 @@ void expect_grids_of(testing::Types<Format...>) {
 
 TEST(Storage, RoundsToTheNumbersOfItsFormat) { expect_grids_of(test::SmallFormats{}); }
 
+TEST(Storage, EndsWhereItsFormatDoes) {
+  for (std::size_t i = 0; i < Formats::size; ++i)
+    visit_format(static_cast<DType>(i), [](auto format) {
+      for (const float x : {-1e6f, -40000.0f, -200.0f, -1.0f, 0.25f, 1.0f, 200.0f, 40000.0f, 1e6f})
+        EXPECT_EQ(Storage(format.dtype).grid()(x, 0), format.decode(format.encode(x))) << format.name << ' ' << x;
+    });
+}
+
 TEST(Grid, FloatingIsTheFormatOfTheSameWidths) {
   expect_same_as_format<F16>(Grid::floating(5, 10));
   expect_same_as_format<BF16>(Grid::floating(8, 7));

@@ -203,6 +203,16 @@ TEST(Options, ThatMakeNoTrainingAreErrorsThatNameThem) {
   EXPECT_THROW(leaky_relu(net.images, nan), Error);
 }
 
+TEST(Options, TakeEveryUpdateRule) {
+  const Net net;
+  for (std::size_t i = 0; i < UpdateRules::size; ++i) {
+    TrainerOptions options = options_for(Precision::f32());
+    options.optimizer = visit_type(UpdateRules{}, i, [](auto rule) { return UpdateRule(rule); });
+    Trainer trainer(net.loss, options);
+    EXPECT_FALSE(step(trainer, Data(1)).skipped) << i;
+  }
+}
+
 TEST(Average, WarmsUpAndTakesStatisticsAlong) {
   const Net net;
   TrainerOptions options = options_for(Precision::f32());

@@ -89,8 +89,8 @@ struct Storage {
         return Grid::binary(rounding);
       } else if constexpr (std::is_same_v<Format, F32>) {
         return Grid::floating(8, 23, rounding);
-      } else if constexpr (std::is_same_v<Format, U8>) {
-        Grid grid = Grid::fixed(9, 0, rounding);
+      } else if constexpr (std::is_unsigned_v<typename Format::Code> && Format::epsilon == 1) {
+        Grid grid = Grid::fixed(Format::bits + 1, 0, rounding);
         grid.lowest = 0;
         return grid;
       } else if constexpr (std::is_integral_v<typename Format::Code> && Format::epsilon == 1) {

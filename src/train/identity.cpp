@@ -1,15 +1,31 @@
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "halftone/train/checkpoint.hpp"
 
 namespace halftone {
 namespace {
 
+/// With the numbers of what moves its scale, whatever these are called.
+std::string text_of(const Storage& storage) {
+  std::string text = to_string(storage);
+  if (storage.scaling != Scaling::range) return text;
+  std::visit(
+      [&](const auto& controller) {
+        std::uint32_t words[sizeof controller / 4];
+        std::memcpy(words, &controller, sizeof words);
+        for (const std::uint32_t word : words) text += fmt::format(" {:x}", word);
+      },
+      storage.controller);
+  return text;
+}
+
 std::string text_of(const RoleStorage& s) {
   return fmt::format("activations {}; activation gradients {}; weights {}; weight gradients {}; update {}{}; slots {}",
-                     to_string(s.activations), to_string(s.activation_gradients), to_string(s.weights),
-                     to_string(s.weight_gradients), to_string(s.update), s.compensated ? " compensated" : "",
-                     to_string(s.optimizer_slots));
+                     text_of(s.activations), text_of(s.activation_gradients), text_of(s.weights),
+                     text_of(s.weight_gradients), text_of(s.update), s.compensated ? " compensated" : "",
+                     text_of(s.optimizer_slots));
 }
 
 /// The storages by role, then those of each exception.

@@ -208,7 +208,7 @@ TEST(Cli, EvaluatesWhatItTrained) {
 
 TEST(Cli, EvaluatesTheAverageThatItReported) {
   const Folder folder;
-  for (const char* precision : {"f32", "f16"}) {
+  for (const char* precision : {"f32", "f16", "fixed:6.10:stochastic"}) {
     expect_success({"train", "--net", "lenet5", "--data", "digits", "--limit", "512", "--ema", "0.9", "--epochs", "1",
                     "--threads", "1", "--precision", precision, "--out", folder / "out", "--json", folder / "t.json"});
     const auto evaluated = [&](const Words& more) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <set>
 
 #include "halftone/halftone.hpp"
 #include "tests/io/temporary_folder.hpp"
@@ -95,25 +96,97 @@ TEST(BadForward, IsNamed) {
   EXPECT_EQ(trainer.parameters().read_state().scale.scale, 65536);
 }
 
+/// The norm of 40 numbers of 3e38 is no f32 number; neither is the sum of two over micro-batches.
 TEST(Skips, GradientsWhoseNormOverflowsMoveNothing) {
-  constexpr std::int64_t count = 40;
+  for (const auto& [count, accumulate] : {std::pair{40, 1}, {1, 2}}) {
+    Graph graph;
+    const Value x = graph.input("x", Shape::matrix(1, count)), images = graph.input("images", {2, 2, 2, 3});
+    const Value of_norm = scale(dense(reshape(batch_norm(images), {1, 1, 1, 24}), 1), 0.5f);
+    const Value loss = of_norm + dense(x, graph.parameter("w", Shape::matrix(1, count), constant(0), 2));
+    TrainerOptions options = options_for(Precision::f32());
+    options.accumulate = accumulate;
+    Trainer trainer(loss, options), resumed(loss, options);
+    std::vector<float> pixels;
+    for (int i = 0; i < 24; ++i) pixels.push_back(static_cast<float>(i * i % 7));
+    const auto step = [&, count = count](Trainer& with, float gradient) {
+      const std::vector<float> numbers(static_cast<std::size_t>(count), gradient);
+      const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(numbers)), std::as_bytes(std::span(pixels))};
+      return with.step(inputs);
+    };
+    const auto before = lasting(trainer);
+    for (int i = 1; i < accumulate; ++i) step(trainer, 3e38f);
+    EXPECT_EQ(lasting(trainer) == before, accumulate == 1);  // statistics move, until the step turns out to be skipped
+    const TemporaryFolder folder;
+    trainer.save(folder / "");
+    resumed.load(folder / "");
+    EXPECT_TRUE(step(trainer, 3e38f).skipped);
+    EXPECT_TRUE(step(resumed, 3e38f).skipped);
+    EXPECT_EQ(lasting(trainer), before);
+    EXPECT_EQ(lasting(resumed), before);
+    for (int i = 1; i < accumulate; ++i) step(trainer, 1);
+    EXPECT_FALSE(step(trainer, 1).skipped);  // the control
+    EXPECT_NE(lasting(trainer), before);
+  }
+}
+
+/// Codes that have no NaN store something else, and the loss is a number.
+TEST(BadForward, IsSeenWhereTheCodeHidesIt) {
+  const Net net;
+  for (const Precision& precision : {Precision::fixed(6, 10, Rounding::nearest), Precision::bf16()}) {
+    Trainer trainer(net.loss, options_for(precision));
+    const auto before = lasting(trainer);
+    Data bad(1);
+    bad.images[7] = nan;
+    const StepReport report = step(trainer, bad);
+    EXPECT_TRUE(report.skipped) << precision.name;
+    EXPECT_NE(report.reason.find("conv1"), std::string::npos) << report.reason;
+    EXPECT_EQ(lasting(trainer), before);
+    EXPECT_FALSE(step(trainer, Data(2)).skipped);
+  }
+}
+
+/// 3.4e38 is a number of f32 and rounds to an infinity of bf16.
+TEST(BadForward, KnowsWhereBf16Ends) {
   Graph graph;
-  const Value x = graph.input("x", Shape::matrix(1, count)), images = graph.input("images", {2, 2, 2, 3});
-  const Value of_norm = scale(dense(reshape(batch_norm(images), {1, 1, 1, 24}), 1), 0.5f);
-  const Value loss = of_norm + dense(x, graph.parameter("w", Shape::matrix(1, count), constant(0), 2));
-  Trainer trainer(loss, options_for(Precision::f32()));
-  const std::vector<float> pixels = [] {
-    std::vector<float> values(24);
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * i % 7);
-    return values;
-  }();
-  const auto before = lasting(trainer);
-  for (const float gradient : {3e38f, 1.0f}) {  // each is finite; the norm of 40 of the first is not; the control
-    const std::vector<float> numbers(count, gradient);
-    const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(numbers)), std::as_bytes(std::span(pixels))};
-    const StepReport report = trainer.step(inputs);
-    EXPECT_EQ(report.skipped, gradient > 1);
-    EXPECT_EQ(lasting(trainer) == before, gradient > 1) << report.reason;
+  const Value x = graph.input("x", Shape::matrix(1, 2));
+  Trainer trainer(dense(relu(x), 1), options_for(Precision::bf16()));
+  for (const float largest : {0x1.fep127f, 0x1.feffp127f, 3.4e38f}) {
+    const std::vector<float> numbers = {1, largest};
+    const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(numbers))};
+    trainer.step(inputs);
+    EXPECT_EQ(trainer.parameters().read_state().bad_node<StepState::none, largest> 0x1.feffp127f) << largest;
+  }
+}
+
+TEST(Identity, TellsWhatWouldTrainOtherwise) {
+  std::set<std::string> seen;
+  const auto is_new = [&](const TrainerOptions& options) {
+    std::string text;
+    for (const auto& [name, value] : identity_of(options).fixed) text += name + " " + value + "\n";
+    return seen.insert(text).second;
+  };
+  TrainerOptions options = options_for(Precision::f16());
+  EXPECT_TRUE(is_new(options));
+  EXPECT_FALSE(is_new(options));
+  for (const OnNan on_nan : {OnNan::back_off, OnNan::stop}) {
+    options.precision.loss_scale = LossScale::dynamic({.on_nan = on_nan});
+    EXPECT_TRUE(is_new(options));
+  }
+  options.precision.loss_scale = LossScale::fixed(65536);
+  EXPECT_TRUE(is_new(options));
+  options.precision.loss_scale.options.on_nan = OnNan::stop;
+  EXPECT_TRUE(is_new(options));
+  options.precision.loss_scale.options.max_consecutive_skips = 3;
+  EXPECT_TRUE(is_new(options));
+  options.precision.fuses = false;
+  EXPECT_TRUE(is_new(options));
+  options.precision.storage.activations = DType::i16;
+  Storage& moving = options.precision.storage.activations;
+  moving.scaling = Scaling::range;
+  moving.noticed = true;
+  for (const float threshold : {0.01f, 0.5f}) {
+    moving.controller = OverflowRate{.threshold = threshold};
+    EXPECT_TRUE(is_new(options)) << threshold;
   }
 }
 
@@ -232,6 +305,12 @@ TEST(Average, WarmsUpAndTakesStatisticsAlong) {
     EXPECT_EQ(p.view(Store::average, slot).read(), weights);
     EXPECT_EQ(p.statistic(0, Store::averaged_statistics).read(), statistics);
   }
+  const TemporaryFolder folder;
+  trainer.save(folder / "");
+  Trainer other(net.loss, options);
+  load_model(folder / "model.safetensors", other.parameters());
+  for (const Store store : {Store::statistics, Store::averaged_statistics})
+    EXPECT_EQ(other.parameters().statistic(0, store).read(), statistics) << name_of(store);
 }
 
 TEST(CrossEntropy, IgnoredLabelsCountForNothing) {

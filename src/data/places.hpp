@@ -19,7 +19,7 @@ std::int64_t images_to_take(std::string_view name, std::int64_t have, std::int64
 void measure(Dataset& data, std::span<const std::byte> training_pixels);
 
 /// The file in `dir` that holds `kind` ("images" or "labels") in `dimensions` dimensions by one of its usual names,
-/// gzipped or plain; where there is none, its first name.
+/// gzipped or plain; where there is none, the name that it is published by.
 std::filesystem::path idx_file(const std::filesystem::path& dir, Split split, std::string_view kind, int dimensions);
 
 }  // namespace halftone

@@ -8,7 +8,7 @@
 namespace halftone {
 
 // What of the states in device memory a checkpoint holds: named fields, each a decimal number in a file's metadata. A
-// field that a file lacks keeps its first value.
+// field that a file lacks keeps its first value; a scale's is its storage's.
 
 void put_fields(const StepState& state, std::map<std::string, std::string>& metadata);
 void put_fields(const RangeState& state, const std::string& value, std::map<std::string, std::string>& metadata);

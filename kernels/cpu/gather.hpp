@@ -32,7 +32,6 @@ struct GatherAxis {
   std::vector<std::int64_t> offset, tap;  ///< tap[t] is the place in the weight
 
   std::int64_t taps() const { return std::ssize(tap); }
-  bool contains(std::int64_t i, std::int64_t t) const { return 0 <= i * step + offset[t] && i * step + offset[t] < in; }
   bool leaves_input() const;  ///< whether a tap of some output position falls into padding
 };
 

@@ -6,7 +6,6 @@
 
 #include "halftone/tensor/error.hpp"
 #include "halftone/tensor/text.hpp"
-#include "src/train/recipes/recipes.hpp"
 
 namespace halftone {
 namespace {
@@ -58,7 +57,28 @@ float exponential_end(const Recipe& recipe, std::string_view arguments) {
 }  // namespace
 
 std::span<const Recipe> recipes() {
-  static const Recipe all[] = {detail::lenet5_recipe(), detail::resnet20_recipe(), detail::resnet18_recipe()};
+  static const Recipe lenet5 = {
+      .name = "lenet5", .net = "lenet5", .data = "mnist", .schedule = "one_cycle", .learning_rate = 0.1f};
+  static const Recipe resnet20 = {.name = "resnet20",
+                                  .net = "resnet20",
+                                  .data = "cifar10",
+                                  .schedule = "one_cycle",
+                                  .learning_rate = 0.2f,
+                                  .nesterov = true,
+                                  .epochs = 30,
+                                  .crop = 4,
+                                  .flip = true};
+  static const Recipe resnet18 = {.name = "resnet18",
+                                  .net = "resnet18",
+                                  .data = "cifar10",
+                                  .schedule = "one_cycle",
+                                  .learning_rate = 0.1f,
+                                  .nesterov = true,
+                                  .epochs = 30,
+                                  .crop = 4,
+                                  .cutout = 8,
+                                  .flip = true};
+  static const Recipe all[] = {lenet5, resnet20, resnet18};
   return all;
 }
 

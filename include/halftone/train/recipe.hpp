@@ -25,7 +25,7 @@ struct Recipe {
   float average_decay = 0;  ///< of the averaged weights that are evaluated then; 0: none
 };
 
-/// The recipes that come with the library; each file of src/train/recipes holds one.
+/// The recipes that come with the library.
 std::span<const Recipe> recipes();
 
 /// Throws Error that lists the names.

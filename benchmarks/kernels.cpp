@@ -222,7 +222,7 @@ int main(int argc, char** argv) {
             c.op->name(), kernel.name, c.name, to_string(storage), time * 1e3,
             c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
             c.operations > 0 ? "percent_of_peak" : "percent_of_copy", 100 * rate / (c.operations > 0 ? peak : copy));
-        if (c.operations > 0) {
+        if (c.operations > 0 && storage.plain()) {
           node.fill(1, HUGE_VALF);
           fmt::print(", \"with_infinity\": {:.2f}", node.time(launch, threads) / time);
           node.fill(1, 0.5f);

@@ -13,9 +13,8 @@ std::vector<Number> read(ValueSpec tensor, const Memory& memory) {
   const std::int64_t count = tensor.shape.elements();
   std::vector<Number> values(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i)
-    values[static_cast<std::size_t>(i)] =
-        static_cast<Number>(read_number(tensor.storage, static_cast<const std::byte*>(memory.data), count, i,
-                                        memory.range ? memory.range->scale : tensor.storage.first_scale()));
+    values[static_cast<std::size_t>(i)] = static_cast<Number>(read_number(
+        tensor.storage, static_cast<const std::byte*>(memory.data), count, i, memory.read_scale(tensor.storage)));
   return values;
 }
 
@@ -23,8 +22,7 @@ void write(const ValueSpec& tensor, const std::vector<float>& values, const Argu
   const Memory& memory = arguments.outputs[0];
   const bool random = tensor.storage.rounding == Rounding::stochastic;
   write_numbers(tensor.storage, static_cast<std::byte*>(memory.data), std::ssize(values), 0, std::ssize(values),
-                values.data(), random ? arguments.key(memory) : RandomKey{},
-                memory.range ? memory.range->next : tensor.storage.first_scale(),
+                values.data(), random ? arguments.key(memory) : RandomKey{}, memory.write_scale(tensor.storage),
                 memory.range && tensor.storage.noticed ? &memory.range->noticed : nullptr);
 }
 

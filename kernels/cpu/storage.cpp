@@ -349,7 +349,7 @@ Output::Output(const Access& access, const Arguments& arguments, std::size_t i)
       node_(arguments.outputs[i].node) {
   if (access.plain) return;
   const Memory& memory = arguments.outputs[i];
-  writing_.scale = memory.range ? memory.range->next : access.storage.first_scale();
+  writing_.scale = memory.write_scale(access.storage);
   if (memory.range && access.storage.noticed) writing_.noticed = &memory.range->noticed;
   if (access.storage.rounding == Rounding::stochastic) writing_.key = arguments.key(memory);
 }

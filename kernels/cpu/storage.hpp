@@ -73,7 +73,7 @@ class Input {
   Input(const Access& access, const Memory& memory)
       : access_(&access),
         data_(static_cast<const std::byte*>(memory.data)),
-        scale_(memory.range ? memory.range->scale : access.storage.first_scale()) {}
+        scale_(memory.read_scale(access.storage)) {}
 
   /// Numbers [first, first + count): where they are if they are f32, else read into `buffer`.
   const float* operator()(std::int64_t first, std::int64_t count, float* buffer) const {

@@ -34,7 +34,7 @@ void BestModel::offer(double accuracy, const Parameters& parameters, Metadata mo
 }
 
 void BestModel::note(Identity& identity) const {
-  if (!best_.empty()) identity.fixed.emplace_back(in_state, best_);
+  if (!best_.empty()) identity.changeable.emplace_back(in_state, best_);
 }
 
 }  // namespace halftone::cli

@@ -111,7 +111,7 @@ class Run {
     const bool finished = epochs();
     report(finished);
     if (finished && in_vain())
-      throw Failure(fmt::format("the last epoch committed no step; its first one was skipped: {}", first_reason_));
+      throw Failure(fmt::format("the last epoch committed no step; the first that was skipped: {}", first_reason_));
     if (finished) return 0;
     complain(fmt::format("interrupted after step {}{}", trainer_.attempts(),
                          settings_.out.empty() ? "" : fmt::format("; --resume {} continues", settings_.out)));
@@ -165,12 +165,12 @@ class Run {
     const auto observe = [&](const StepReport& step) {
       trace_.add(step);
       if (step.skipped && first_reason_.empty()) first_reason_ = step.reason;
+      if (step.complete && !step.skipped) first_reason_.clear();
       progress.step(step);
       return !interrupt.raised();
     };
     for (std::int64_t epoch = 0; epoch < settings_.recipe.epochs;) {
       progress.begin(trainer_.batches());
-      first_reason_.clear();
       EpochResult result{trainer_.epoch(train_, observe), {}};
       const bool stopped = result.training.stopped;
       if (!stopped) result.test = score(trainer_, test_, accuracy_, settings_.recipe.average_decay > 0);
@@ -183,11 +183,8 @@ class Run {
     return true;
   }
 
-  /// Whether the last epoch skipped all of its steps.
-  bool in_vain() const {
-    const EpochReport& last = results_.back().training;
-    return last.committed_steps == 0 && last.skipped_steps > 0;
-  }
+  /// Whether the last epoch, or the last one that came to the end of a step, skipped all of its steps.
+  bool in_vain() const { return results_.back().training.committed_steps == 0 && !first_reason_.empty(); }
 
   void keep(const EpochResult& epoch) {
     if (!settings_.out.empty()) {
@@ -240,7 +237,7 @@ class Run {
   std::optional<FolderLock> lock_;
   std::vector<std::string> changes_;
   std::vector<EpochResult> results_;
-  std::string first_reason_;  // why the first skipped step of an epoch was
+  std::string first_reason_;  // why the first step after the last commit was skipped
 };
 
 }  // namespace

@@ -134,12 +134,14 @@ const ParameterSlot& Parameters::find(const std::string& name) const {
 }
 
 void Parameters::assign(const ParameterSlot& slot, std::span<const float> values) {
-  for (const Store store : {Store::weights, Store::masters, Store::average}) {
-    if (!slot.in(store)) continue;
-    TensorView memory = view(store, slot);
-    memory.spec.storage.rounding = Rounding::nearest;
-    memory.write(values);
-  }
+  for (const Store store : {Store::weights, Store::masters, Store::average})
+    if (slot.in(store)) assign(store, slot, values);
+}
+
+void Parameters::assign(Store store, const ParameterSlot& slot, std::span<const float> values) {
+  TensorView memory = view(store, slot);
+  memory.spec.storage.rounding = Rounding::nearest;
+  memory.write(values);
 }
 
 void Parameters::assign_statistic(std::size_t i, std::span<const float> values) {

@@ -256,9 +256,7 @@ class AveragedWeights {
   explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) {
     for (const auto& slot : parameters_.entries) {
       saved_.push_back(parameters_.weight(slot).read_bytes());
-      TensorView weight = parameters_.weight(slot);
-      weight.spec.storage.rounding = Rounding::nearest;  // as what is saved will be loaded
-      weight.write(parameters_.view(Store::average, slot).read());
+      parameters_.assign(Store::weights, slot, parameters_.view(Store::average, slot).read());
     }
     for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {
       saved_.push_back(parameters_.statistic(i).read_bytes());

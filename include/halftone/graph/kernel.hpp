@@ -32,6 +32,9 @@ struct Memory {
   RangeState* range = nullptr;          ///< of a storage that has one, in device memory
   std::uint32_t stream = 0;             ///< of the random numbers that its rounding draws
   std::int32_t node = StepState::none;  ///< that writes it, for reports
+
+  float read_scale(const Storage& storage) const { return range ? range->scale : storage.first_scale(); }
+  float write_scale(const Storage& storage) const { return range ? range->next : storage.first_scale(); }
 };
 
 /// Memory that one launch works on, settled when the plan is built.

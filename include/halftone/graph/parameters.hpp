@@ -56,7 +56,8 @@ class Parameters {
   /// Writes f32 numbers into a parameter: its truth, its running average and its working copy, each rounded to the
   /// nearest that is stored.
   void assign(const ParameterSlot& slot, std::span<const float> values);
-  void assign_statistic(std::size_t i, std::span<const float> values);  ///< its average too
+  void assign(Store store, const ParameterSlot& slot, std::span<const float> values);  ///< in one store alone
+  void assign_statistic(std::size_t i, std::span<const float> values);                 ///< its average too
 
   std::size_t bytes(Store store) const { return stores_[static_cast<std::size_t>(store)].bytes(); }
   std::byte* data(Store store) const { return stores_[static_cast<std::size_t>(store)].data(); }  ///< device memory

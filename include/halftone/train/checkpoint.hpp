@@ -19,7 +19,7 @@ struct Identity {
   Facts changeable = {};  ///< a resume tells which of these differ
 };
 
-/// What two trainings must have in common for one to continue the other.
+/// What a training's options are to one that continues it.
 Identity identity_of(const TrainerOptions& options);
 
 /// Writes DIR/model.safetensors, which holds what using the net takes (parameters, averaged where an average is kept,

@@ -6,12 +6,6 @@
 
 namespace halftone {
 
-std::vector<ValueSpec> Add::infer(std::span<const ValueSpec> inputs) const {
-  if (inputs[0].shape != inputs[1].shape)
-    fail(fmt::format("shapes {} and {} differ", to_string(inputs[0].shape), to_string(inputs[1].shape)));
-  return {{inputs[0].shape, DType::f32, result_role(inputs)}};
-}
-
 std::vector<Value> Add::gradient(const GradientRequest& request) const {
   return {request.d_outputs[0], request.d_outputs[0]};
 }

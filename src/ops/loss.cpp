@@ -44,10 +44,6 @@ std::vector<Value> SoftmaxCrossEntropy::gradient(const GradientRequest& request)
           {}};
 }
 
-std::vector<ValueSpec> SoftmaxCrossEntropyGradient::infer(std::span<const ValueSpec> inputs) const {
-  return {{inputs[1].shape, DType::f32, Role::activation_gradient}};
-}
-
 std::vector<ValueSpec> MeanSquaredError::infer(std::span<const ValueSpec> inputs) const {
   if (inputs[0].shape != inputs[1].shape)
     fail(fmt::format("shapes {} and {} differ", to_string(inputs[0].shape), to_string(inputs[1].shape)));
@@ -62,10 +58,6 @@ std::vector<Value> MeanSquaredError::gradient(const GradientRequest& request) co
       d[i] = g.add_one(std::make_shared<MeanSquaredErrorGradient>(),
                        {request.d_outputs[0], request.inputs[i], request.inputs[1 - i]});
   return d;
-}
-
-std::vector<ValueSpec> MeanSquaredErrorGradient::infer(std::span<const ValueSpec> inputs) const {
-  return {{inputs[1].shape, DType::f32, Role::activation_gradient}};
 }
 
 std::vector<ValueSpec> Accuracy::infer(std::span<const ValueSpec> inputs) const {

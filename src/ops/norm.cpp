@@ -84,7 +84,8 @@ std::shared_ptr<const Op> BatchNorm::inference() const {
   result->epilogue = epilogue;
   return result;
 }
-std::vector<ValueSpec> BatchNormGradient::infer(std::span<const ValueSpec> inputs) const {
+
+std::vector<ValueSpec> NormGradient::infer(std::span<const ValueSpec> inputs) const {
   return {{inputs[1].shape, DType::f32, Role::activation_gradient},
           {inputs[2].shape, DType::f32, Role::weight_gradient},
           {inputs[2].shape, DType::f32, Role::weight_gradient}};
@@ -94,8 +95,6 @@ std::vector<ValueSpec> BatchNormInference::infer(std::span<const ValueSpec> inpu
   check_vectors(inputs, 1);
   return {{inputs[0].shape}};
 }
-
-std::vector<ValueSpec> UpdateRunningStatistics::infer(std::span<const ValueSpec>) const { return {}; }
 
 std::vector<ValueSpec> GroupNorm::infer(std::span<const ValueSpec> inputs) const {
   check_vectors(inputs, 1);
@@ -108,12 +107,6 @@ std::vector<Value> GroupNorm::gradient(const GradientRequest& request) const {
   return graph_of(request.inputs[0])
       .add(std::make_shared<GroupNormGradient>(groups, per_pixel),
            {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1]});
-}
-
-std::vector<ValueSpec> GroupNormGradient::infer(std::span<const ValueSpec> inputs) const {
-  return {{inputs[1].shape, DType::f32, Role::activation_gradient},
-          {inputs[2].shape, DType::f32, Role::weight_gradient},
-          {inputs[2].shape, DType::f32, Role::weight_gradient}};
 }
 
 }  // namespace halftone

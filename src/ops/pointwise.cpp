@@ -3,13 +3,6 @@
 #include <fmt/format.h>
 
 namespace halftone {
-namespace {
-
-std::vector<ValueSpec> like_first(std::span<const ValueSpec> inputs) {
-  return {{inputs[0].shape, DType::f32, result_role(inputs)}};
-}
-
-}  // namespace
 
 Value activate(Value x, const Activation& activation) {
   return graph_of(x).add_one(std::make_shared<Activate>(activation), {x}, graph_of(x).numbered(name_of(activation)));
@@ -37,21 +30,13 @@ Value normalize(Value x, std::vector<float> mean, std::vector<float> stddev) {
 std::vector<ValueSpec> Activate::infer(std::span<const ValueSpec> inputs) const {
   if (const auto* leaky = std::get_if<LeakyRelu>(&activation); leaky && !(leaky->negative_slope >= 0))
     fail(fmt::format("negative_slope {}: it must not be negative", leaky->negative_slope));
-  return like_first(inputs);
+  return Elementwise::infer(inputs);
 }
 
 std::vector<Value> Activate::gradient(const GradientRequest& request) const {
   const bool from_output = std::visit([](const auto& f) { return f.slope_from_output; }, activation);
   const Value seen = from_output ? request.outputs[0] : request.inputs[0];
   return {graph_of(seen).add_one(std::make_shared<ActivationGradient>(activation), {request.d_outputs[0], seen})};
-}
-
-std::vector<ValueSpec> ActivationGradient::infer(std::span<const ValueSpec> inputs) const { return like_first(inputs); }
-
-std::vector<ValueSpec> Multiply::infer(std::span<const ValueSpec> inputs) const {
-  if (inputs[0].shape != inputs[1].shape)
-    fail(fmt::format("shapes {} and {} differ", to_string(inputs[0].shape), to_string(inputs[1].shape)));
-  return like_first(inputs);
 }
 
 std::vector<Value> Multiply::gradient(const GradientRequest& request) const {
@@ -62,8 +47,6 @@ std::vector<Value> Multiply::gradient(const GradientRequest& request) const {
                  .add_one(std::make_shared<Multiply>(), {request.d_outputs[0], request.inputs[1 - i]});
   return d;
 }
-
-std::vector<ValueSpec> Scale::infer(std::span<const ValueSpec> inputs) const { return like_first(inputs); }
 
 std::vector<Value> Scale::gradient(const GradientRequest& request) const {
   return {graph_of(request.d_outputs[0]).add_one(std::make_shared<Scale>(factor), {request.d_outputs[0]})};
@@ -101,7 +84,7 @@ std::vector<ValueSpec> Slice::infer(std::span<const ValueSpec> inputs) const {
 
 std::vector<ValueSpec> Dropout::infer(std::span<const ValueSpec> inputs) const {
   if (!(rate >= 0 && rate < 1)) fail(fmt::format("a rate of {} is not in [0, 1)", rate));
-  return like_first(inputs);
+  return Elementwise::infer(inputs);
 }
 
 std::vector<Value> Dropout::gradient(const GradientRequest& request) const {

@@ -55,10 +55,6 @@ std::vector<Value> MaxPool2d::gradient(const GradientRequest& request) const {
               .add_one(std::make_shared<MaxPool2dGradient>(pool), {request.d_outputs[0], request.inputs[0]})};
 }
 
-std::vector<ValueSpec> MaxPool2dGradient::infer(std::span<const ValueSpec> inputs) const {
-  return {{inputs[1].shape, DType::f32, Role::activation_gradient}};
-}
-
 std::vector<ValueSpec> AvgPool2d::infer(std::span<const ValueSpec> inputs) const { return pooled(pool, inputs[0]); }
 
 std::vector<Value> AvgPool2d::gradient(const GradientRequest& request) const {

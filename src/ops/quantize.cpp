@@ -21,10 +21,6 @@ Value quantize(Value x, const Grid& grid) {
   return graph_of(x).add_one(std::make_shared<Quantize>(grid, graph_of(x).new_stream()), {x});
 }
 
-std::vector<ValueSpec> Quantize::infer(std::span<const ValueSpec> inputs) const {
-  return {{inputs[0].shape, DType::f32, result_role(inputs)}};
-}
-
 std::vector<Value> Quantize::gradient(const GradientRequest& request) const { return {request.d_outputs[0]}; }
 
 }  // namespace halftone

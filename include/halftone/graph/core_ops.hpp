@@ -6,10 +6,9 @@ namespace halftone {
 /// The operations that the passes themselves insert.
 
 /// a + b, then an activation. Gradients flow to both unchanged.
-struct Add final : Fusable<Add> {
+struct Add final : Fusable<Add, Elementwise> {
   std::string name() const override { return "add"; }
   Arity arity() const override { return 2; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 

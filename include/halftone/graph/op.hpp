@@ -67,9 +67,19 @@ class Op {
   virtual Launch lower(const Request& request) const;
 };
 
+/// An operation number by number on tensors of one shape.
+struct Elementwise : Op {
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
+/// [d_output, x, ...] -> d_x.
+struct InputGradient : Op {
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
 /// An operation that can have an activation on its way out. `Derived` is the operation itself.
-template <class Derived>
-struct Fusable : Op {
+template <class Derived, class Base = Op>
+struct Fusable : Base {
   std::optional<Activation> epilogue;
   bool is_fused() const final { return epilogue.has_value(); }
   std::shared_ptr<const Op> with_epilogue(const Activation& activation) const final {

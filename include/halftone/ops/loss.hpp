@@ -31,12 +31,11 @@ struct SoftmaxCrossEntropy final : Op {
 };
 
 /// [d_loss, logits, labels] -> d_logits = (softmax - t) d_loss / n, where n counts the labels that are not ignored.
-struct SoftmaxCrossEntropyGradient final : Op {
+struct SoftmaxCrossEntropyGradient final : InputGradient {
   CrossEntropyOptions options;
   explicit SoftmaxCrossEntropyGradient(const CrossEntropyOptions& the_options) : options(the_options) {}
   std::string name() const override { return "softmax_cross_entropy_gradient"; }
   Arity arity() const override { return 3; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 struct MeanSquaredError final : Op {
@@ -47,10 +46,9 @@ struct MeanSquaredError final : Op {
 };
 
 /// [d_loss, x, target] -> d_x = 2 (x - target) d_loss / count.
-struct MeanSquaredErrorGradient final : Op {
+struct MeanSquaredErrorGradient final : InputGradient {
   std::string name() const override { return "mean_squared_error_gradient"; }
   Arity arity() const override { return 3; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 struct Accuracy final : Op {

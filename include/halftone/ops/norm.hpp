@@ -2,6 +2,7 @@
 #include <string>
 
 #include "halftone/graph/graph.hpp"
+#include "halftone/graph/step_ops.hpp"
 
 namespace halftone {
 
@@ -33,11 +34,15 @@ struct BatchNorm final : Fusable<BatchNorm> {
   std::shared_ptr<const Op> inference() const override;
 };
 
+/// [d_y, x, gamma, ...] -> [d_x, d_gamma, d_beta].
+struct NormGradient : Op {
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+};
+
 /// [d_y, x, gamma, mean, inverse deviation] -> [d_x, d_gamma, d_beta].
-struct BatchNormGradient final : Op {
+struct BatchNormGradient final : NormGradient {
   std::string name() const override { return "batch_norm_gradient"; }
   Arity arity() const override { return 5; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 /// [x, gamma, beta, running mean, running variance] -> y.
@@ -51,14 +56,13 @@ struct BatchNormInference final : Fusable<BatchNormInference> {
 
 /// [batch mean, inverse deviation] -> running mean and variance, written in place behind the `good` flag; `rows`
 /// numbers were averaged per channel.
-struct UpdateRunningStatistics final : Op {
+struct UpdateRunningStatistics final : StepOp {
   float epsilon, momentum;
   std::int64_t rows;
   UpdateRunningStatistics(float the_epsilon, float the_momentum, std::int64_t the_rows)
       : epsilon(the_epsilon), momentum(the_momentum), rows(the_rows) {}
   std::string name() const override { return "update_running_statistics"; }
   Arity arity() const override { return 2; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 /// [x, gamma, beta] -> [y, mean and inverse deviation as [samples, groups, 1, 2]]; a sample is an image or,
@@ -76,13 +80,12 @@ struct GroupNorm final : Op {
 };
 
 /// [d_y, x, gamma, statistics] -> [d_x, d_gamma, d_beta].
-struct GroupNormGradient final : Op {
+struct GroupNormGradient final : NormGradient {
   int groups;
   bool per_pixel;
   GroupNormGradient(int the_groups, bool the_per_pixel) : groups(the_groups), per_pixel(the_per_pixel) {}
   std::string name() const override { return "group_norm_gradient"; }
   Arity arity() const override { return 4; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 }  // namespace halftone

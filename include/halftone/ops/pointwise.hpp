@@ -47,7 +47,7 @@ Value dropout(Value x, float rate);
 /// (x / 255 for u8, else x, minus mean) / stddev, per channel; turns an input into an activation.
 Value normalize(Value x, std::vector<float> mean, std::vector<float> stddev);
 
-struct Activate final : Op {
+struct Activate final : Elementwise {
   Activation activation;
   explicit Activate(const Activation& the_activation) : activation(the_activation) {}
   std::string name() const override { return "activation"; }
@@ -57,26 +57,23 @@ struct Activate final : Op {
 };
 
 /// [d_output, x or y as `slope_from_output` says] -> d_input.
-struct ActivationGradient final : Op {
+struct ActivationGradient final : Elementwise {
   Activation activation;
   explicit ActivationGradient(const Activation& the_activation) : activation(the_activation) {}
   std::string name() const override { return "activation_gradient"; }
   Arity arity() const override { return 2; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
-struct Multiply final : Op {
+struct Multiply final : Elementwise {
   std::string name() const override { return "multiply"; }
   Arity arity() const override { return 2; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 
-struct Scale final : Op {
+struct Scale final : Elementwise {
   float factor;
   explicit Scale(float the_factor) : factor(the_factor) {}
   std::string name() const override { return "scale"; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 
@@ -97,7 +94,7 @@ struct Slice final : Op {
 
 /// Also its own gradient: the same mask and factor on the way back. The mask is uniform(seed, step, stream, element) >=
 /// rate.
-struct Dropout final : Op {
+struct Dropout final : Elementwise {
   float rate;
   std::uint32_t stream;
   Dropout(float the_rate, std::uint32_t the_stream) : rate(the_rate), stream(the_stream) {}

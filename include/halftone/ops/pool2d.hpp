@@ -38,12 +38,11 @@ struct MaxPool2d final : Op {
 };
 
 /// [d_output, x] -> d_input.
-struct MaxPool2dGradient final : Op {
+struct MaxPool2dGradient final : InputGradient {
   PoolAttributes pool;
   explicit MaxPool2dGradient(PoolAttributes the_pool) : pool(the_pool) {}
   std::string name() const override { return "max_pool2d_gradient"; }
   Arity arity() const override { return 2; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 
 struct AvgPool2d final : Op {

@@ -12,12 +12,11 @@ Value quantize(Value x, std::function<float(float)> f, const std::string& name =
 /// x on a grid; random rounding draws from the step's own stream.
 Value quantize(Value x, const Grid& grid);
 
-struct Quantize final : Op {
+struct Quantize final : Elementwise {
   Grid grid;
   std::uint32_t stream;
   Quantize(const Grid& the_grid, std::uint32_t the_stream) : grid(the_grid), stream(the_stream) {}
   std::string name() const override { return "quantize"; }
-  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 

@@ -1,6 +1,5 @@
 #pragma once
 #include <array>
-#include <optional>
 
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/rows.hpp"

@@ -7,7 +7,6 @@
 #endif
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <limits>
 

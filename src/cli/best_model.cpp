@@ -12,11 +12,6 @@ namespace {
 constexpr const char* in_model = "test_accuracy";
 constexpr const char* in_state = "best_test_accuracy";
 
-std::string text_at(const Metadata& metadata, const char* key) {
-  const auto found = metadata.find(key);
-  return found == metadata.end() ? "" : found->second;
-}
-
 }  // namespace
 
 void BestModel::resume(const std::filesystem::path& from) {

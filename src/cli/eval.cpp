@@ -28,8 +28,7 @@ const Net& net_of(const std::string& checkpoint, const std::string& name) {
 }
 
 int classes_of(const std::string& checkpoint, const Metadata& model) {
-  const auto found = model.find("classes");
-  const std::string text = found == model.end() ? "" : found->second;
+  const std::string text = text_at(model, "classes");
   int classes = 0;
   const char* end = std::from_chars(text.data(), text.data() + text.size(), classes).ptr;
   if (classes < 1 || end != text.data() + text.size())
@@ -40,9 +39,9 @@ int classes_of(const std::string& checkpoint, const Metadata& model) {
 /// The numbers, one a channel, by which the net's own training normalised its images.
 std::vector<float> per_channel(const std::string& checkpoint, const Metadata& model, const char* key,
                                const Dataset& data) {
-  const auto found = model.find(key);
+  const std::string text = text_at(model, key);
   std::vector<float> numbers;
-  for (const std::string_view part : parts(found == model.end() ? std::string_view() : found->second, ',')) {
+  for (const std::string_view part : parts(text, ',')) {
     const auto number = parse_number(part);
     if (number && fits_f32(*number)) numbers.push_back(static_cast<float>(*number));
   }
@@ -62,8 +61,7 @@ int evaluate(const EvalSettings& s) {
   check_outputs({{"--json", s.json}}, {{"--checkpoint", s.checkpoint}});
   const Metadata model = read_model(s.checkpoint);
   const auto as_trained = [&](const std::string& given, const char* key) {
-    const auto found = model.find(key);
-    return given.empty() && found != model.end() ? found->second : given;
+    return given.empty() ? text_at(model, key) : given;
   };
   const Net& net = net_of(s.checkpoint, model.at("net"));
   const std::string name(net.name), precision = as_trained(s.precision, "precision");
@@ -79,8 +77,7 @@ int evaluate(const EvalSettings& s) {
   Trainer trainer(loss, {.device = s.device.open(), .precision = precision_by_name(precision)});
   load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters(),
              s.raw ? ModelWeights::raw : ModelWeights::best);
-  const bool averaged = as_trained("", "weights") == "averaged" && !s.raw;
-  const char* weights = averaged ? "averaged" : "raw";
+  const char* weights = text_at(model, "weights") == "averaged" && !s.raw ? "averaged" : "raw";
   const Score test = score(trainer, loader, hits);
   const double mean_loss = trainer.evaluate(loader, loss);
 

@@ -40,8 +40,7 @@ int run(const FetchSettings& s) {
     fmt::print("{}{} is in {}\n", terminal ? "\r\033[K" : "", s.name, folder.string());
     return 0;
   } catch (const Interrupted&) {
-    complain("interrupted; the files that are whole stay");
-    return interrupted_status;
+    return complain(interrupted_status, "interrupted; the files that are whole stay");
   }
 }
 

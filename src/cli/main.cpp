@@ -15,12 +15,9 @@
 
 namespace {
 
-enum Status { success = 0, failure = 1, usage = 2 };
+using halftone::cli::complain;
 
-int complain(Status status, const std::string& text) {
-  halftone::cli::complain(text);
-  return status;
-}
+enum Status { success = 0, failure = 1, usage = 2 };
 
 /// What the library says of one of its options, with the dashes that the option has here.
 std::string as_typed(const CLI::App& app, const std::string& text) {

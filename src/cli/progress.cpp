@@ -28,6 +28,11 @@ std::string accuracy_text(const std::optional<Score>& test) {
 
 }  // namespace
 
+Score score(Trainer& trainer, const Loader& loader, Value accuracy, bool average) {
+  const double share = trainer.evaluate(loader, accuracy, average);  // of f32 means: near the share of a whole number
+  return {std::llround(share * static_cast<double>(loader.size())), loader.size()};
+}
+
 Progress::Progress(std::int64_t epochs, std::int64_t batches, std::int64_t batch_size)
     : epochs_(epochs), batches_(batches), batch_size_(batch_size), terminal_(::isatty(STDOUT_FILENO) != 0) {}
 

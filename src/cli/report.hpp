@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "cli/progress.hpp"
-#include "halftone/train/trainer.hpp"
 
 namespace halftone::cli {
 

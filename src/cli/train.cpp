@@ -113,9 +113,8 @@ class Run {
     if (finished && in_vain())
       throw Failure(fmt::format("the last epoch committed no step; the first that was skipped: {}", first_reason_));
     if (finished) return 0;
-    complain(fmt::format("interrupted after step {}{}", trainer_.attempts(),
-                         settings_.out.empty() ? "" : fmt::format("; --resume {} continues", settings_.out)));
-    return interrupted_status;
+    const std::string how_to_go_on = settings_.out.empty() ? "" : fmt::format("; --resume {} continues", settings_.out);
+    return complain(interrupted_status, fmt::format("interrupted after step {}{}", trainer_.attempts(), how_to_go_on));
   }
 
  private:

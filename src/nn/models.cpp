@@ -1,6 +1,9 @@
 #include "halftone/nn/models.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <ranges>
 
 namespace halftone {
 namespace {
@@ -16,12 +19,9 @@ constexpr Net known[] = {{"lenet5", digit, 10, lenet5},     {"gupta", digit, 10,
 std::span<const Net> nets() { return known; }
 
 const Net& net_by_name(std::string_view name) {
-  std::string names;
-  for (const Net& net : known) {
+  for (const Net& net : known)
     if (name == net.name) return net;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", net.name);
-  }
-  fail(fmt::format("net {}: known nets are {}", name, names));
+  fail(fmt::format("net {}: known nets are {}", name, fmt::join(known | std::views::transform(&Net::name), ", ")));
 }
 
 std::int64_t parameter_count(const Graph& graph) {

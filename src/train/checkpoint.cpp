@@ -41,8 +41,7 @@ StoredTensor blank(const std::string& name, const TensorSpec& spec, int rank) {
 }
 
 void check_format(const SafeTensors& file) {
-  const auto found = file.metadata.find(format_key);
-  const std::string text = found == file.metadata.end() ? "" : found->second;
+  const std::string text = text_at(file.metadata, format_key);
   if (text == "halftone 1")
     throw FileError(fmt::format("{}: it was written by Halftone 0.1.0, whose checkpoints this version does not read",
                                 file.file.string()));
@@ -144,6 +143,11 @@ std::vector<std::string> changes(const SafeTensors& file, const Identity& identi
 }
 
 }  // namespace
+
+std::string text_at(const Metadata& metadata, const std::string& key) {
+  const auto found = metadata.find(key);
+  return found == metadata.end() ? "" : found->second;
+}
 
 void save_checkpoint(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model,
                      const Identity& identity) {

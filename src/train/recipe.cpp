@@ -1,8 +1,11 @@
 #include "halftone/train/recipe.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
+#include <ranges>
+#include <vector>
 
 #include "halftone/tensor/error.hpp"
 #include "halftone/tensor/text.hpp"
@@ -31,21 +34,20 @@ std::string_view take_until(std::string_view& text, char mark) {
 }
 
 Schedule step_schedule(const Recipe& recipe, std::string_view arguments, float peak, double steps) {
-  Schedule schedule = Schedule::constant(peak);
-  schedule.kind = Schedule::Kind::step;
+  std::vector<std::int64_t> milestones;
   std::string_view epochs = take_until(arguments, ':');
   if (epochs.ends_with(',')) bad_schedule(recipe, "an epoch is missing");
   while (!epochs.empty()) {
-    if (schedule.milestone_count == Schedule::most_milestones)
+    if (milestones.size() == Schedule::most_milestones)
       bad_schedule(recipe, fmt::format("there can be at most {} epochs", Schedule::most_milestones));
     const double epoch = number(recipe, take_until(epochs, ','));
     if (epoch < 0 || epoch > 1e9) bad_schedule(recipe, "an epoch is out of range");
-    schedule.milestones[schedule.milestone_count++] = std::llround(epoch * steps);
+    milestones.push_back(std::llround(epoch * steps));
   }
-  if (schedule.milestone_count == 0 || arguments.empty()) bad_schedule(recipe, "it reads step:EPOCH,EPOCH..:FACTOR");
-  schedule.factor = static_cast<float>(number(recipe, arguments));
-  if (!(schedule.factor > 0)) bad_schedule(recipe, "the factor must be positive");
-  return schedule;
+  if (milestones.empty() || arguments.empty()) bad_schedule(recipe, "it reads step:EPOCH,EPOCH..:FACTOR");
+  const auto factor = static_cast<float>(number(recipe, arguments));
+  if (!(factor > 0)) bad_schedule(recipe, "the factor must be positive");
+  return Schedule::step(peak, milestones, factor);
 }
 
 float exponential_end(const Recipe& recipe, std::string_view arguments) {
@@ -57,38 +59,35 @@ float exponential_end(const Recipe& recipe, std::string_view arguments) {
 }  // namespace
 
 std::span<const Recipe> recipes() {
-  static const Recipe lenet5 = {
-      .name = "lenet5", .net = "lenet5", .data = "mnist", .schedule = "one_cycle", .learning_rate = 0.1f};
-  static const Recipe resnet20 = {.name = "resnet20",
-                                  .net = "resnet20",
-                                  .data = "cifar10",
-                                  .schedule = "one_cycle",
-                                  .learning_rate = 0.2f,
-                                  .nesterov = true,
-                                  .epochs = 30,
-                                  .crop = 4,
-                                  .flip = true};
-  static const Recipe resnet18 = {.name = "resnet18",
-                                  .net = "resnet18",
-                                  .data = "cifar10",
-                                  .schedule = "one_cycle",
-                                  .learning_rate = 0.1f,
-                                  .nesterov = true,
-                                  .epochs = 30,
-                                  .crop = 4,
-                                  .cutout = 8,
-                                  .flip = true};
-  static const Recipe all[] = {lenet5, resnet20, resnet18};
+  static const Recipe all[] = {
+      {.name = "lenet5", .net = "lenet5", .data = "mnist", .schedule = "one_cycle", .learning_rate = 0.1f},
+      {.name = "resnet20",
+       .net = "resnet20",
+       .data = "cifar10",
+       .schedule = "one_cycle",
+       .learning_rate = 0.2f,
+       .nesterov = true,
+       .epochs = 30,
+       .crop = 4,
+       .flip = true},
+      {.name = "resnet18",
+       .net = "resnet18",
+       .data = "cifar10",
+       .schedule = "one_cycle",
+       .learning_rate = 0.1f,
+       .nesterov = true,
+       .epochs = 30,
+       .crop = 4,
+       .cutout = 8,
+       .flip = true}};
   return all;
 }
 
 const Recipe& recipe_by_name(std::string_view name) {
-  std::string names;
-  for (const Recipe& recipe : recipes()) {
+  for (const Recipe& recipe : recipes())
     if (name == recipe.name) return recipe;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", recipe.name);
-  }
-  fail(fmt::format("recipe {}: known recipes are {}", name, names));
+  const auto names = recipes() | std::views::transform(&Recipe::name);
+  fail(fmt::format("recipe {}: known recipes are {}", name, fmt::join(names, ", ")));
 }
 
 float learning_rate_of(const Recipe& recipe) {
@@ -130,24 +129,18 @@ Schedule schedule_of(const Recipe& recipe, double steps) {
     fail(fmt::format("warmup {}: it must end within the {} epochs", recipe.warmup, recipe.epochs));
   std::string_view arguments = recipe.schedule;
   const std::string_view kind = take_until(arguments, ':');
+  if (kind == "exponential") return Schedule::exponential(peak, exponential_end(recipe, arguments), total, warmup);
+  if (recipe.schedule == "constant") return Schedule::constant(peak, warmup);
+  if (recipe.schedule == "cosine") return Schedule::cosine(peak, total, warmup);
+  if (recipe.schedule == "linear") return Schedule::linear(peak, total, warmup);
   Schedule schedule;
-  if (kind == "step") {
+  if (kind == "step")
     schedule = step_schedule(recipe, arguments, peak, steps);
-    schedule.warmup = warmup;
-  } else if (kind == "exponential") {
-    schedule = Schedule::exponential(peak, exponential_end(recipe, arguments), total, warmup);
-  } else if (recipe.schedule == "constant") {
-    schedule = Schedule::constant(peak, warmup);
-  } else if (recipe.schedule == "cosine") {
-    schedule = Schedule::cosine(peak, total, warmup);
-  } else if (recipe.schedule == "linear") {
-    schedule = Schedule::linear(peak, total, warmup);
-  } else if (recipe.schedule == "one_cycle") {
+  else if (recipe.schedule == "one_cycle")
     schedule = Schedule::one_cycle(peak, total);
-    if (warmup > 0) schedule.warmup = warmup;
-  } else {
+  else
     bad_schedule(recipe, "it is constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, linear or exponential:END");
-  }
+  if (warmup > 0) schedule.warmup = warmup;
   return schedule;
 }
 

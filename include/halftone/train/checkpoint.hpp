@@ -12,6 +12,9 @@ namespace halftone {
 
 using Metadata = std::map<std::string, std::string>;
 
+/// What the metadata say of `key`, or nothing.
+std::string text_at(const Metadata& metadata, const std::string& key);
+
 /// What a checkpoint says of its training: names and what they stand for, the weightiest first.
 struct Identity {
   using Facts = std::vector<std::pair<std::string, std::string>>;

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "halftone/numeric/pointwise.hpp"
+#include "halftone/tensor/device.hpp"
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/parallel.hpp"
 
@@ -50,7 +51,7 @@ template <class T>
 class Arrays {
  public:
   Arrays(std::int64_t length, std::int64_t count, std::size_t& bytes)
-      : offset_(bytes), stride_((static_cast<std::size_t>(length) * sizeof(T) + 63) / 64 * 64) {
+      : offset_(bytes), stride_(padded(static_cast<std::size_t>(length) * sizeof(T))) {
     bytes += stride_ * static_cast<std::size_t>(count);
   }
   T* operator()(void* workspace, std::int64_t i = 0) const {

@@ -24,11 +24,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace halftone::cpu {
-namespace {
-
-RandomKey key_of(const StepState& state, std::uint32_t stream) { return {state.seed, state.random_step(), stream}; }
-
-}  // namespace
 
 Launch dropout(const Request& request) {
   const auto& op = request.attributes<Dropout>();
@@ -37,7 +32,7 @@ Launch dropout(const Request& request) {
   const Draw draw = drawer(isa);
   return elementwise<1>(request, [loop, draw, rate = op.rate, stream = op.stream](const Chunk<1>& part) {
     alignas(64) std::uint32_t bits[chunk];
-    draw(key_of(*part.state, stream), part.first, part.count, bits);
+    draw(part.state->key(stream), part.first, part.count, bits);
     loop(part.x[0], bits, rate, part.count, part.y);
   });
 }
@@ -46,7 +41,7 @@ Launch quantize(const Request& request) {
   const auto& op = request.attributes<Quantize>();
   const Round round = rounder(machine_of(request).isa, op.grid);
   return elementwise<1>(request, [round, grid = op.grid, stream = op.stream](const Chunk<1>& part) {
-    round(grid, key_of(*part.state, stream), part.first, part.count, part.x[0], part.y);
+    round(grid, part.state->key(stream), part.first, part.count, part.x[0], part.y);
   });
 }
 

@@ -205,7 +205,7 @@ Launch advance(const Request& request) {
 Launch move_ranges(const Request& request) {
   return {[op = request.attributes<MoveRanges>()](const Arguments& a) {
     const StepState& state = *a.state;
-    if (state.micro_batch < op.accumulate) return;
+    if (!state.last_micro_batch) return;
     const bool commit = state.commit && state.outcome == 0;
     auto* range = a.out<RangeState>(0);
     for (const auto& [controller, moves, lasts] : op.ranges) move_range(controller, *range++, commit && moves, lasts);
@@ -346,12 +346,11 @@ Launch update(const Request& request) {
 }
 
 Launch keep_statistics(const Request& request) {
-  const auto& op = request.attributes<KeepStatistics>();
   std::vector<std::size_t> bytes;
   for (const ValueSpec& value : request.inputs) bytes.push_back(value.tensor().bytes());
-  return {[=, back = op.back, accumulate = op.accumulate](const Arguments& a) {
+  return {[=, back = request.attributes<KeepStatistics>().back](const Arguments& a) {
     const StepState& state = *a.state;
-    if (back ? state.micro_batch < accumulate || state.commit : state.micro_batch > 1) return;
+    if (back ? !state.last_micro_batch || state.commit : state.micro_batch > 1) return;
     for (std::size_t i = 0; i < bytes.size(); ++i) std::memcpy(a.outputs[i].data, a.inputs[i].data, bytes[i]);
   }};
 }

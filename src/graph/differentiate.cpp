@@ -5,8 +5,6 @@
 namespace halftone {
 namespace {
 
-std::size_t at(int id) { return static_cast<std::size_t>(id); }
-
 /// Which values have a trainable parameter, or one of `also`, behind them.
 std::vector<bool> depends(const Graph& graph, std::span<const Value> also) {
   std::vector<bool> result(graph->values.size(), false);

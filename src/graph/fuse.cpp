@@ -5,11 +5,6 @@
 #include "halftone/graph/kernel.hpp"
 
 namespace halftone {
-namespace {
-
-std::size_t at(int id) { return static_cast<std::size_t>(id); }
-
-}  // namespace
 
 int fuse(Graph& graph, const Device& device, std::span<const int> keep) {
   const auto readers_of = readers(graph);

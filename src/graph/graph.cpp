@@ -62,7 +62,7 @@ const char* name_of(Store store) {
       "none",         "weights", "masters",    "gradients",           "accumulated",     "slot0", "slot1",
       "compensation", "average", "statistics", "averaged_statistics", "kept_statistics", "state", "ranges"};
   static_assert(std::size(names) == store_count);
-  return names[static_cast<std::size_t>(store)];
+  return names[at(store)];
 }
 
 Graph::Graph() : body_(std::make_shared<GraphBody>()) { body_->identity = next_identity(); }
@@ -182,19 +182,18 @@ bool in_scope(const std::string& name, const std::string& scope) {
 std::vector<std::vector<int>> readers(const Graph& graph) {
   std::vector<std::vector<int>> result(graph->values.size());
   for (std::size_t n = 0; n < graph->nodes.size(); ++n)
-    for (int id : graph->nodes[n].inputs) result[static_cast<std::size_t>(id)].push_back(static_cast<int>(n));
+    for (int id : graph->nodes[n].inputs) result[at(id)].push_back(static_cast<int>(n));
   return result;
 }
 
 void prune(Graph& graph, std::span<const int> outputs) {
   std::vector<bool> needed(graph->values.size(), false);
-  const auto need = [&](int id) { needed[static_cast<std::size_t>(id)] = true; };
+  const auto need = [&](int id) { needed[at(id)] = true; };
   std::for_each(outputs.begin(), outputs.end(), need);
   std::vector<Node> kept;
   for (auto node = graph->nodes.rbegin(); node != graph->nodes.rend(); ++node) {
     const auto& of_node = node->outputs;
-    if (std::none_of(of_node.begin(), of_node.end(), [&](int id) { return needed[static_cast<std::size_t>(id)]; }))
-      continue;
+    if (std::none_of(of_node.begin(), of_node.end(), [&](int id) { return needed[at(id)]; })) continue;
     std::for_each(node->inputs.begin(), node->inputs.end(), need);
     kept.push_back(std::move(*node));
   }

@@ -20,8 +20,6 @@ std::vector<ValueSpec> unpacked(std::span<const ValueSpec> values) {
   return result;
 }
 
-std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 /// A launch of `kernel` whose packed outputs go through f32 numbers at the workspace's end.
 Launch make_packed(const Kernel& kernel, const Request& request) {
   struct Packing {

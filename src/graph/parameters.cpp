@@ -5,14 +5,6 @@
 #include <algorithm>
 
 namespace halftone {
-namespace {
-
-/// Every tensor of a store begins on a 64-byte line.
-std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
-
-std::size_t at(Store store) { return static_cast<std::size_t>(store); }
-
-}  // namespace
 
 std::string name_in(Store store, const std::string& parameter) {
   if (store == Store::weights) return parameter;

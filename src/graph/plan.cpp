@@ -9,12 +9,8 @@
 namespace halftone {
 namespace {
 
-std::size_t at(int id) { return static_cast<std::size_t>(id); }
-
 /// Streams of random numbers that values round with; lower ones are operations'.
 constexpr std::uint32_t value_streams = 0x80000000u;
-
-std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 int root_of(const std::vector<int>& root, int id) {
   while (root[at(id)] != id) id = root[at(id)];

@@ -27,7 +27,7 @@ Role gradient_role(const ValueSpec& value) {
 
 const ValueSpec& Value::spec() const {
   if (!body_) fail("a value that belongs to no graph was used");
-  return body_->values[static_cast<std::size_t>(id_)].spec;
+  return body_->values[at(id_)].spec;
 }
 
 Graph graph_of(const Value& value) {

@@ -45,8 +45,8 @@ Launch host_launch(const Request& request, CustomBody body) {
       }
       const bool notices = range && outputs->specs[i].storage.noticed;
       Noticed noticed;
-      TensorView{outputs->specs[i], data, backend, range}.write(
-          outputs->numbers[i], {state.seed, state.random_step(), stream}, notices ? &noticed : nullptr);
+      TensorView{outputs->specs[i], data, backend, range}.write(outputs->numbers[i], state.key(stream),
+                                                                notices ? &noticed : nullptr);
       if (!notices) continue;
       RangeState seen;
       backend->download(&seen, range, sizeof seen);

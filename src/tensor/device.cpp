@@ -38,34 +38,18 @@ Device device_by_name(const std::string& name, const CpuOptions& options) {
   fail("device " + name + ": known devices are auto, cpu and cuda");
 }
 
-Buffer::Buffer(Device device, std::size_t bytes) : device_(std::move(device)), bytes_(bytes) {
+Buffer::Buffer(Device device, std::size_t bytes) : memory_(nullptr, Free{std::move(device), bytes}) {
   if (bytes == 0) return;
-  data_ = static_cast<std::byte*>(device_->backend().allocate(bytes));
-  auto& state = *device_->state_;
+  memory_.reset(static_cast<std::byte*>(this->device().backend().allocate(bytes)));
+  auto& state = *this->device().state_;
   const std::size_t allocated = state.allocated += bytes;
   for (std::size_t peak = state.peak; peak < allocated && !state.peak.compare_exchange_weak(peak, allocated);) {
   }
 }
 
-Buffer::Buffer(Buffer&& other) noexcept
-    : device_(std::move(other.device_)),
-      data_(std::exchange(other.data_, nullptr)),
-      bytes_(std::exchange(other.bytes_, 0)) {}
-
-Buffer& Buffer::operator=(Buffer&& other) noexcept {
-  if (this == &other) return *this;
-  release();
-  device_ = std::move(other.device_);
-  data_ = std::exchange(other.data_, nullptr);
-  bytes_ = std::exchange(other.bytes_, 0);
-  return *this;
-}
-
-void Buffer::release() noexcept {
-  if (!data_) return;
-  device_->state_->allocated -= bytes_;
-  device_->backend().free(data_, bytes_);
-  data_ = nullptr;
+void Buffer::Free::operator()(std::byte* memory) const noexcept {
+  device->state_->allocated -= bytes;
+  device->backend().free(memory, bytes);
 }
 
 }  // namespace halftone

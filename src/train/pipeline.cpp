@@ -108,11 +108,11 @@ class StepEnd {
 
   /// The value that a store holds for parameter `i`, made when it is first asked for.
   Value in(Store store, int i) {
-    const ParameterInfo& info = graph_->parameters[static_cast<std::size_t>(i)];
+    const ParameterInfo& info = graph_->parameters[at(i)];
     if (store == Store::weights) return graph_.value(info.value);
     if (store == Store::gradients) return graph_.value(info.gradient);
     const auto [known, is_new] = values_.try_emplace({store, i});
-    const ParameterSlot& slot = parameters_.entries[static_cast<std::size_t>(i)];
+    const ParameterSlot& slot = parameters_.entries[at(i)];
     if (is_new)
       known->second =
           graph_.stored(name_in(store, slot.name), {slot.shape, slot.in(store)->storage, Role::exact}, store, i);
@@ -149,7 +149,6 @@ class StepEnd {
     const auto bytes = static_cast<std::int64_t>(parameters_.bytes(Store::ranges));
     const Value ranges = graph_.stored("ranges", {Shape::vector(bytes), DType::u8, Role::exact}, Store::ranges);
     auto move = std::make_shared<MoveRanges>();
-    move->accumulate = options_.accumulate;
     for (const auto& range : parameters_.ranges)
       move->ranges.push_back({range.storage.controller, range.storage.scaling == Scaling::range, range.lasts});
     graph_.add_writing(move, {graph_.state()}, {ranges});
@@ -167,7 +166,7 @@ class StepEnd {
     const int slots = std::visit([](const auto& rule) { return rule.slot_count(); }, op->rule);
     std::vector<Value> outputs;
     for (int i : numbers) {
-      const ParameterSlot& slot = parameters_.entries[static_cast<std::size_t>(i)];
+      const ParameterSlot& slot = parameters_.entries[at(i)];
       outputs.push_back(in(slot.truth(), i));
       if (slots > 0) outputs.push_back(in(Store::slot0, i));
       if (slots > 1) outputs.push_back(in(Store::slot1, i));
@@ -183,7 +182,7 @@ class StepEnd {
   void average() {
     std::vector<Value> truths, averages;
     for (int i : trainable()) {
-      truths.push_back(in(parameters_.entries[static_cast<std::size_t>(i)].truth(), i));
+      truths.push_back(in(parameters_.entries[at(i)].truth(), i));
       averages.push_back(in(Store::average, i));
     }
     for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {
@@ -205,7 +204,7 @@ class StepEnd {
       to.push_back(statistic_in(Store::kept_statistics, i));
     }
     if (back) std::swap(from, to);
-    graph_.add_writing(std::make_shared<KeepStatistics>(back, options_.accumulate), from, to);
+    graph_.add_writing(std::make_shared<KeepStatistics>(back), from, to);
   }
 
   Graph& graph_;

@@ -26,7 +26,7 @@ int slots_of(const TrainerOptions& options) {
 /// The input of a graph that node `n` reads, where it holds a number that is not finite.
 std::string bad_input(const Plan& plan, std::int32_t n) {
   const Graph& graph = plan.graph();
-  for (int id : graph->nodes[static_cast<std::size_t>(n)].inputs) {
+  for (int id : graph->nodes[at(n)].inputs) {
     if (std::find(graph->inputs.begin(), graph->inputs.end(), id) == graph->inputs.end()) continue;
     const auto values = plan.view(id).read();
     const auto bad = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
@@ -42,8 +42,7 @@ std::string forward_fault(const StepState& state, const Plan& plan) {
     return fmt::format("label {} of image {} is no class", state.bad_label, state.bad_row);
   if (state.bad_node == StepState::none) return {};
   return fmt::format("the first output that is not finite is that of {}{}",
-                     plan.graph()->nodes[static_cast<std::size_t>(state.bad_node)].name,
-                     bad_input(plan, state.bad_node));
+                     plan.graph()->nodes[at(state.bad_node)].name, bad_input(plan, state.bad_node));
 }
 
 std::string reason_of(const StepState& state, const Parameters& parameters, const Plan& plan) {
@@ -54,8 +53,7 @@ std::string reason_of(const StepState& state, const Parameters& parameters, cons
   if (!forward.empty()) return forward;
   if (state.first_bad_parameter >= 0)
     return fmt::format("{} non-finite weight gradients; the first is element {} of {}", state.nonfinite,
-                       state.first_bad_element,
-                       parameters.entries[static_cast<std::size_t>(state.first_bad_parameter)].name);
+                       state.first_bad_element, parameters.entries[at(state.first_bad_parameter)].name);
   return "the gradient's norm is not finite";
 }
 
@@ -102,8 +100,8 @@ struct Trainer::Impl {
 
   void enqueue() {
     plan->run();
-    UnderWay& last = ring[(oldest + under_way) % ring.size()];
-    last.arrived = parameters.read_state_later(last.state);
+    UnderWay& step = ring[(oldest + under_way) % ring.size()];
+    step.arrived = parameters.read_state_later(step.state);
     ++under_way;
   }
 
@@ -113,10 +111,11 @@ struct Trainer::Impl {
     oldest = (oldest + 1) % ring.size();
     --under_way;
     step.arrived();
-    attempts = step.state.attempts;
-    consumed = step.state.attempts * options.accumulate + step.state.micro_batch;
-    return step.state;
+    return last = step.state;
   }
+
+  /// Batches taken, those under way left out.
+  std::int64_t consumed() const { return last.attempts * options.accumulate + last.micro_batch; }
 
   /// Waits for steps whose reports nobody took.
   void settle() {
@@ -169,7 +168,7 @@ struct Trainer::Impl {
   std::deque<Evaluation> evaluations;
   std::vector<UnderWay> ring;  // one more than may be under way
   std::size_t oldest = 0, under_way = 0;
-  std::int64_t attempts = 0, consumed = 0;  // consumed: batches taken
+  StepState last;  // that was waited for
 };
 
 Trainer::Trainer(Value loss, const TrainerOptions& options) {
@@ -215,9 +214,9 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
                      loader.size(), loader.batch()));
   impl_->settle();
   const auto began = std::chrono::steady_clock::now();
-  const std::int64_t first = impl_->consumed % loader.batches();
+  const std::int64_t first = impl_->consumed() % loader.batches();
   EpochReport report;
-  report.epoch = impl_->consumed / loader.batches() + 1;
+  report.epoch = impl_->consumed() / loader.batches() + 1;
   std::int64_t finite = 0, images = 0;
   bool go_on = true, stopped_by_policy = false;
   const auto take_report = [&] {
@@ -240,7 +239,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
     if (impl_->under_way == impl_->ring.size()) take_report();
   }
   while (impl_->under_way > 0) take_report();
-  report.stopped = stopped_by_policy || impl_->consumed < report.epoch * loader.batches();
+  report.stopped = stopped_by_policy || impl_->consumed() < report.epoch * loader.batches();
   report.loss = finite > 0 ? report.loss / static_cast<double>(finite) : std::nan("");
   report.loss_scale = impl_->parameters.read_state().scale.scale;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
@@ -323,8 +322,7 @@ std::vector<std::string> Trainer::load(const std::filesystem::path& directory, c
   state.scale.stop = 0;
   if (loss_scale.mode != LossScale::Mode::dynamic) state.scale.scale = loss_scale.options.initial;
   impl_->parameters.write_state(state);
-  impl_->attempts = state.attempts;
-  impl_->consumed = state.attempts * impl_->options.accumulate + state.micro_batch;
+  impl_->last = state;
   return changes;
 }
 
@@ -351,8 +349,8 @@ const Plan& Trainer::plan() const { return *impl_->plan; }
 const Parameters& Trainer::parameters() const { return impl_->parameters; }
 Parameters& Trainer::parameters() { return impl_->parameters; }
 const TrainerOptions& Trainer::options() const { return impl_->options; }
-std::int64_t Trainer::attempts() const { return impl_->attempts; }
-std::int64_t Trainer::batches() const { return impl_->consumed; }
+std::int64_t Trainer::attempts() const { return impl_->last.attempts; }
+std::int64_t Trainer::batches() const { return impl_->consumed(); }
 
 std::ostream& operator<<(std::ostream& out, const EpochReport& r) {
   return out << fmt::format("epoch {:3}  loss {:.4f}  {:.0f} images/s  {:.1f} s", r.epoch, r.loss, r.images_per_second,

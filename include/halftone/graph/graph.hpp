@@ -33,6 +33,12 @@ enum class Store {
 };
 inline constexpr std::size_t store_count = static_cast<std::size_t>(Store::count);
 
+/// The number of a node, value or parameter, or a store, as an index.
+template <class Number>
+constexpr std::size_t at(Number number) {
+  return static_cast<std::size_t>(number);
+}
+
 /// "weights", "masters", ...: also the names that checkpoints use.
 const char* name_of(Store store);
 
@@ -113,8 +119,8 @@ class Graph {
                    const std::string& label = {});
 
   Value value(int id) { return {body_, id}; }
-  ValueInfo& info(int id) { return body_->values[static_cast<std::size_t>(id)]; }
-  const ValueInfo& info(int id) const { return body_->values[static_cast<std::size_t>(id)]; }
+  ValueInfo& info(int id) { return body_->values[at(id)]; }
+  const ValueInfo& info(int id) const { return body_->values[at(id)]; }
   std::vector<ValueSpec> specs(std::span<const int> ids) const;
   std::string scoped(const std::string& name) const;
   /// `base` and the next number that it has in this scope: "conv1".

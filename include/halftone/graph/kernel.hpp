@@ -53,7 +53,7 @@ struct Arguments {
     return static_cast<T*>(outputs[i].data);
   }
   /// What the rounding of a value draws in this step.
-  RandomKey key(const Memory& value) const { return {state->seed, state->random_step(), value.stream}; }
+  RandomKey key(const Memory& value) const { return state->key(value.stream); }
 };
 
 /// A kernel made ready for one node. `run` only enqueues: it allocates nothing, waits for nothing, decides nothing.

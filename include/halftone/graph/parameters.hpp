@@ -21,7 +21,7 @@ struct ParameterSlot {
   bool trainable = true;  ///< and the loss depends on it: it has a gradient
   std::array<std::optional<Place>, store_count> places = {};
 
-  const std::optional<Place>& in(Store store) const { return places[static_cast<std::size_t>(store)]; }
+  const std::optional<Place>& in(Store store) const { return places[at(store)]; }
   /// Where the numbers lie that an update changes: the masters or, where there are none, the weights.
   Store truth() const { return in(Store::masters) ? Store::masters : Store::weights; }
 };
@@ -59,8 +59,8 @@ class Parameters {
   void assign(Store store, const ParameterSlot& slot, std::span<const float> values);  ///< in one store alone
   void assign_statistic(std::size_t i, std::span<const float> values);                 ///< its average too
 
-  std::size_t bytes(Store store) const { return stores_[static_cast<std::size_t>(store)].bytes(); }
-  std::byte* data(Store store) const { return stores_[static_cast<std::size_t>(store)].data(); }  ///< device memory
+  std::size_t bytes(Store store) const { return stores_[at(store)].bytes(); }
+  std::byte* data(Store store) const { return stores_[at(store)].data(); }  ///< device memory
 
   StepState* state() const { return reinterpret_cast<StepState*>(data(Store::state)); }  ///< device memory
   StepState read_state() const;

@@ -46,7 +46,6 @@ struct Advance final : StepOp {
 
 /// [state] -> [ranges]: `move_range` for each of them in order, after the last micro-batch.
 struct MoveRanges final : StepOp {
-  std::int32_t accumulate = 1;  ///< micro-batches a step
   struct Range {
     RangeController controller;
     bool moves;  ///< else it was only noticed
@@ -60,8 +59,7 @@ struct MoveRanges final : StepOp {
 /// where the step is skipped.
 struct KeepStatistics final : StepOp {
   bool back;
-  std::int32_t accumulate;  ///< micro-batches a step
-  KeepStatistics(bool brings_back, std::int32_t micro_batches) : back(brings_back), accumulate(micro_batches) {}
+  explicit KeepStatistics(bool brings_back) : back(brings_back) {}
   std::string name() const override { return back ? "bring_back_statistics" : "keep_statistics"; }
 };
 

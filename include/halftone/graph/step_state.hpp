@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "halftone/numeric/loss_scale.hpp"
+#include "halftone/numeric/philox.hpp"
 #include "halftone/numeric/schedule.hpp"
 
 namespace halftone {
@@ -17,6 +18,7 @@ struct StepState {
   std::int64_t attempts = 0;         ///< committed and skipped
   std::int64_t nonfinite_total = 0;  ///< numbers in weight gradients, over all attempts
   ScaleState scale{};
+  std::int32_t micro_batch = 0;                                  ///< of this step that are done, 0 between steps
   double zero_gradient_shares = 0, unchanged_weight_shares = 0;  ///< sums over committed steps
 
   float stress = 1;         ///< multiplies the gradient at the loss and is divided out where gradients are read
@@ -31,10 +33,11 @@ struct StepState {
   std::int64_t nonfinite = 0, unchanged_weights = 0;
   std::int64_t first_bad_element = -1;  ///< in parameter `first_bad_parameter`
   std::int32_t first_bad_parameter = -1;
-  std::int32_t micro_batch = 0, good_micro_batches = 0;
-  std::int32_t good = 1;     ///< this micro-batch's gradients are finite
-  std::int32_t commit = 0;   ///< this step's results last
-  std::int32_t outcome = 0;  ///< the worst of its micro-batches as a `StepOutcome`
+  std::int32_t good_micro_batches = 0;
+  std::int32_t last_micro_batch = 0;  ///< this one ends its step
+  std::int32_t good = 1;              ///< this micro-batch's gradients are finite
+  std::int32_t commit = 0;            ///< this step's results last
+  std::int32_t outcome = 0;           ///< the worst of its micro-batches as a `StepOutcome`
 
   // Of this micro-batch's forward pass.
   static constexpr std::int32_t none = (std::numeric_limits<std::int32_t>::max)();
@@ -48,11 +51,14 @@ struct StepState {
     return static_cast<std::uint64_t>(steps) | static_cast<std::uint64_t>(micro_batch) << 40;
   }
 
+  HALFTONE_HD RandomKey key(std::uint32_t stream) const { return {seed, random_step(), stream}; }
+
   /// What one unit of the loss's own gradient becomes in the stored gradients.
   HALFTONE_HD float gradient_scale() const { return used_scale * stress; }
 };
 
-static_assert(sizeof(StepState) == 6 * 8 + sizeof(ScaleState) + 6 * 4 + 2 * 8 + 4 * 8 + 10 * 4, "no padding");
+static_assert(sizeof(StepState) == 4 * 8 + sizeof(ScaleState) + 4 + 2 * 8 + 6 * 4 + 2 * 8 + 4 * 8 + 10 * 4,
+              "no padding");
 
 /// What the end of a step decides by.
 struct StepPolicy {
@@ -79,7 +85,7 @@ HALFTONE_HD constexpr std::int32_t worse(std::int32_t a, StepOutcome b) {
 /// Before anything else of a micro-batch.
 HALFTONE_HD void begin_micro_batch(StepState& state) {
   state.bad_node = state.bad_row = StepState::none;
-  state.hidden = 0;
+  state.hidden = state.last_micro_batch = 0;
   if (state.micro_batch != 0) return;
   state.used_scale = state.scale.scale;
   state.good_micro_batches = 0;
@@ -125,14 +131,14 @@ HALFTONE_HD void judge_sum(StepState& state, double sum_of_squares) {
 /// Before anything that lasts is written: commit or not, the scale's transition, clipping, the learning rate.
 HALFTONE_HD void decide(StepState& state, const StepPolicy& policy) {
   if (state.scale.stop != 0) return;
-  const bool last = ++state.micro_batch == policy.accumulate;
+  state.last_micro_batch = ++state.micro_batch == policy.accumulate;
   const float divisor =
       policy.accumulate > 1 && state.good_micro_batches > 0 ? static_cast<float>(state.good_micro_batches) : 1.0f;
   const float norm = norm_of(state.sum_of_squares) / divisor;
   state.gradient_norm = norm;
   state.clip = policy.clip_norm > 0 && norm > policy.clip_norm ? policy.clip_norm / norm : 1.0f;
   state.learning_rate = policy.schedule.at(state.steps);
-  if (!last) return;
+  if (!state.last_micro_batch) return;
   if (state.good_micro_batches > 0 && !std::isfinite(norm)) state.outcome = worse(state.outcome, StepOutcome::overflow);
   state.commit = state.good_micro_batches > 0 && std::isfinite(norm);
   state.scale = next(policy.loss_scale, state.scale, static_cast<StepOutcome>(state.outcome), !state.commit);
@@ -145,7 +151,7 @@ HALFTONE_HD float update_factor(const StepState& state, const StepPolicy& policy
 
 /// After everything else: counts the step.
 HALFTONE_HD void finish_step(StepState& state, const StepPolicy& policy) {
-  if (state.micro_batch < policy.accumulate) return;
+  if (!state.last_micro_batch) return;
   state.micro_batch = 0;
   ++state.attempts;
   if (!state.commit) return;

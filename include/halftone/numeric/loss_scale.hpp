@@ -54,14 +54,13 @@ enum class StepOutcome : std::uint8_t {
   overflow         ///< infinity or NaN in the scaled gradients of finite forward values
 };
 
-/// What lasts from step to step; it has no padding.
+/// What lasts from step to step.
 struct ScaleState {
   float scale = 1;
   std::int32_t good_steps = 0;  ///< since the scale last moved or a step was bad
   std::int32_t bad_steps = 0;   ///< in a row, skipped or not
   std::int32_t consecutive_skips = 0;
   std::int32_t stop = 0;  ///< 1 from when policy demands to stop training
-  std::int32_t unused = 0;
 };
 
 constexpr ScaleState initial_state(const LossScale& loss_scale) { return {.scale = loss_scale.options.initial}; }

@@ -11,6 +11,9 @@ namespace halftone {
 
 class KernelTable;
 
+/// Rounded up to whole lines of 64 bytes, on which tensors begin.
+constexpr std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 /// What a kind of machine must offer: memory, ordered work and a table of kernels. Implemented once per kind
 /// (kernels/*). Work is done in the order in which it was enqueued, copies among it; the host may run ahead.
 class Backend {
@@ -71,20 +74,19 @@ Device device_by_name(const std::string& name, const CpuOptions& options = {});
 /// Memory on a device, freed with the object; zeroed at birth.
 class Buffer {
  public:
-  Buffer() = default;
+  Buffer() : memory_(nullptr, Free{}) {}
   Buffer(Device device, std::size_t bytes);
-  ~Buffer() { release(); }
-  Buffer(Buffer&& other) noexcept;
-  Buffer& operator=(Buffer&& other) noexcept;
-  std::byte* data() const { return data_; }
-  std::size_t bytes() const { return bytes_; }
-  const Device& device() const { return *device_; }
+  std::byte* data() const { return memory_.get(); }
+  std::size_t bytes() const { return memory_.get_deleter().bytes; }
+  const Device& device() const { return *memory_.get_deleter().device; }
 
  private:
-  void release() noexcept;
-  std::optional<Device> device_;
-  std::byte* data_ = nullptr;
-  std::size_t bytes_ = 0;
+  struct Free {
+    std::optional<Device> device;
+    std::size_t bytes = 0;
+    void operator()(std::byte* memory) const noexcept;
+  };
+  std::unique_ptr<std::byte, Free> memory_;
 };
 
 }  // namespace halftone

@@ -144,16 +144,25 @@ void round(const Grid& grid, const RandomKey& key, std::int64_t first, std::int6
   constexpr bool random = rounding == Rounding::stochastic;
   alignas(64) std::uint32_t bits[chunk];
   if (random) draw(key, first, count, bits);
-  const KnownGrid<kind, rounding> known{grid};
+  Grid known = grid;  // to the compiler too, so that the loop vectorises
+  known.kind = kind;
+  known.rounding = rounding;
 #pragma omp simd
   for (std::int64_t i = 0; i < count; ++i) y[i] = known(x[i], random ? to_uniform(bits[i]) : 0.0f);
 }
 
+template <Grid::Kind kind>
+Round rounder(Rounding rounding) {
+  return rounding == Rounding::nearest      ? round<kind, Rounding::nearest>
+         : rounding == Rounding::stochastic ? round<kind, Rounding::stochastic>
+                                            : round<kind, Rounding::toward_zero>;
+}
+
 Round rounder(const Grid& grid) {
-  Round chosen = nullptr;
-  visit_grid(grid,
-             [&]<Grid::Kind kind, Rounding rounding>(KnownGrid<kind, rounding>) { chosen = round<kind, rounding>; });
-  return chosen;
+  using Kind = Grid::Kind;
+  return grid.kind == Kind::floating ? rounder<Kind::floating>(grid.rounding)
+         : grid.kind == Kind::fixed  ? rounder<Kind::fixed>(grid.rounding)
+                                     : rounder<Kind::binary>(grid.rounding);
 }
 
 void multiply(const float* x, float factor, std::int64_t count, float* y) {

@@ -121,6 +121,20 @@ Storage other_overflow(Storage storage) {
   return storage;
 }
 
+TEST(Round, GivesTheGridsNumbers) {
+  std::vector<float> x;
+  for (float from = -12; from < 12; from += 0.37f) x.push_back(from);
+  const RandomKey key{1, 2, 3};
+  for (const Rounding rounding : {Rounding::nearest, Rounding::stochastic, Rounding::toward_zero})
+    for (const Grid& grid : {Grid::floating(4, 3, rounding), Grid::fixed(4, 4, rounding), Grid::binary(rounding)})
+      for (const Isa isa : usable_isas()) {
+        std::vector<float> rounded(x.size());
+        rounder(isa, grid)(grid, key, 0, std::ssize(x), x.data(), rounded.data());
+        for (std::size_t i = 0; i < x.size(); ++i)
+          EXPECT_EQ(rounded[i], grid(x[i], key.uniform(i))) << x[i] << " " << name_of(isa);
+      }
+}
+
 /// Each code with each rounding and each kind of scale, codes of which some bits are used, blocks short and long.
 std::vector<Storage> storages() {
   std::vector<Storage> all;

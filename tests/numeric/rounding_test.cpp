@@ -257,15 +257,5 @@ TEST(Grid, Binary) {
   }
 }
 
-TEST(Grid, AVisitedGridRoundsTheSame) {
-  for (const Rounding rounding : {Rounding::nearest, Rounding::stochastic, Rounding::toward_zero}) {
-    for (const Grid& grid : {Grid::floating(4, 3, rounding), Grid::fixed(4, 4, rounding), Grid::binary(rounding)}) {
-      visit_grid(grid, [&](const auto& known) {
-        for (float x = -12; x < 12; x += 0.37f) EXPECT_EQ(known(x, 0.4f), grid(x, 0.4f));
-      });
-    }
-  }
-}
-
 }  // namespace
 }  // namespace halftone

@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <type_traits>
 
 #include "halftone/numeric/math.hpp"
 
@@ -122,41 +121,5 @@ struct Grid {
     return up ? 1.0f : -1.0f;
   }
 };
-
-/// A `Grid` whose kind and rounding the compiler knows, so that loops over it vectorise.
-template <Grid::Kind kind, Rounding rounding>
-struct KnownGrid {
-  Grid grid;
-  HALFTONE_HD constexpr float operator()(float x, float u) const {
-    Grid known = grid;
-    known.kind = kind;
-    known.rounding = rounding;
-    return known(x, u);
-  }
-};
-
-/// Calls `visitor` with `grid` as a `KnownGrid`.
-template <class Visitor>
-constexpr void visit_grid(const Grid& grid, const Visitor& visitor) {
-  using Kind = Grid::Kind;
-  const auto visit = [&]<Kind kind>(std::integral_constant<Kind, kind>) {
-    switch (grid.rounding) {
-      case Rounding::nearest:
-        return visitor(KnownGrid<kind, Rounding::nearest>{grid});
-      case Rounding::stochastic:
-        return visitor(KnownGrid<kind, Rounding::stochastic>{grid});
-      case Rounding::toward_zero:
-        return visitor(KnownGrid<kind, Rounding::toward_zero>{grid});
-    }
-  };
-  switch (grid.kind) {
-    case Kind::floating:
-      return visit(std::integral_constant<Kind, Kind::floating>{});
-    case Kind::fixed:
-      return visit(std::integral_constant<Kind, Kind::fixed>{});
-    case Kind::binary:
-      return visit(std::integral_constant<Kind, Kind::binary>{});
-  }
-}
 
 }  // namespace halftone

@@ -173,9 +173,7 @@ class TimedNode {
 };
 
 /// What is too slow to be worth timing.
-bool is_reference(const Kernel& kernel) {
-  return kernel.name == std::string("reference") || kernel.name == std::string("integer");
-}
+bool is_reference(const Kernel& kernel) { return kernel.name == std::string("reference"); }
 
 }  // namespace
 

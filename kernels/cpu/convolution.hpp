@@ -21,18 +21,12 @@ struct Convolution {
   std::optional<Activation> activation = {};
 };
 
-Operands operands_of(const Request& request);
-
 /// The engine. Products and sums are f32 whatever is stored, and the order of every sum follows from the problem and
 /// the instruction set, never from the number of threads. Taps in the padding add nothing, not even times infinity.
 Launch implicit_gemm(const Convolution& convolution, Isa isa, int threads);
 
 /// The definition, spelled out: scalar loops, sums in double, numbers read and written one by one.
 Launch reference(const Convolution& convolution);
-
-/// The same, but codes are multiplied and summed as integers.
-Launch integer(const Convolution& convolution);
-std::string decline_integer(const Request& request);
 
 /// The ways to do an operation that `convolution_of` tells the convolution of.
 template <Convolution (*convolution_of)(const Request&)>
@@ -42,7 +36,6 @@ std::vector<Kernel> convolution_kernels() {
              const auto [threads, isa] = machine_of(request);
              return implicit_gemm(convolution_of(request), isa, threads);
            }},
-          {"integer", [](const Request& request) { return integer(convolution_of(request)); }, decline_integer},
           {"reference", [](const Request& request) { return reference(convolution_of(request)); }}};
 }
 

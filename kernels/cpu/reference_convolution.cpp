@@ -6,15 +6,11 @@
 namespace halftone::cpu {
 namespace {
 
-/// The numbers of a tensor; as integers, the codes that they are multiples of.
-template <class Number>
-std::vector<Number> read(ValueSpec tensor, const Memory& memory) {
-  if (std::is_integral_v<Number>) tensor.storage.scaling = Scaling::none;
-  const std::int64_t count = tensor.shape.elements();
-  std::vector<Number> values(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i)
-    values[static_cast<std::size_t>(i)] = static_cast<Number>(read_number(
-        tensor.storage, static_cast<const std::byte*>(memory.data), count, i, memory.read_scale(tensor.storage)));
+std::vector<double> read(const ValueSpec& tensor, const Memory& memory) {
+  const auto* data = static_cast<const std::byte*>(memory.data);
+  std::vector<double> values;
+  for (std::int64_t i = 0, count = tensor.shape.elements(); i < count; ++i)
+    values.push_back(read_number(tensor.storage, data, count, i, memory.read_scale(tensor.storage)));
   return values;
 }
 
@@ -55,29 +51,20 @@ void for_each_product(const ConvProblem& p, F&& f) {
             }
 }
 
-int exponent_of(const ValueSpec& tensor) {
-  return tensor.storage.scaling == Scaling::constant ? tensor.storage.exponent : 0;
-}
-
-template <class Number>
 void run(const Convolution& convolution, const Arguments& arguments) {
   const auto& [problem, direction, operands, activation] = convolution;
-  const auto a = read<Number>(operands.inputs[0], arguments.inputs[0]),
-             b = read<Number>(operands.inputs[1], arguments.inputs[1]);
-  std::vector<Number> sums(static_cast<std::size_t>(operands.output.shape.elements()));
+  const auto a = read(operands.inputs[0], arguments.inputs[0]), b = read(operands.inputs[1], arguments.inputs[1]);
+  std::vector<double> sums(static_cast<std::size_t>(operands.output.shape.elements()));
   for_each_product(problem, [&, direction = direction](std::size_t x, std::size_t w, std::size_t y) {
     if (direction == Direction::forward) sums[y] += a[x] * b[w];
     if (direction == Direction::d_input) sums[x] += a[y] * b[w];
     if (direction == Direction::d_weight) sums[w] += a[x] * b[y];
   });
-  const int exponent =
-      std::is_integral_v<Number> ? exponent_of(operands.inputs[0]) + exponent_of(operands.inputs[1]) : 0;
-  const auto bias =
-      operands.inputs.size() > 2 ? read<double>(operands.inputs[2], arguments.inputs[2]) : std::vector<double>(1);
+  const auto bias = operands.inputs.size() > 2 ? read(operands.inputs[2], arguments.inputs[2]) : std::vector<double>(1);
   const bool narrow = bits_of(operands.output.storage.code) <= 16;
   std::vector<float> results;
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    const double y = std::ldexp(static_cast<double>(sums[i]), exponent) + bias[i % bias.size()];
+    const double y = sums[i] + bias[i % bias.size()];
     const float x = narrow ? rounded_to_odd(y) : static_cast<float>(y);
     results.push_back(activation ? std::visit([x](const auto& f) { return f.value(x); }, *activation) : x);
   }
@@ -87,20 +74,7 @@ void run(const Convolution& convolution, const Arguments& arguments) {
 }  // namespace
 
 Launch reference(const Convolution& convolution) {
-  return {[convolution](const Arguments& arguments) { run<double>(convolution, arguments); }};
-}
-
-Launch integer(const Convolution& convolution) {
-  return {[convolution](const Arguments& arguments) { run<std::int64_t>(convolution, arguments); }};
-}
-
-std::string decline_integer(const Request& request) {
-  for (const ValueSpec& input : request.inputs) {
-    const Storage& storage = input.storage;
-    if (storage.code != DType::i8 && storage.code != DType::i16) return "only i8 and i16";
-    if (storage.scaling != Scaling::none && storage.scaling != Scaling::constant) return "only constant scales";
-  }
-  return {};
+  return {[convolution](const Arguments& arguments) { run(convolution, arguments); }};
 }
 
 }  // namespace halftone::cpu

@@ -13,7 +13,7 @@
 // The factories, each defined in the file of its operation.
 namespace halftone::cpu {
 
-// conv2d.cpp, dense.cpp
+// convolution.cpp
 Convolution conv2d(const Request&);
 Convolution conv2d_d_input(const Request&);
 Convolution conv2d_d_weight(const Request&);

@@ -8,7 +8,7 @@ namespace {
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 GatherAxis forward_axis(std::int64_t in, std::int64_t out, std::int64_t taps, int stride, int pad, int dilation) {
-  GatherAxis axis{.in = in, .out = out, .step = stride, .offset = {}, .tap = {}};
+  GatherAxis axis{.in = in, .out = out, .step = stride};
   for (std::int64_t t = 0; t < taps; ++t) {
     axis.tap.push_back(t);
     axis.offset.push_back(t * dilation - pad);
@@ -20,7 +20,7 @@ GatherAxis forward_axis(std::int64_t in, std::int64_t out, std::int64_t taps, in
 /// stride.
 GatherAxis gradient_axis(std::int64_t in, std::int64_t out, std::int64_t taps, int stride, int pad, int dilation,
                          std::int64_t first) {
-  GatherAxis axis{.in = out, .out = divide_up(in - first, stride), .step = 1, .offset = {}, .tap = {}};
+  GatherAxis axis{.in = out, .out = divide_up(in - first, stride), .step = 1};
   for (std::int64_t t = taps - 1; t >= 0; --t) {
     const std::int64_t distance = first + pad - t * dilation;
     if (distance % stride != 0) continue;
@@ -112,12 +112,7 @@ void Gather::cut_slices(std::int64_t max_depth, bool whole_channels) {
                          .tap_row1 = std::min(t + row_taps, rows.taps()),
                          .tap_col0 = u,
                          .tap_col1 = std::min(u + col_taps, cols.taps()),
-                         .depth = 0,
-                         .base = base,
-                         .pitch = 0,
-                         .slab_floats = 0,
-                         .runs = {},
-                         .longest_run = 0};
+                         .base = base};
         slice.depth = (slice.tap_row1 - t) * (slice.tap_col1 - u) * slice.channels;
         slice.pitch = extent(cols, u, slice.tap_col1, largest.cols()) * slice.channels;
         slice.slab_floats = largest.images() * extent(rows, t, slice.tap_row1, largest.rows()) * slice.pitch;
@@ -135,9 +130,7 @@ Gather forward_gather(const ConvProblem& c) {
           .channels = c.c,
           .groups = c.groups,
           .rows = forward_axis(c.h, c.p, c.r, c.stride_h, c.pad_h, c.dilation_h),
-          .cols = forward_axis(c.w, c.q, c.s, c.stride_w, c.pad_w, c.dilation_w),
-          .blocks = {},
-          .slices = {}};
+          .cols = forward_axis(c.w, c.q, c.s, c.stride_w, c.pad_w, c.dilation_w)};
 }
 
 Gather gradient_gather(const ConvProblem& c, std::int64_t row0, std::int64_t col0) {
@@ -145,9 +138,7 @@ Gather gradient_gather(const ConvProblem& c, std::int64_t row0, std::int64_t col
           .channels = c.k,
           .groups = c.groups,
           .rows = gradient_axis(c.h, c.p, c.r, c.stride_h, c.pad_h, c.dilation_h, row0),
-          .cols = gradient_axis(c.w, c.q, c.s, c.stride_w, c.pad_w, c.dilation_w, col0),
-          .blocks = {},
-          .slices = {}};
+          .cols = gradient_axis(c.w, c.q, c.s, c.stride_w, c.pad_w, c.dilation_w, col0)};
 }
 
 }  // namespace halftone::cpu

@@ -22,6 +22,13 @@ struct ConvProblem {
   int stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1;
 };
 
+/// What a plan needs to know of an instruction set's microkernels; all in floats.
+struct TileShape {
+  std::int64_t lanes, width, packed_stride, max_depth, planar_height;
+  std::int64_t (*planar_width)(int height);
+  static constexpr std::int64_t line = 16;  ///< of the cache
+};
+
 // What the engine multiplies: each output pixel gathers, tap by tap, the channels of some input pixels, and the
 // gathered numbers of a block of pixels are a matrix [pixels, taps x channels]. Forward pass and weight gradient gather
 // from x; the data gradient gathers from d_output, once for every residue of the position modulo the stride.
@@ -29,7 +36,7 @@ struct ConvProblem {
 /// One spatial axis: output position i reads input position i * step + offset[t]; the offsets ascend.
 struct GatherAxis {
   std::int64_t in = 1, out = 1, step = 1;
-  std::vector<std::int64_t> offset, tap;  ///< tap[t] is the place in the weight
+  std::vector<std::int64_t> offset = {}, tap = {};  ///< tap[t] is the place in the weight
 
   std::int64_t taps() const { return std::ssize(tap); }
   bool leaves_input() const;  ///< whether a tap of some output position falls into padding
@@ -66,19 +73,19 @@ struct Run {
 /// with its zero halo as a slab [images, rows, cols, channels] in f32.
 struct DepthSlice {
   std::int64_t channel, channels, tap_row0, tap_row1, tap_col0, tap_col1;
-  std::int64_t depth;        ///< numbers gathered for a pixel, in the order [tap row, tap column, channel]
-  std::int64_t base;         ///< depth of the slices before
-  std::int64_t pitch;        ///< floats from one slab row to the next
-  std::int64_t slab_floats;  ///< for the largest block
-  std::vector<Run> runs;     ///< from a pixel's place in the slab
-  std::int64_t longest_run;
+  std::int64_t base;             ///< depth of the slices before
+  std::int64_t depth = 0;        ///< numbers gathered for a pixel, in the order [tap row, tap column, channel]
+  std::int64_t pitch = 0;        ///< floats from one slab row to the next
+  std::int64_t slab_floats = 0;  ///< for the largest block
+  std::vector<Run> runs = {};    ///< from a pixel's place in the slab
+  std::int64_t longest_run = 0;
 };
 
 struct Gather {
   std::int64_t images = 1, channels = 1, groups = 1;  ///< of the tensor that is read
   GatherAxis rows, cols;
-  Blocks blocks;
-  std::vector<DepthSlice> slices;  ///< of one group; none where there are no taps
+  Blocks blocks = {};
+  std::vector<DepthSlice> slices = {};  ///< of one group; none where there are no taps
 
   std::int64_t group_channels() const { return channels / groups; }
   std::int64_t depth() const { return rows.taps() * cols.taps() * group_channels(); }

@@ -1,6 +1,8 @@
 #include "kernels/cpu/gather_gemm.hpp"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <utility>
 
 #include "kernels/cpu/parallel.hpp"
@@ -10,12 +12,230 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "kernels/cpu/pack_weight-inl.hpp"
-#include "kernels/cpu/planar_block-inl.hpp"
-#include "kernels/cpu/tiled_block-inl.hpp"
+#include "kernels/cpu/gather-inl.hpp"
+#include "kernels/cpu/microkernel-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
+namespace {
+
+/// One run of a `GatherGemm`: its tensors, its buffers, and how a row of results is finished.
+struct GatherGemmRun {
+  const GatherGemm& gemm;
+  const Gather& gather;
+  Input input, weight;
+  Output output;
+  float* workspace;
+
+  GatherGemmRun(const GatherGemm& gemm, const Arguments& arguments)
+      : gemm(gemm),
+        gather(gemm.gather),
+        input(gemm.input, arguments.inputs[0]),
+        weight(gemm.weight, arguments.inputs[1]),
+        output(gemm.output, arguments, 0),
+        workspace(static_cast<float*>(arguments.workspace)) {
+    if (gemm.has_bias) read_bias({gemm.bias, arguments.inputs[2]});
+  }
+
+  /// The weight of a group and slice: panels [depth, width] side by side, [depth, padded_results] in all.
+  float* panels(std::int64_t group, const DepthSlice& slice) const {
+    return workspace + (group * gather.depth() + slice.base) * gemm.padded_results;
+  }
+  std::int64_t panel_width(std::int64_t col) const { return std::min(tile_width, gemm.padded_results - col); }
+  /// [padded_results], or null where there is none.
+  float* bias(std::int64_t group) const {
+    return gemm.has_bias ? workspace + gemm.bias_at + group * gemm.padded_results : nullptr;
+  }
+
+  // A thread's own.
+  float* slab(int thread) const { return workspace + gemm.shared + thread * gemm.per_thread; }
+  float* packed(int thread) const { return slab(thread) + gemm.packed_at; }
+  float* sums(int thread) const { return slab(thread) + gemm.sums_at; }
+
+  /// Finishes and stores a row of a block: values [cols, stride].
+  void store_row(const Block& block, std::int64_t image, std::int64_t i, std::int64_t group, float* values,
+                 std::int64_t stride) const {
+    const std::int64_t results = gemm.results, cols = block.cols(), channels = gather.groups * results;
+    const Scatter& to = gemm.scatter;
+    if (gemm.activation) gemm.activate(*gemm.activation, values, values, cols * stride);
+    const std::int64_t pixel =
+        (image * to.height + to.row0 + i * to.row_step) * to.width + to.col0 + block.col0 * to.col_step;
+    const std::int64_t first = pixel * channels + group * results;
+    if (stride == results && gather.groups == 1 && to.col_step == 1) return output(first, cols * results, values);
+    for (std::int64_t j = 0; j < cols; ++j) output(first + j * to.col_step * channels, results, values + j * stride);
+  }
+
+ private:
+  void read_bias(const Input& from) const {
+    std::fill_n(bias(0), gather.groups * gemm.padded_results, 0.0f);
+    for (std::int64_t group = 0; group < gather.groups; ++group)
+      from.copy(group * gemm.results, gemm.results, bias(group));
+  }
+};
+
+/// Calls f(tap row and column of the weight) in the order of the slice.
+template <class F>
+void for_each_tap(const Gather& gather, const DepthSlice& slice, F&& f) {
+  for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
+    for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u) f(gather.rows.tap[t], gather.cols.tap[u]);
+}
+
+/// panel [depth, width] of `used` results from col on, each a filter; filters [used, packed_stride] is scratch.
+void pack_filters(const GatherGemmRun& run, std::int64_t group, const DepthSlice& slice, std::int64_t col,
+                  std::int64_t used, std::int64_t width, float* filters, float* panel) {
+  for (std::int64_t j = 0; j < used; ++j) {
+    float* to = filters + j * packed_stride;
+    for_each_tap(run.gather, slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
+      run.weight.copy(run.gemm.order.index(group, col + j, tap_row, tap_col, slice.channel), slice.channels, to);
+      to += slice.channels;
+    });
+  }
+  for (std::int64_t d = 0; d < slice.depth; ++d) {
+    for (std::int64_t j = 0; j < used; ++j) panel[d * width + j] = filters[j * packed_stride + d];
+    for (std::int64_t j = used; j < width; ++j) panel[d * width + j] = 0;
+  }
+}
+
+/// The same where each result is a channel.
+void pack_channels(const GatherGemmRun& run, std::int64_t group, const DepthSlice& slice, std::int64_t col,
+                   std::int64_t used, std::int64_t width, float* panel) {
+  for_each_tap(run.gather, slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
+    for (std::int64_t i = 0; i < slice.channels; ++i, panel += width) {
+      run.weight.copy(run.gemm.order.index(group, col, tap_row, tap_col, slice.channel + i), used, panel);
+      std::fill(panel + used, panel + width, 0.0f);
+    }
+  });
+}
+
+/// Packs all panels; says whether the weight is finite.
+bool pack_weight(const GatherGemmRun& run) {
+  const std::int64_t slices = std::ssize(run.gather.slices),
+                     count = (run.gemm.padded_results + tile_width - 1) / tile_width;
+  std::atomic<bool> finite = true;
+  parallel_for(run.gemm.threads, run.gather.groups * slices * count, [&](std::int64_t task, int thread) {
+    const std::int64_t group = task / count / slices, col = task % count * tile_width;
+    const DepthSlice& slice = run.gather.slices[task / count % slices];
+    float* panel = run.panels(group, slice) + slice.depth * col;
+    const std::int64_t width = run.panel_width(col), used = std::min(width, run.gemm.results - col);
+    if (run.gemm.order.result_is_filter) {
+      pack_filters(run, group, slice, col, used, width, run.packed(thread), panel);
+    } else {
+      pack_channels(run, group, slice, col, used, width, panel);
+    }
+    if (!all_finite(panel, slice.depth * width)) finite = false;
+  });
+  return finite;
+}
+
+void add_bias(const float* HWY_RESTRICT bias, std::int64_t rows, std::int64_t cols, float* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < rows; ++i, to += cols)
+    for (std::int64_t j = 0; j < cols; ++j) to[j] += bias[j];
+}
+
+/// Multiplies the packed pixels [pixels, depth] of a block by the panels: sums [pixels, padded_results].
+template <Absent absent>
+void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
+  const std::int64_t pixels = block.pixels(), stride = run.gemm.padded_results;
+  for (std::int64_t group = 0; group < run.gather.groups; ++group) {
+    float* sums = run.sums(thread);
+    if (run.gather.slices.empty()) std::fill_n(sums, pixels * stride, 0.0f);
+    for (const DepthSlice& slice : run.gather.slices) {
+      fill_slab(run.gather, slice, group, block, run.input, absent != Absent::none, run.slab(thread));
+      pack_rows(run.gather, slice, block, run.slab(thread), run.packed(thread));
+      for (std::int64_t col = 0; col < stride; col += tile_width) {
+        const std::int64_t width = run.panel_width(col);
+        multiply<packed_stride, absent>(pixels, width, slice.depth, run.packed(thread), 1,
+                                        run.panels(group, slice) + slice.depth * col, width, sums + col, stride,
+                                        slice.base != 0);
+      }
+    }
+    for (std::int64_t image = block.image0; image < block.image1; ++image)
+      for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride) {
+        if (run.gemm.has_bias) add_bias(run.bias(group), block.cols(), stride, sums);
+        run.store_row(block, image, i, group, sums, stride);
+      }
+  }
+}
+
+/// to [cols, rows] = from [rows, stride] transposed, plus the bias of each row if there is one.
+template <int rows>
+void interleave(const float* HWY_RESTRICT from, std::int64_t stride, const float* HWY_RESTRICT bias, std::int64_t cols,
+                float* HWY_RESTRICT to) {
+  float offset[rows] = {};
+  if (bias) std::copy_n(bias, rows, offset);
+  for (std::int64_t j = 0; j < cols; ++j)
+    for (int r = 0; r < rows; ++r) to[j * rows + r] = from[r * stride + j] + offset[r];
+}
+
+constexpr auto interleaves = []<int... i>(std::integer_sequence<int, i...>) {
+  return std::array{&interleave<i + 1>...};
+}
+(std::make_integer_sequence<int, planar_height>());
+
+void copy_strided(const float* HWY_RESTRICT from, std::int64_t stride, std::int64_t count, float* HWY_RESTRICT to) {
+  if (stride == 1) {
+    std::copy_n(from, count, to);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
+  }
+}
+
+/// The taps [first, end) without those that no output position of [i0, i1] finds within the input.
+std::pair<std::int64_t, std::int64_t> taps_inside(const GatherAxis& axis, std::int64_t i0, std::int64_t i1) {
+  std::int64_t first = 0, end = axis.taps();
+  while (first < end && i1 * axis.step + axis.offset[static_cast<std::size_t>(first)] < 0) ++first;
+  while (first < end && i0 * axis.step + axis.offset[static_cast<std::size_t>(end - 1)] >= axis.in) --end;
+  return {first, end};
+}
+
+/// slab [channels, rows, pitch] = the input of a block of one image with its halo, zero or absent; row [cols, channels]
+/// is scratch.
+void fill_planes(const GatherGemmRun& run, const Block& block, bool mark_padding, float* row, float* slab) {
+  const float padding = mark_padding ? bit_cast<float>(absent_bits) : 0.0f;
+  const GatherAxis &rows = run.gather.rows, &cols = run.gather.cols;
+  const GatherGemm::Planar& planar = run.gemm.planar;
+  const std::int64_t y0 = block.row0 + rows.offset.front(), y1 = block.row1 + rows.offset.back();
+  const std::int64_t x0 = block.col0 + cols.offset.front(), x1 = block.col1 + cols.offset.back();
+  const std::int64_t in0 = std::clamp<std::int64_t>(x0, 0, cols.in), in1 = std::clamp<std::int64_t>(x1, in0, cols.in);
+  const std::int64_t channels = run.gather.channels;
+  for (std::int64_t y = y0; y < y1; ++y, slab += planar.pitch) {
+    const bool inside = y >= 0 && y < rows.in && in0 < in1;
+    if (inside) run.input.copy(((block.image0 * rows.in + y) * cols.in + in0) * channels, (in1 - in0) * channels, row);
+    if (inside && mark_padding) canonicalize_nan(row, row + (in1 - in0) * channels);
+    for (std::int64_t c = 0; c < channels; ++c) {
+      float* to = slab + c * planar.plane - x0;
+      std::fill(to + x0, to + (inside ? in0 : x1), padding);
+      if (!inside) continue;
+      copy_strided(row + c, channels, in1 - in0, to + in0);
+      std::fill(to + in1, to + x1, padding);
+    }
+  }
+}
+
+/// One image's pixels in the vector lanes: sums [results, length], then rows [cols, results].
+template <Absent absent>
+void planar_block(const GatherGemmRun& run, const Block& block, int thread) {
+  const GatherGemm::Planar& planar = run.gemm.planar;
+  fill_planes(run, block, absent != Absent::none, run.packed(thread), run.slab(thread));
+  const std::int64_t results = run.gemm.results, width = planar_width(static_cast<int>(results));
+  const auto tile = planar_tiles<absent>[static_cast<std::size_t>(results - 1)];
+  float* sums = run.sums(thread);
+  const std::int64_t pixels = (block.rows() - 1) * planar.pitch + block.cols();
+  const std::int64_t tap_row_depth = run.gather.cols.taps() * run.gather.channels;
+  for (std::int64_t pixel = 0; pixel < pixels; pixel += width) {
+    const std::int64_t row0 = block.row0 + pixel / planar.pitch, row1 = block.row0 + (pixel + width - 1) / planar.pitch;
+    const auto [tap0, tap1] = taps_inside(run.gather.rows, row0, std::min(row1, block.row1 - 1));
+    const std::int64_t first = tap0 * tap_row_depth;
+    tile((tap1 - tap0) * tap_row_depth, run.workspace + first * run.gemm.padded_results, run.gemm.padded_results,
+         run.slab(thread) + pixel, planar.offsets.data() + first, sums + pixel, planar.length);
+  }
+  float* row = run.packed(thread);
+  const auto interleave = interleaves[static_cast<std::size_t>(results - 1)];
+  for (std::int64_t i = 0; i < block.rows(); ++i, sums += planar.pitch) {
+    interleave(sums, planar.length, run.bias(0), block.cols(), row);
+    run.store_row(block, block.image0, block.row0 + i, 0, row, results);
+  }
+}
 
 void run(const GatherGemm& gemm, const Arguments& arguments) {
   const GatherGemmRun run(gemm, arguments);
@@ -30,6 +250,7 @@ void run(const GatherGemm& gemm, const Arguments& arguments) {
     all_blocks(gemm.gather.blocks, skip_padding ? tiled_block<Absent::left> : tiled_block<Absent::none>);
 }
 
+}  // namespace
 }  // namespace halftone::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "kernels/cpu/tile_shape.hpp"
+#include "kernels/cpu/gather.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
@@ -81,14 +81,12 @@ void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, 
   }
 }
 
-using Tile = decltype(&tile<1, Absent::none, 1, 1>);
-
-template <std::int64_t row_stride, Absent absent, int vectors, int... heights>
-constexpr std::array<Tile, sizeof...(heights)> tiles_of(std::integer_sequence<int, heights...>) {
-  return {&tile<row_stride, absent, heights + 1, vectors>...};
-}
+/// Tiles of the heights 1 ... `tile_height`.
 template <std::int64_t row_stride, Absent absent, int vectors>
-inline constexpr auto tiles = tiles_of<row_stride, absent, vectors>(std::make_integer_sequence<int, tile_height>());
+inline constexpr auto tiles = []<int... i>(std::integer_sequence<int, i...>) {
+  return std::array{&tile<row_stride, absent, i + 1, vectors>...};
+}
+(std::make_integer_sequence<int, tile_height>());
 
 /// c [rows, width] (+)= a b for one panel of at most `tile_width` columns, in tiles of about equal height.
 template <std::int64_t row_stride, Absent absent>
@@ -144,13 +142,11 @@ void planar_tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a
   }
 }
 
-template <Absent absent, int... heights>
-constexpr std::array<decltype(&planar_tile<absent, 1>), sizeof...(heights)> planar_tiles_of(
-    std::integer_sequence<int, heights...>) {
-  return {&planar_tile<absent, heights + 1>...};
-}
 template <Absent absent>
-inline constexpr auto planar_tiles = planar_tiles_of<absent>(std::make_integer_sequence<int, planar_height>());
+inline constexpr auto planar_tiles = []<int... i>(std::integer_sequence<int, i...>) {
+  return std::array{&planar_tile<absent, i + 1>...};
+}
+(std::make_integer_sequence<int, planar_height>());
 
 inline constexpr TileShape tile_shape = {lanes, tile_width, packed_stride, max_depth, planar_height, &planar_width};
 

@@ -4,7 +4,7 @@
 #include "halftone/ops/norm.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
-#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/storage.hpp"
 
 // Two passes over x forward, two over d_y and x backward; all sums in double and, forward, of x less its first row, so
 // that no mean is too large.
@@ -61,6 +61,12 @@ struct NormalizePass {
     });
   }
 };
+
+/// As f32; what that does not hold becomes its largest number.
+float finite(double x) {
+  constexpr double largest = std::numeric_limits<float>::max();
+  return static_cast<float>(std::clamp(x, -largest, largest));
+}
 
 }  // namespace
 
@@ -162,16 +168,6 @@ Launch batch_norm_gradient(const Request& request) {
   };
   return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
-
-namespace {
-
-/// As f32; what that does not hold becomes its largest number.
-float finite(double x) {
-  constexpr double largest = std::numeric_limits<float>::max();
-  return static_cast<float>(std::clamp(x, -largest, largest));
-}
-
-}  // namespace
 
 Launch update_running_statistics(const Request& request) {
   const auto& op = request.attributes<UpdateRunningStatistics>();

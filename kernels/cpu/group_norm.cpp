@@ -1,7 +1,7 @@
 #include "halftone/ops/norm.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
-#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/storage.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/group_norm.cpp"

@@ -3,9 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
-#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/elementwise.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/loss.cpp"

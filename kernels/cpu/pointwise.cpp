@@ -12,13 +12,6 @@
 
 // All of these take the time in which memory moves their numbers: chunks are converted, computed on and stored while
 // they are in the first-level cache. The loops tell the compiler that y may be x, but never overlaps it otherwise.
-#ifndef HALFTONE_CPU_POINTWISE_ONCE
-#define HALFTONE_CPU_POINTWISE_ONCE
-namespace halftone::cpu {
-using BinaryLoop = void (*)(const Activation&, const float* a, const float* b, float* y, std::int64_t count);
-}  // namespace halftone::cpu
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 

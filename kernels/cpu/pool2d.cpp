@@ -1,7 +1,8 @@
 #include "halftone/ops/pool2d.hpp"
 
 #include "kernels/cpu/backend.hpp"
-#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/storage.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/pool2d.cpp"

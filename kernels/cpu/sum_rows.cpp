@@ -1,6 +1,6 @@
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/columns.hpp"
-#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/storage.hpp"
 
 namespace halftone::cpu {
 

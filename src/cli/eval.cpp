@@ -21,10 +21,12 @@ struct EvalSettings {
   bool raw = false;
 };
 
-const Net& net_of(const std::string& checkpoint, const std::string& name) {
+const Net& net_of(const std::string& checkpoint, const Metadata& model) {
+  const auto name = model.find("net");
+  if (name == model.end()) throw FileError(fmt::format("{}: it does not say which net it holds", checkpoint));
   for (const Net& net : nets())
-    if (net.name == name) return net;
-  throw FileError(fmt::format("{}: it holds the net '{}', which is unknown", checkpoint, name));
+    if (net.name == name->second) return net;
+  throw FileError(fmt::format("{}: it holds the net '{}', which is unknown", checkpoint, name->second));
 }
 
 int classes_of(const std::string& checkpoint, const Metadata& model) {
@@ -50,20 +52,13 @@ std::vector<float> per_channel(const std::string& checkpoint, const Metadata& mo
   return numbers;
 }
 
-/// Throws FileError where the model does not name its net.
-Metadata read_model(const std::string& checkpoint) {
-  Metadata model = read_model_metadata(checkpoint);
-  if (!model.contains("net")) throw FileError(fmt::format("{}: it does not say which net it holds", checkpoint));
-  return model;
-}
-
 int evaluate(const EvalSettings& s) {
   check_outputs({{"--json", s.json}}, {{"--checkpoint", s.checkpoint}});
-  const Metadata model = read_model(s.checkpoint);
+  const Metadata model = read_model_metadata(s.checkpoint);
   const auto as_trained = [&](const std::string& given, const char* key) {
     return given.empty() ? text_at(model, key) : given;
   };
-  const Net& net = net_of(s.checkpoint, model.at("net"));
+  const Net& net = net_of(s.checkpoint, model);
   const std::string name(net.name), precision = as_trained(s.precision, "precision");
   const auto data = std::make_shared<Dataset>(load_dataset(as_trained(s.data, "data"), Split::test, s.data_dir));
   data->mean = per_channel(s.checkpoint, model, "mean", *data);

@@ -22,8 +22,7 @@ namespace {
 void check_shape(const Dataset& data, std::size_t values) {
   const Shape& s = data.image;
   if (s.n != 1 || s.h < 1 || s.w < 1 || s.c < 1 || s.h > 65536 || s.w > 65536 || s.c > 65536)
-    fail(
-        fmt::format("{}: the image shape must be [1, h, w, c], it is [{}, {}, {}, {}]", data.name, s.n, s.h, s.w, s.c));
+    fail(fmt::format("{}: the image shape must be [1, h, w, c], it is {}", data.name, to_string(s)));
   if (data.labels.empty()) fail(fmt::format("{}: the data set is empty", data.name));
   const auto each = static_cast<std::size_t>(s.elements());
   if (values % each != 0 || values / each != data.labels.size())

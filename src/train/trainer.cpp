@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <deque>
@@ -57,8 +58,54 @@ std::string reason_of(const StepState& state, const Parameters& parameters, cons
   return "the gradient's norm is not finite";
 }
 
-std::span<const std::byte> bytes_of(const std::vector<std::int32_t>& labels) {
-  return std::as_bytes(std::span(labels));
+std::array<std::span<const std::byte>, 2> inputs_of(const Batch& batch) {
+  return {batch.images, std::as_bytes(std::span(batch.labels))};
+}
+
+/// Copies raw bytes into a plan's inputs, in the order in which the graph has them.
+void feed(const Plan& plan, std::span<const std::span<const std::byte>> inputs) {
+  const Graph& graph = plan.graph();
+  if (inputs.size() != graph->inputs.size())
+    fail(fmt::format("the graph has {} inputs, {} were given", graph->inputs.size(), inputs.size()));
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    try {
+      plan.view(graph->inputs[i]).write_bytes(inputs[i]);
+    } catch (const Error& error) {
+      fail(fmt::format("{}: {}", graph.info(graph->inputs[i]).name, error.what()));
+    }
+  }
+}
+
+/// While it lives, the working weights and the running statistics are the averaged ones.
+class AveragedWeights {
+ public:
+  explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) {
+    for (const auto& slot : parameters_.entries) {
+      saved_.push_back(parameters_.weight(slot).read_bytes());
+      parameters_.assign(Store::weights, slot, parameters_.view(Store::average, slot).read());
+    }
+    for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {
+      saved_.push_back(parameters_.statistic(i).read_bytes());
+      parameters_.statistic(i).write_bytes(parameters_.statistic(i, Store::averaged_statistics).read_bytes());
+    }
+  }
+  ~AveragedWeights() {
+    auto saved = saved_.begin();
+    for (const auto& slot : parameters_.entries) parameters_.weight(slot).write_bytes(*saved++);
+    for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) parameters_.statistic(i).write_bytes(*saved++);
+  }
+  AveragedWeights(const AveragedWeights&) = delete;
+  AveragedWeights& operator=(const AveragedWeights&) = delete;
+
+ private:
+  Parameters& parameters_;
+  std::vector<std::vector<std::byte>> saved_;
+};
+
+Identity joined(Identity own, const Identity& given) {
+  own.fixed.insert(own.fixed.begin(), given.fixed.begin(), given.fixed.end());
+  own.changeable.insert(own.changeable.begin(), given.changeable.begin(), given.changeable.end());
+  return own;
 }
 
 }  // namespace
@@ -178,28 +225,7 @@ Trainer::Trainer(Value loss, const TrainerOptions& options) {
 
 Trainer::~Trainer() = default;
 
-namespace {
-
-/// Copies raw bytes into a plan's inputs, in the order in which the graph has them.
-void feed(const Plan& plan, std::span<const std::span<const std::byte>> inputs) {
-  const Graph& graph = plan.graph();
-  if (inputs.size() != graph->inputs.size())
-    fail(fmt::format("the graph has {} inputs, {} were given", graph->inputs.size(), inputs.size()));
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    try {
-      plan.view(graph->inputs[i]).write_bytes(inputs[i]);
-    } catch (const Error& error) {
-      fail(fmt::format("{}: {}", graph.info(graph->inputs[i]).name, error.what()));
-    }
-  }
-}
-
-}  // namespace
-
-StepReport Trainer::step(const Batch& batch) {
-  const std::span<const std::byte> inputs[] = {batch.images, bytes_of(batch.labels)};
-  return step(inputs);
-}
+StepReport Trainer::step(const Batch& batch) { return step(inputs_of(batch)); }
 
 StepReport Trainer::step(std::span<const std::span<const std::byte>> inputs) {
   impl_->settle();
@@ -233,8 +259,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
   while (go_on) {
     const Batch* batch = batches.next();
     if (!batch) break;
-    const std::span<const std::byte> inputs[] = {batch->images, bytes_of(batch->labels)};
-    feed(*impl_->plan, inputs);
+    feed(*impl_->plan, inputs_of(*batch));
     impl_->enqueue();
     if (impl_->under_way == impl_->ring.size()) take_report();
   }
@@ -246,36 +271,6 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
   report.images_per_second = static_cast<double>(images) / std::max(report.seconds, 1e-9);
   return report;
 }
-
-namespace {
-
-/// While it lives, the working weights and the running statistics are the averaged ones.
-class AveragedWeights {
- public:
-  explicit AveragedWeights(Parameters& parameters) : parameters_(parameters) {
-    for (const auto& slot : parameters_.entries) {
-      saved_.push_back(parameters_.weight(slot).read_bytes());
-      parameters_.assign(Store::weights, slot, parameters_.view(Store::average, slot).read());
-    }
-    for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) {
-      saved_.push_back(parameters_.statistic(i).read_bytes());
-      parameters_.statistic(i).write_bytes(parameters_.statistic(i, Store::averaged_statistics).read_bytes());
-    }
-  }
-  ~AveragedWeights() {
-    auto saved = saved_.begin();
-    for (const auto& slot : parameters_.entries) parameters_.weight(slot).write_bytes(*saved++);
-    for (std::size_t i = 0; i < parameters_.statistics.size(); ++i) parameters_.statistic(i).write_bytes(*saved++);
-  }
-  AveragedWeights(const AveragedWeights&) = delete;
-  AveragedWeights& operator=(const AveragedWeights&) = delete;
-
- private:
-  Parameters& parameters_;
-  std::vector<std::vector<std::byte>> saved_;
-};
-
-}  // namespace
 
 double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
   if (metric.shape().elements() != 1)
@@ -290,24 +285,13 @@ double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
   Epoch batches = in_order.epoch(0);
   while (const Batch* batch = batches.next()) {
     Plan& plan = impl_->evaluation(metric, batch->size);
-    const std::span<const std::byte> inputs[] = {batch->images, bytes_of(batch->labels)};
-    feed(plan, inputs);
+    feed(plan, inputs_of(*batch));
     plan.run();
     sum += plan.view(metric.id()).read()[0] * static_cast<double>(batch->size);
     images += batch->size;
   }
   return sum / static_cast<double>(std::max<std::int64_t>(images, 1));
 }
-
-namespace {
-
-Identity joined(Identity own, const Identity& given) {
-  own.fixed.insert(own.fixed.begin(), given.fixed.begin(), given.fixed.end());
-  own.changeable.insert(own.changeable.begin(), given.changeable.begin(), given.changeable.end());
-  return own;
-}
-
-}  // namespace
 
 void Trainer::save(const std::filesystem::path& directory, const Metadata& model, const Identity& identity) const {
   save_checkpoint(directory, impl_->parameters, model, joined(identity_of(impl_->options), identity));

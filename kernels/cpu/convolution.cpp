@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "halftone/ops/conv2d.hpp"
-#include "halftone/ops/dense.hpp"
 #include "kernels/cpu/gather_gemm.hpp"
 #include "kernels/cpu/weight_gradient.hpp"
 
@@ -60,61 +58,7 @@ Launch launch(Engine engine) {
           workspace};
 }
 
-Operands operands_of(const Request& request) {
-  return {{request.inputs.begin(), request.inputs.end()}, request.outputs[0]};
-}
-
-ConvProblem problem_of(const ConvAttributes& conv, const Shape& x, const Shape& w, const Shape& y) {
-  return {.n = x.n,
-          .h = x.h,
-          .w = x.w,
-          .c = x.c,
-          .k = w.n,
-          .r = w.h,
-          .s = w.w,
-          .p = y.h,
-          .q = y.w,
-          .stride_h = conv.stride.h,
-          .stride_w = conv.stride.w,
-          .pad_h = conv.padding.h,
-          .pad_w = conv.padding.w,
-          .dilation_h = conv.dilation.h,
-          .dilation_w = conv.dilation.w,
-          .groups = conv.groups};
-}
-
-ConvProblem problem_of(std::int64_t n, const Shape& weight) { return {.n = n, .c = weight.c, .k = weight.n}; }
-
 }  // namespace
-
-Convolution conv2d(const Request& r) {
-  const auto& op = r.attributes<Conv2d>();
-  return {problem_of(op.conv, r.inputs[0].shape, r.inputs[1].shape, r.outputs[0].shape), Direction::forward,
-          operands_of(r), op.epilogue};
-}
-
-Convolution conv2d_d_input(const Request& r) {
-  return {problem_of(r.attributes<Conv2dDInput>().conv, r.outputs[0].shape, r.inputs[1].shape, r.inputs[0].shape),
-          Direction::d_input, operands_of(r)};
-}
-
-Convolution conv2d_d_weight(const Request& r) {
-  return {problem_of(r.attributes<Conv2dDWeight>().conv, r.inputs[0].shape, r.outputs[0].shape, r.inputs[1].shape),
-          Direction::d_weight, operands_of(r)};
-}
-
-Convolution dense(const Request& r) {
-  return {problem_of(r.inputs[0].shape.n, r.inputs[1].shape), Direction::forward, operands_of(r),
-          r.attributes<Dense>().epilogue};
-}
-
-Convolution dense_d_input(const Request& r) {
-  return {problem_of(r.inputs[0].shape.n, r.inputs[1].shape), Direction::d_input, operands_of(r)};
-}
-
-Convolution dense_d_weight(const Request& r) {
-  return {problem_of(r.inputs[0].shape.n, r.outputs[0].shape), Direction::d_weight, operands_of(r)};
-}
 
 Launch implicit_gemm(const Convolution& c, Isa isa, int threads) {
   if (c.direction == Direction::forward) return launch(forward(c, isa, threads));

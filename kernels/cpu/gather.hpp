@@ -2,25 +2,13 @@
 #include <cstdint>
 #include <vector>
 
-#include "halftone/graph/value.hpp"
+#include "kernels/common/convolution.hpp"
 
 namespace halftone::cpu {
-
-/// The tensors of a convolution or one of its gradients, in the order of `Arguments`.
-struct Operands {
-  std::vector<ValueSpec> inputs;
-  ValueSpec output;
-};
 
 constexpr std::int64_t round_up(std::int64_t x, std::int64_t multiple) {
   return (x + multiple - 1) / multiple * multiple;
 }
-
-/// A convolution of x [n, h, w, c] with weight [k, r, s, c / groups] to y [n, p, q, k].
-struct ConvProblem {
-  std::int64_t n = 1, h = 1, w = 1, c = 1, k = 1, r = 1, s = 1, p = 1, q = 1;
-  int stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0, dilation_h = 1, dilation_w = 1, groups = 1;
-};
 
 /// What a plan needs to know of an instruction set's microkernels; all in floats.
 struct TileShape {

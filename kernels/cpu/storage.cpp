@@ -321,24 +321,10 @@ Access::Access(Isa isa, const TensorSpec& tensor)
   round = rounder(isa, grid);
 }
 
-namespace {
-
-/// The largest f32 number that `storage` rounds to a finite one; only NaN and infinity are beyond where it saturates.
-float finite_limit(const Storage& storage) {
-  if (storage.overflow == Overflow::saturate || storage.code == DType::f32) return std::numeric_limits<float>::max();
-  return visit_format(storage.code, [](auto format) {
-    using Format = decltype(format);
-    const float half_step = Format::epsilon / 2 * math::power_of_two(top_exponent(Format::dtype));
-    return std::nextafter(Format::largest + half_step, 0.0f);
-  });
-}
-
-}  // namespace
-
 Access::Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {
   if (value.role != Role::activation) return;
   largest_of = HALFTONE_PER_ISA(isa, largest_of);
-  finite_limit = cpu::finite_limit(storage);
+  finite_limit = storage.finite_limit();
   hides = !storage.keeps_nan();
 }
 

@@ -13,13 +13,6 @@
 // The factories, each defined in the file of its operation.
 namespace halftone::cpu {
 
-// convolution.cpp
-Convolution conv2d(const Request&);
-Convolution conv2d_d_input(const Request&);
-Convolution conv2d_d_weight(const Request&);
-Convolution dense(const Request&);
-Convolution dense_d_input(const Request&);
-Convolution dense_d_weight(const Request&);
 // pointwise.cpp
 Launch activation(const Request&);
 Launch activation_gradient(const Request&);
@@ -69,12 +62,12 @@ const KernelTable& kernel_table() {
   using Table = KernelTable;
   constexpr bool packs = true;
   static const Table table({
-      Table::list<Conv2d>("conv2d", convolution_kernels<conv2d>()),
-      Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<conv2d_d_input>()),
-      Table::list<Conv2dDWeight>("conv2d_d_weight", convolution_kernels<conv2d_d_weight>()),
-      Table::list<Dense>("dense", convolution_kernels<dense>()),
-      Table::list<DenseDInput>("dense_d_input", convolution_kernels<dense_d_input>()),
-      Table::list<DenseDWeight>("dense_d_weight", convolution_kernels<dense_d_weight>()),
+      Table::list<Conv2d>("conv2d", convolution_kernels<Conv2d>()),
+      Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<Conv2dDInput>()),
+      Table::list<Conv2dDWeight>("conv2d_d_weight", convolution_kernels<Conv2dDWeight>()),
+      Table::list<Dense>("dense", convolution_kernels<Dense>()),
+      Table::list<DenseDInput>("dense_d_input", convolution_kernels<DenseDInput>()),
+      Table::list<DenseDWeight>("dense_d_weight", convolution_kernels<DenseDWeight>()),
       Table::list<SumRows>("sum_rows", {{"rows", sum_rows}}),
       Table::list<Activate>("activation", {{"flat", activation, nullptr, packs}}),
       Table::list<ActivationGradient>("activation_gradient", {{"flat", activation_gradient, nullptr, packs}}),

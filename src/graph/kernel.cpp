@@ -39,15 +39,21 @@ Launch make_packed(const Kernel& kernel, const Request& request) {
     bytes += padded(outputs[i].tensor().bytes());
   }
   auto memory = std::make_shared<std::vector<Memory>>(outputs.size());
-  const auto run = [inner = std::move(launch.run), packings = std::move(packings), memory, bytes](const Arguments& a) {
+  const auto in_turn = [packings = std::move(packings), memory, bytes](const auto& first, const auto& then,
+                                                                       const Arguments& a) {
     const auto workspace = [&](std::size_t offset) { return static_cast<std::byte*>(a.workspace) + offset; };
     std::copy(a.outputs.begin(), a.outputs.end(), memory->begin());
     for (const Packing& p : packings) (*memory)[p.output].data = workspace(p.offset);
-    inner({a.inputs, *memory, a.workspace, a.state, a.stream});
+    if (first) first({a.inputs, *memory, a.workspace, a.state, a.stream});
     for (const Packing& p : packings)
-      p.cast.run({{&(*memory)[p.output], 1}, a.outputs.subspan(p.output, 1), workspace(bytes), a.state, a.stream});
+      if (p.cast.*then)
+        (p.cast.*
+         then)({{&(*memory)[p.output], 1}, a.outputs.subspan(p.output, 1), workspace(bytes), a.state, a.stream});
   };
-  return {.run = run, .workspace = bytes + scratch, .on_host = launch.on_host};
+  return {.run = [=, inner = launch.run](const Arguments& a) { in_turn(inner, &Launch::run, a); },
+          .workspace = bytes + scratch,
+          .on_host = launch.on_host,
+          .prepare = [=, inner = launch.prepare](const Arguments& a) { in_turn(inner, &Launch::prepare, a); }};
 }
 
 std::string declined_by(const Kernel& kernel, const Request& request) {

@@ -47,7 +47,7 @@ void Plan::capture() {
     end = first + 1;
     while (end < steps_.size() && !on_host && !steps_[end].launch.on_host) ++end;
     const auto run = [this, first, end] {
-      for (std::size_t s = first; s < end; ++s) enqueue(steps_[s]);
+      for (std::size_t s = first; s < end; ++s) steps_[s].launch.run(arguments(steps_[s]));
     };
     replays_.push_back(on_host ? run : parameters_.device().backend().capture(run));
   }
@@ -145,11 +145,13 @@ void Plan::bind() {
     workspace = std::max(workspace, steps_[s].launch.workspace);
   }
   workspace_ = Buffer(parameters_.device(), workspace);
+  for (const Step& step : steps_)
+    if (step.launch.prepare) step.launch.prepare(arguments(step));
 }
 
-void Plan::enqueue(const Step& step) const {
+Arguments Plan::arguments(const Step& step) const {
   StepState* state = state_.bytes() > 0 ? reinterpret_cast<StepState*>(state_.data()) : parameters_.state();
-  step.launch.run({step.inputs, step.outputs, workspace_.data(), state, parameters_.device().backend().stream()});
+  return {step.inputs, step.outputs, workspace_.data(), state, parameters_.device().backend().stream()};
 }
 
 TensorView Plan::view(int id) const {
@@ -165,7 +167,7 @@ std::vector<double> Plan::profile() const {
   for (const Step& step : steps_) {
     backend.synchronize();
     const auto began = std::chrono::steady_clock::now();
-    enqueue(step);
+    step.launch.run(arguments(step));
     backend.synchronize();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
   }

@@ -62,6 +62,7 @@ struct Launch {
   std::size_t workspace = 0;  ///< bytes of scratch
   int overwrites = -1;        ///< the input whose memory output 0 may take, where nobody reads that input later
   bool on_host = false;       ///< `run` reads and writes through the backend's copies, so it cannot be captured
+  std::function<void(const Arguments&)> prepare = {};  ///< called before the first run, when memory is settled
 };
 
 /// One way to do an operation. `make` is called for requests that are not declined, and settles everything.

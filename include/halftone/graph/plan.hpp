@@ -56,7 +56,7 @@ class Plan {
   void place(const std::vector<int>& root, std::span<const int> keep);
   void bind();
   void capture();
-  void enqueue(const Step& step) const;
+  Arguments arguments(const Step& step) const;
 
   Graph graph_;
   const Parameters& parameters_;

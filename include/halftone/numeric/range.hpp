@@ -71,8 +71,8 @@ inline const char* name_of(const RangeController& controller) {
 /// The end of a step for one range: the controller judges where `commit` says so and numbers were written. What was
 /// noticed counts once; a step that is no commit leaves no trace, but a tensor that `lasts` was written by an earlier
 /// one.
-inline void move_range(const RangeController& controller, RangeState& state, bool commit, bool lasts) {
-  if (commit && state.noticed.count > 0) std::visit([&](const auto& c) { c.move(state); }, controller);
+HALFTONE_HD constexpr void move_range(const RangeController& controller, RangeState& state, bool commit, bool lasts) {
+  if (commit && state.noticed.count > 0) visit(RangeControllers{}, controller, [&](const auto& c) { c.move(state); });
   if (!(state.next >= 0x1p-126f && state.next <= 0x1p126f)) state.next = state.scale;
   if (commit || !lasts) state.noticed = {};
 }

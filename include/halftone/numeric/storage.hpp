@@ -67,6 +67,19 @@ struct Storage {
              return read != read;
            });
   }
+  /// The largest f32 number that is stored as a finite one.
+  constexpr float finite_limit() const {
+    if (overflow == Overflow::saturate) return F32::largest;
+    return visit_format(code, [](auto format) {
+      using Format = decltype(format);
+      if constexpr (requires { Format::dropped_bits; }) {  // the next number rounds up, to even
+        constexpr std::uint32_t half = 1u << (Format::dropped_bits - 1);
+        return bit_cast<float>(bit_cast<std::uint32_t>(Format::largest) + half - 1);
+      } else {
+        return F32::largest;
+      }
+    });
+  }
   /// Of a `Scaling::range`, before anything has moved it.
   constexpr float first_scale() const { return scaling == Scaling::range ? math::power_of_two(exponent) : 1.0f; }
 

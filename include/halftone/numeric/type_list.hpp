@@ -5,6 +5,8 @@
 #include <utility>
 #include <variant>
 
+#include "halftone/numeric/host_device.hpp"
+
 namespace halftone {
 
 /// The table that a family of types is listed in once: visitors, variants and parsers are made from it.
@@ -21,6 +23,12 @@ constexpr decltype(auto) visit_type(TypeList<First, Rest...>, std::size_t index,
     if (index != 0) return visit_type(TypeList<Rest...>{}, index - 1, std::forward<Visitor>(visitor));
   }
   return std::forward<Visitor>(visitor)(First{});
+}
+
+/// `std::visit` for host and device.
+template <class... T, class Visitor>
+HALFTONE_HD constexpr void visit(TypeList<T...>, const std::variant<T...>& variant, const Visitor& visitor) {
+  ((std::get_if<T>(&variant) ? void(visitor(*std::get_if<T>(&variant))) : void()), ...);
 }
 
 /// The default-made type whose `T::name` is `name`.

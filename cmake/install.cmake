@@ -1,4 +1,5 @@
-# Installs the library, its headers, a CMake package with the components `cpu` (and `cuda`, once there is one), and halftone.pc.
+# Installs the library, its headers, a CMake package with the components `cpu` and, where it is compiled
+# in, `cuda`, and halftone.pc.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/halftone)
@@ -18,6 +19,10 @@ install(FILES "${PROJECT_BINARY_DIR}/halftoneConfig.cmake" "${PROJECT_BINARY_DIR
 set(pc_needs "libhwy fmt zlib")
 if(CURL_FOUND)
   string(APPEND pc_needs " libcurl")
+endif()
+set(pc_libs "-pthread")
+if(CUDAToolkit_FOUND)
+  string(APPEND pc_libs " -L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -lrt -ldl")
 endif()
 set(pc_suffix "")
 if(BUILD_SHARED_LIBS)

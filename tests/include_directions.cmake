@@ -13,7 +13,7 @@ set(may_data io ${may_io})
 set(may_dist tensor ${may_tensor})
 set(may_inspect graph io ${may_graph})
 set(may_train nn data dist inspect io ${may_nn})
-set(may_kernels numeric tensor ops graph/core_ops.hpp graph/graph.hpp graph/kernel.hpp graph/op.hpp graph/step_ops.hpp graph/step_state.hpp
+set(may_kernels numeric tensor ops io/atomic_file.hpp graph/core_ops.hpp graph/graph.hpp graph/kernel.hpp graph/op.hpp graph/step_ops.hpp graph/step_state.hpp
     graph/value.hpp)
 set(may_cli train ${may_train} halftone.hpp)
 

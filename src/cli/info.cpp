@@ -28,7 +28,10 @@ void show_device(const Device& device) {
       fmt::print(" ({} absent)", isa);
     }
   }
-  fmt::print("\n");
+  const CudaStatus cuda = cuda_status();
+  fmt::print("\ncuda: {}{}", cuda.built_for, cuda.built_for.empty() ? "" : "; ");
+  if (cuda.devices == 0) fmt::print("{}\n", cuda.why_none);
+  if (cuda.devices > 0) fmt::print("{} device{}\n", cuda.devices, cuda.devices == 1 ? "" : "s");
 }
 
 void show_formats() {

@@ -57,7 +57,7 @@ void check_file(const std::string& option, const fs::path& file, const std::vect
 }  // namespace
 
 void DeviceOptions::add_to(CLI::App& app) {
-  app.add_option("--device", device, "auto, cpu or cuda")->capture_default_str();
+  app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--threads", cpu.threads, "threads of the CPU; 0: all")->check(within(0, 1024))->capture_default_str();
   app.add_option("--isa", cpu.isa, "instruction set: auto, " + listed(isa_names(), " or "))->capture_default_str();
 }

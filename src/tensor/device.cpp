@@ -1,10 +1,13 @@
 #include "halftone/tensor/device.hpp"
 
 #include <atomic>
+#include <cmath>
 #include <utility>
 
 #include "halftone/tensor/error.hpp"
+#include "halftone/tensor/text.hpp"
 #include "kernels/cpu/backend.hpp"
+#include "kernels/cuda/backend.hpp"
 
 namespace halftone {
 
@@ -29,13 +32,24 @@ std::vector<std::string_view> isa_names() {
 
 Device cpu_device(const CpuOptions& options) { return Device(cpu::make_backend(options)); }
 
-Device best_device(const CpuOptions& options) { return cpu_device(options); }
+Device cuda_device(int ordinal) {
+  if (ordinal < 0) fail("device cuda:" + std::to_string(ordinal) + ": devices are counted from 0");
+  return Device(cuda::make_backend(ordinal));
+}
+
+CudaStatus cuda_status() { return {cuda::built_for(), cuda::device_count(), cuda::why_no_device()}; }
+
+Device best_device(const CpuOptions& options) { return cuda::device_count() > 0 ? cuda_device() : cpu_device(options); }
 
 Device device_by_name(const std::string& name, const CpuOptions& options) {
+  constexpr std::string_view cuda = "cuda:";
   if (name == "cpu") return cpu_device(options);
   if (name == "auto") return best_device(options);
-  if (name == "cuda") fail("device cuda: this build of Halftone has no CUDA backend");
-  fail("device " + name + ": known devices are auto, cpu and cuda");
+  if (name == "cuda") return cuda_device();
+  if (name.starts_with(cuda))
+    if (const auto n = parse_number(name.substr(cuda.size())); n && *n >= 0 && *n < 1024 && *n == std::floor(*n))
+      return cuda_device(static_cast<int>(*n));
+  fail("device " + name + ": known devices are auto, cpu, cuda and cuda:N");
 }
 
 Buffer::Buffer(Device device, std::size_t bytes) : memory_(nullptr, Free{std::move(device), bytes}) {

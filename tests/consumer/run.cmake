@@ -1,6 +1,6 @@
 # Installs what is built in BUILD_DIR under a temporary prefix, moves that, and uses it as a stranger would: through
 # find_package and through pkg-config, with the generator and the tools that built it.
-#   cmake -DBUILD_DIR=.. -DWORK_DIR=.. -DGENERATOR=.. -DMAKE_PROGRAM=.. -DCXX=.. -DCONFIG=.. -P run.cmake
+#   cmake -DBUILD_DIR=.. -DWORK_DIR=.. -DGENERATOR=.. -DMAKE_PROGRAM=.. -DCXX=.. -DCONFIG=.. -DCOMPONENTS=.. -P run.cmake
 cmake_minimum_required(VERSION 3.22)
 function(run)
   execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
@@ -12,7 +12,7 @@ file(RENAME "${WORK_DIR}/installed" "${WORK_DIR}/moved")
 
 run(${CMAKE_COMMAND} -S "${CMAKE_CURRENT_LIST_DIR}" -B "${WORK_DIR}/build" -G "${GENERATOR}"
     "-DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM}" "-DCMAKE_PREFIX_PATH=${WORK_DIR}/moved" "-DCMAKE_CXX_COMPILER=${CXX}"
-    "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" "-DCMAKE_BUILD_TYPE=${CONFIG}")
+    "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}" "-DCMAKE_BUILD_TYPE=${CONFIG}" "-DCOMPONENTS=${COMPONENTS}")
 run(${CMAKE_COMMAND} --build "${WORK_DIR}/build" --config "${CONFIG}")
 run("${WORK_DIR}/build/consumer")
 

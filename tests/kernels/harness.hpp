@@ -10,6 +10,7 @@
 
 #include "halftone/graph/kernel.hpp"
 #include "kernels/cpu/isa.hpp"
+#include "kernels/cuda/backend.hpp"
 
 namespace halftone::test {
 
@@ -192,7 +193,10 @@ struct KernelRun {
     const Guarded workspace(device, std::vector<unsigned char>(launch.workspace, workspace_fill));
     std::vector<Memory> in = memories(inputs), out = memories(outputs);
     if (in_place) out[0].data = in[static_cast<std::size_t>(launch.overwrites)].data;
-    launch.run({in, out, workspace.data(), static_cast<StepState*>(state.data()), device.backend().stream()});
+    const Arguments arguments{in, out, workspace.data(), static_cast<StepState*>(state.data()),
+                              device.backend().stream()};
+    if (launch.prepare) launch.prepare(arguments);
+    launch.run(arguments);
     EXPECT_TRUE(workspace.intact()) << "the workspace is too small";
     EXPECT_TRUE(state.intact()) << "writes around the step's state";
     for (auto& input : inputs) EXPECT_TRUE(input.memory.intact()) << "writes around an input";
@@ -255,14 +259,24 @@ struct TestDevice {
   std::string name;
   Device device;
 };
+#if !defined(HALFTONE_TEST_CUDA_ONLY)
 inline std::vector<TestDevice> test_devices() {
   std::vector<TestDevice> devices;
   for (cpu::Isa isa : cpu::all_isas)
     for (int threads : {1, 3})
       if (cpu::supported(isa))
         devices.push_back({cpu::name_of(isa), cpu_device({.threads = threads, .isa = cpu::name_of(isa)})});
+  static const Device* const gpu = cuda::device_count() > 0 ? new Device(device_by_name("cuda")) : nullptr;
+  if (gpu) devices.push_back({"cuda", *gpu});
   return devices;
 }
+#else
+inline std::vector<TestDevice> test_devices() {
+  static const auto& devices =
+      *new std::vector<TestDevice>{{"cuda", Device(cuda::make_backend(0))}, {"cuda", Device(cuda::make_backend(1))}};
+  return devices;
+}
+#endif
 
 /// What a device does with a node: each listed kernel, but where an output is packed and the kernel does not pack, the
 /// launch that a plan would get.

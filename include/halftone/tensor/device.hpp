@@ -65,10 +65,21 @@ class Device {
 /// The processor. Throws Error for an unknown or absent instruction set and for a negative thread count.
 Device cpu_device(const CpuOptions& options = {});
 
+/// CUDA device `ordinal`. Throws Error where this build or this machine has none, saying why.
+Device cuda_device(int ordinal = 0);
+
+/// What a build and a machine have of CUDA.
+struct CudaStatus {
+  std::string built_for;  ///< "built with CUDA 13.0 for ..."; empty where the build has no device code
+  int devices;
+  std::string why_none;
+};
+CudaStatus cuda_status();
+
 /// The best device this build and this machine offer.
 Device best_device(const CpuOptions& options = {});
 
-/// "auto", "cpu" or "cuda"; throws Error where the machine or the build has no such device.
+/// "auto", "cpu", "cuda" or "cuda:1"; throws Error where the machine or the build has no such device.
 Device device_by_name(const std::string& name, const CpuOptions& options = {});
 
 /// Memory on a device, freed with the object; zeroed at birth.

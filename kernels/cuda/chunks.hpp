@@ -1,0 +1,74 @@
+#pragma once
+#include "kernels/cuda/constants.hpp"
+#include "kernels/cuda/stored.hpp"
+
+// Many tensors in one launch: a block has a chunk of one of them.
+namespace halftone::cuda {
+
+struct Chunk {
+  static constexpr std::int64_t most = 2048;
+  std::int64_t first;
+  std::int32_t count, tensor;
+};
+
+template <class Values>
+std::vector<Chunk> chunks_of(const Values& values) {
+  std::vector<Chunk> chunks;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    for (std::int64_t first = 0, elements = values[i].shape.elements(); first < elements; first += Chunk::most)
+      chunks.push_back(
+          {first, static_cast<std::int32_t>(std::min(Chunk::most, elements - first)), static_cast<std::int32_t>(i)});
+  return chunks;
+}
+
+/// A tensor in one of the storages that all kernels know, with the functions of `Stored`.
+struct Known {
+  Sink<Any> sink;
+
+  Known() = default;
+  Known(const ValueSpec& value, const Memory& memory, StepState* state) : sink(value, memory, state) {}
+
+  HALFTONE_DEVICE Source<Any> source() const {
+    Source<Any> result;
+    result.data = sink.data;
+    result.code = sink.code;
+    return result;
+  }
+  HALFTONE_DEVICE float operator[](std::int64_t i) const { return source()[i]; }
+  HALFTONE_DEVICE float read_back(std::int64_t i) const { return source()[i]; }
+};
+
+/// Numbers that one thread takes of a tensor at a time.
+template <class Tensor>
+inline constexpr int most_at_once = std::is_same_v<Tensor, Known> ? pack : 64;
+
+/// f(i) for i in [0, n), n at most `most`; few are unrolled, so that arrays stay in registers.
+template <int most, class F>
+HALFTONE_DEVICE void for_each(int n, const F& f) {
+  if constexpr (most <= pack) {
+    HALFTONE_UNROLL
+    for (int i = 0; i < most; ++i)
+      if (i < n) f(i);
+  } else {
+    for (int i = 0; i < n; ++i) f(i);
+  }
+}
+
+template <class Tensor, int most>
+HALFTONE_DEVICE void read(const Tensor& tensor, std::int64_t first, int n, float (&x)[most]) {
+  if constexpr (std::is_same_v<Tensor, Known>) {
+    if (n == most) return tensor.source().read(first, x);
+  }
+  for_each<most>(n, [&](int i) { x[i] = tensor[first + i]; });
+}
+template <class Tensor, int most>
+HALFTONE_DEVICE void write(const Tensor& tensor, std::int64_t first, int n, const float (&x)[most]) {
+  if constexpr (std::is_same_v<Tensor, Known>) {
+    if (n == most) return tensor.sink.write(first, x);
+    for_each<most>(n, [&](int i) { tensor.sink.write(first + i, x[i]); });
+  } else {
+    tensor.write(first, n, x);
+  }
+}
+
+}  // namespace halftone::cuda

@@ -1,0 +1,307 @@
+#pragma once
+#include <cmath>
+
+#include "kernels/cuda/activation.hpp"
+#include "kernels/cuda/operands.hpp"
+
+// What normalisations share: sums over the rows of tensors [rows, c], and functions with one set of coefficients per
+// column. A thread keeps to its columns, one or a pack of them, and walks down rows; the threads of a block take rows
+// that follow each other, so that a block reads memory in its order.
+namespace halftone::cuda {
+
+/// How a tensor [samples, rows, c] is cut, by its shape alone: a block has `part_rows` rows of one sample and a tile of
+/// up to `threads` units of columns.
+struct Columns {
+  static constexpr int threads = 256;
+
+  std::int64_t samples, rows, c, part_rows;
+  int parts;          ///< of a sample
+  int units, tiles;   ///< units of n columns in a row; tiles of `width` units
+  int width, height;  ///< units and rows that a block takes at a time
+
+  Columns(std::int64_t the_samples, std::int64_t the_rows, std::int64_t the_c, int n)
+      : samples(the_samples), rows(the_rows), c(the_c), units(static_cast<int>(c / n)) {
+    constexpr std::int64_t most_blocks = 1024, fewest_steps = 8;
+    tiles = (units + threads - 1) / threads;
+    width = (units + tiles - 1) / tiles;
+    height = threads / width;
+    const std::int64_t steps = (rows + height - 1) / height;
+    const std::int64_t most_parts = std::max<std::int64_t>(most_blocks / (samples * tiles), 1);
+    const std::int64_t wanted = std::min((steps + fewest_steps - 1) / fewest_steps, most_parts);
+    part_rows = (steps + wanted - 1) / wanted * height;
+    parts = static_cast<int>((rows + part_rows - 1) / part_rows);
+  }
+  std::int64_t blocks() const { return samples * parts * tiles; }
+  std::int64_t all_parts() const { return samples * parts; }
+
+  /// What one thread has: of each row from `row` to `end`, `height` apart, the columns from `channel` on.
+  struct Place {
+    int x, y;  ///< in the block
+    std::int64_t part, sample, channel, row, end;
+    std::int64_t first;  ///< element
+  };
+  template <int n>
+  HALFTONE_DEVICE Place place() const {
+    const int thread = static_cast<int>(thread_index()), block = static_cast<int>(block_index());
+    Place p;
+    p.x = thread % width;
+    p.y = thread / width;
+    const int unit = block % tiles * width + p.x;
+    p.part = block / tiles;
+    p.sample = p.part / parts;
+    p.channel = static_cast<std::int64_t>(unit) * n;
+    const std::int64_t first_row = p.part % parts * part_rows;
+    p.row = first_row + p.y;
+    p.end = p.y < height && unit < units ? std::min(rows, first_row + part_rows) : 0;
+    p.first = (p.sample * rows + p.row) * c + p.channel;
+    return p;
+  }
+};
+
+/// Adds up sums[i] over the rows y < height of a block's threads, `width` threads to a row; row 0 gets them.
+template <int n, int slots>
+HALFTONE_DEVICE void add_rows(double (&sums)[n], int x, int y, int width, int height, double (&scratch)[n][slots]) {
+  while (height > 1) {
+    const int half = (height + 1) / 2;
+    if (y >= half && y < height) {
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) scratch[i][(y - half) * width + x] = sums[i];
+    }
+    sync_block();
+    if (y < height - half) {
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) sums[i] += scratch[i][y * width + x];
+    }
+    sync_block();
+    height = half;
+  }
+}
+
+/// partials[part, kind, j] = the sums of terms over the part's rows. `Terms::of(sample, channel)` gives what
+/// `add(first, row, sums)` adds to sums [kinds, n] the terms of n elements with.
+template <class Terms>
+struct ColumnSums {
+  static constexpr unsigned threads = Columns::threads;
+  static constexpr int n = Terms::n, values = Terms::kinds * n;
+  struct Shared {
+    double rows[values][threads / 2];
+  };
+
+  Columns columns;
+  Terms terms;
+  double* partials;
+
+  HALFTONE_DEVICE void operator()(Shared& shared) const {
+    const auto place = columns.template place<n>();
+    double sums[values] = {};
+    if (place.row < place.end) {
+      const auto term = terms.of(place.sample, place.channel);
+      std::int64_t first = place.first;
+      const std::int64_t step = columns.height * columns.c;
+      for (std::int64_t row = place.row; row < place.end; row += columns.height, first += step)
+        term.add(first, row, sums);
+    }
+    add_rows(sums, place.x, place.y, columns.width, columns.height, shared.rows);
+    if (place.y > 0 || place.channel >= columns.c) return;
+    HALFTONE_UNROLL
+    for (int i = 0; i < values; ++i)
+      partials[(place.part * Terms::kinds + i / n) * columns.c + place.channel + i % n] = sums[i];
+  }
+};
+
+/// finish(sample, j, totals [kinds]) for every column: the sums over the parts of a sample.
+template <class Finish>
+struct FoldParts {
+  static constexpr unsigned threads = 256;
+  static constexpr int width = 8, height = threads / width, kinds = Finish::kinds;
+  struct Shared {
+    double rows[kinds][threads / 2];
+  };
+
+  const double* partials;  ///< [samples, parts, kinds, c]
+  std::int64_t parts, c;
+  Finish finish;
+
+  static std::int64_t blocks(std::int64_t samples, std::int64_t c) { return samples * ((c + width - 1) / width); }
+
+  HALFTONE_DEVICE void operator()(Shared& shared) const {
+    const int x = static_cast<int>(thread_index()) % width, y = static_cast<int>(thread_index()) / width;
+    const std::int64_t tiles = (c + width - 1) / width, sample = block_index() / tiles,
+                       j = block_index() % tiles * width + x;
+    double sums[kinds] = {};
+    for (std::int64_t part = y; j < c && part < parts; part += height) {
+      const double* from = partials + (sample * parts + part) * kinds * c + j;
+      HALFTONE_UNROLL
+      for (int kind = 0; kind < kinds; ++kind) sums[kind] += from[kind * c];
+    }
+    add_rows(sums, x, y, width, height, shared.rows);
+    if (y == 0 && j < c) finish(sample, j, sums);
+  }
+};
+
+template <class Finish>
+void fold(const Arguments& a, std::int64_t samples, std::int64_t parts, std::int64_t c, const double* partials,
+          const Finish& finish) {
+  using Fold = FoldParts<Finish>;
+  enqueue(a, Fold::blocks(samples, c), Fold{partials, parts, c, finish});
+}
+
+/// Adds terms up over the rows of each sample and calls `finish` for every column; one that takes one kind of sums gets
+/// the columns of all kinds in turn.
+template <class Terms, class Finish>
+void sum_columns(const Arguments& a, const Columns& columns, const Terms& terms, double* partials,
+                 const Finish& finish) {
+  enqueue(a, columns.blocks(), ColumnSums<Terms>{columns, terms, partials});
+  fold(a, columns.samples, columns.parts, columns.c * (Terms::kinds / Finish::kinds), partials, finish);
+}
+
+/// x - shift and its square, in double; the shift is the sample's first number in the same `run` of columns.
+template <class Format, int numbers>
+struct Moments {
+  static constexpr int n = numbers, kinds = 2;
+
+  Source<Format> x;
+  std::int64_t sample_size, run;
+
+  struct Of {
+    const Source<Format>& x;
+    double shift[n];
+    HALFTONE_DEVICE void add(std::int64_t first, std::int64_t, double (&sums)[2 * n]) const {
+      float values[n];
+      read(x, first, values);
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) {
+        const double shifted = static_cast<double>(values[i]) - shift[i];
+        sums[i] += shifted;
+        sums[n + i] += shifted * shifted;
+      }
+    }
+  };
+  HALFTONE_DEVICE Of of(std::int64_t sample, std::int64_t channel) const {
+    Of result{x, {}};
+    HALFTONE_UNROLL
+    for (int i = 0; i < n; ++i)
+      result.shift[i] = static_cast<double>(x[sample * sample_size + (channel + i) / run * run]);
+    return result;
+  }
+};
+
+/// What a normalisation keeps of the sums of x - shift and of its square. `share` is 1 / count. Where the shift is one
+/// of the `count` numbers, it is less than sqrt(count) deviations from their mean, so the squares lose log2(count) of
+/// 53 bits at most, wherever the mean is.
+struct Statistics {
+  float mean, inverse;  ///< deviation
+  double lost;          ///< what rounding took from the mean
+  HALFTONE_DEVICE Statistics(float shift, double sum, double squares, double share, float epsilon) {
+    const double shifted = sum * share, variance = squares * share - shifted * shifted;
+    mean = static_cast<float>(static_cast<double>(shift) + shifted);
+    lost = static_cast<double>(shift) - static_cast<double>(mean) + shifted;
+    inverse = static_cast<float>(1 / std::sqrt((variance < 0 ? 0 : variance) + static_cast<double>(epsilon)));
+  }
+};
+
+/// Numbers that belong to a sample and a run of its columns: at[step (groups sample + j / run)].
+struct Grouped {
+  const float* at;
+  std::int64_t groups = 0, run = 1, step = 1;
+  HALFTONE_DEVICE float operator()(std::int64_t sample, std::int64_t j) const {
+    return at[step * (sample * groups + j / run)];
+  }
+};
+
+/// d_y and d_y (x - mean).
+template <class Format, int numbers>
+struct GradientTerms {
+  static constexpr int n = numbers, kinds = 2;
+
+  Source<Format> d_y, x;
+  Grouped mean;
+
+  struct Of {
+    const Source<Format>&d_y, &x;
+    float mean[n];
+    HALFTONE_DEVICE void add(std::int64_t first, std::int64_t, double (&sums)[2 * n]) const {
+      float d[n], values[n];
+      read(d_y, first, d);
+      read(x, first, values);
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) {
+        sums[i] += static_cast<double>(d[i]);
+        sums[n + i] += static_cast<double>(d[i] * (values[i] - mean[i]));
+      }
+    }
+  };
+  HALFTONE_DEVICE Of of(std::int64_t sample, std::int64_t channel) const {
+    Of result{d_y, x, {}};
+    HALFTONE_UNROLL
+    for (int i = 0; i < n; ++i) result.mean[i] = mean(sample, channel + i);
+    return result;
+  }
+};
+
+/// y = epilogue(factor[j] (x - mean[j]) + offset[j]) with the sample's coefficients [3, c]; y may lie over x.
+template <class Format, int n>
+struct Normalize {
+  static constexpr unsigned threads = Columns::threads;
+  using Shared = NoShared;
+
+  Columns columns;
+  Source<Format> x;
+  Sink<Format> y;
+  const float* coefficients;
+  Epilogue epilogue;
+
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    const auto place = columns.template place<n>();
+    if (place.row >= place.end) return;
+    const float* set = coefficients + place.sample * 3 * columns.c + place.channel;
+    float mean[n], factor[n], offset[n];
+    read(set, mean);
+    read(set + columns.c, factor);
+    read(set + 2 * columns.c, offset);
+    std::int64_t first = place.first;
+    for (std::int64_t row = place.row; row < place.end; row += columns.height, first += columns.height * columns.c) {
+      float values[n];
+      read(x, first, values);
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) values[i] = factor[i] * (values[i] - mean[i]) + offset[i];
+      epilogue.apply(values);
+      write(y, first, values);
+    }
+  }
+};
+
+/// d_x = factor[j] d_y + (slope[j] (x - mean[j]) + offset[j]) with the sample's coefficients [4, c], mean first; d_x
+/// may lie over d_y.
+template <class Format, int n>
+struct InputGradient {
+  static constexpr unsigned threads = Columns::threads;
+  using Shared = NoShared;
+
+  Columns columns;
+  Source<Format> d_y, x;
+  Sink<Format> d_x;
+  const float* coefficients;
+
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    const auto place = columns.template place<n>();
+    if (place.row >= place.end) return;
+    const float* set = coefficients + place.sample * 4 * columns.c + place.channel;
+    float mean[n], factor[n], slope[n], offset[n];
+    read(set, mean);
+    read(set + columns.c, factor);
+    read(set + 2 * columns.c, slope);
+    read(set + 3 * columns.c, offset);
+    std::int64_t first = place.first;
+    for (std::int64_t row = place.row; row < place.end; row += columns.height, first += columns.height * columns.c) {
+      float d[n], values[n];
+      read(d_y, first, d);
+      read(x, first, values);
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) d[i] = factor[i] * d[i] + (slope[i] * (values[i] - mean[i]) + offset[i]);
+      write(d_x, first, d);
+    }
+  }
+};
+
+}  // namespace halftone::cuda

@@ -1,0 +1,188 @@
+#include "kernels/cuda/cudnn.hpp"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <string_view>
+
+#include "kernels/cuda/cudnn_library.hpp"
+#include "kernels/cuda/driver.hpp"
+
+namespace halftone::cuda {
+
+CudnnOptions CudnnOptions::from_environment() {
+  CudnnOptions options;
+  if (const char* tune = environment("HALFTONE_CUDNN_TUNE")) options.tune = std::string_view(tune) == "1";
+  if (const char* cache = environment("XDG_CACHE_HOME"))
+    options.cache = std::filesystem::path(cache) / "halftone" / "cudnn-plans.json";
+  else if (const char* home = environment("HOME"))
+    options.cache = std::filesystem::path(home) / ".cache" / "halftone" / "cudnn-plans.json";
+  return options;
+}
+
+namespace {
+
+/// The tensors in the order of `Operands`: inputs, then the output.
+std::array<std::int64_t, 3> tensors_of(Direction direction) {
+  switch (direction) {
+    case Direction::forward:
+      return {tensor_x, tensor_weight, tensor_y};
+    case Direction::d_input:
+      return {tensor_y, tensor_weight, tensor_x};
+    case Direction::d_weight:
+      break;
+  }
+  return {tensor_x, tensor_y, tensor_weight};
+}
+
+class Handle {
+ public:
+  explicit Handle(void* stream) {
+    check(cudnn().create_handle(&raw_), "making a handle");
+    check(cudnn().set_stream(raw_, static_cast<cudaStream_t>(stream)), "setting a handle's stream");
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  ~Handle() {
+    if (raw_) cudnn().destroy_handle(raw_);
+  }
+  cudnnHandle_t raw() const { return raw_; }
+
+ private:
+  cudnnHandle_t raw_ = nullptr;
+};
+
+/// What is kept for a driver.
+struct Session {
+  explicit Session(void* stream)
+      : handle(stream), plans(ConvolutionPlans::of_handle(handle.raw(), CudnnOptions::from_environment())) {}
+
+  Handle handle;
+  ConvolutionPlans plans;
+};
+
+/// Device memory that is freed with it.
+class Scratch {
+ public:
+  Scratch(Driver& driver, std::size_t bytes)
+      : driver_(driver), data_(driver.allocate(std::max<std::size_t>(bytes, 1))) {
+    if (bytes > 0) driver.clear(data_, bytes);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { driver_.free(data_); }
+  void* data() const { return data_; }
+
+ private:
+  Driver& driver_;
+  void* data_;
+};
+
+/// A plan made ready for a stream.
+class Execution {
+ public:
+  Execution(std::shared_ptr<const Session> session, const Convolution& convolution, const ConvolutionPlan& plan)
+      : session_(std::move(session)),
+        tensors_(tensors_of(convolution.direction)),
+        workspace_(plan.workspace),
+        what_(description_of(convolution)),
+        plan_(doing(what_, [&] { return execution_plan(session_->plans, convolution, plan); })) {}
+
+  std::size_t workspace() const { return workspace_ ? workspace_ + workspace_alignment : 0; }
+
+  void run(const std::array<void*, 3>& operands, void* workspace) {
+    if (!pack_ || operands != operands_ || workspace != bound_) bind(operands, workspace);
+    check(cudnn().execute(session_->handle.raw(), plan_.raw(), pack_->raw()), what_);
+  }
+
+ private:
+  static constexpr std::size_t workspace_alignment = 256;
+
+  void bind(const std::array<void*, 3>& operands, void* workspace) {
+    for (const void* data : operands)
+      if (reinterpret_cast<std::uintptr_t>(data) % tensor_alignment != 0)
+        throw Failure(
+            fmt::format("cuDNN: {}: a tensor does not begin at a multiple of {} bytes", what_, tensor_alignment));
+    const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(workspace) + workspace_alignment - 1;
+    void* aligned = workspace_ ? reinterpret_cast<void*>(address / workspace_alignment * workspace_alignment) : nullptr;
+    pack_.reset();
+    pack_.emplace(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "a plan's memory");
+    pack_->set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, tensors_.size(), tensors_.data())
+        .set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, operands.size(), operands.data())
+        .set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, aligned)
+        .finalize();
+    operands_ = operands;
+    bound_ = workspace;
+  }
+
+  std::shared_ptr<const Session> session_;
+  std::array<std::int64_t, 3> tensors_;
+  std::size_t workspace_;
+  std::string what_;
+  Descriptor plan_;
+  std::optional<Descriptor> pack_;  ///< of the memory below, which does not change once a plan is built
+  std::array<void*, 3> operands_ = {};
+  void* bound_ = nullptr;
+};
+
+std::shared_ptr<const Session> session_of(Driver& driver) {
+  if (!driver.cudnn) driver.cudnn = std::make_shared<Session>(driver.native_stream());
+  return std::static_pointer_cast<Session>(driver.cudnn);
+}
+
+double milliseconds_of(Driver& driver, const Convolution& convolution, Execution& execution) {
+  const Operands& o = convolution.operands;
+  const Scratch first(driver, o.inputs[0].tensor().bytes()), second(driver, o.inputs[1].tensor().bytes());
+  const Scratch output(driver, o.output.tensor().bytes()), workspace(driver, execution.workspace());
+  return milliseconds_of(driver, [&] {
+    execution.run({first.data(), second.data(), output.data()}, workspace.data());
+  });
+}
+
+/// The plan to begin with.
+std::size_t choose(const std::shared_ptr<const Session>& session, const Convolution& convolution, Driver& driver) {
+  const ConvolutionPlans& plans = session->plans;
+  if (!plans.options().tune) return 0;
+  return tuned(PlanCache(plans.options().cache), plans.name() + ": " + description_of(convolution),
+               plans.allowed(convolution), [&](const ConvolutionPlan& plan) {
+                 Execution execution(session, convolution, plan);
+                 return milliseconds_of(driver, convolution, execution);
+               });
+}
+
+}  // namespace
+
+std::string decline_cudnn(const Convolution& convolution, Driver& driver) {
+  if (std::string reason = decline_storages(convolution); !reason.empty()) return reason;
+  if (!driver.native_stream()) return "no GPU";
+  if (std::string reason = why_no_cudnn(); !reason.empty()) return reason;
+  try {
+    const ConvolutionPlans& plans = session_of(driver)->plans;
+    if (!plans.allowed(convolution).empty()) return {};
+    return fmt::format(
+        "cuDNN {} has no plan that keeps sums in f32, gives the same bits in each run and works in {} MB of scratch",
+        cudnn_version(), plans.options().workspace >> 20);
+  } catch (const Failure& failure) {
+    return failure.what();
+  }
+}
+
+Launch make_cudnn(const Convolution& convolution, Driver& driver) {
+  const std::shared_ptr<const Session> session = session_of(driver);
+  const std::vector<ConvolutionPlan> plans = session->plans.allowed(convolution);
+  if (plans.empty()) fail(fmt::format("cuDNN has no plan: {}", description_of(convolution)));
+  std::shared_ptr<Execution> execution;
+  for (std::size_t i = choose(session, convolution, driver); !execution; ++i) {
+    try {
+      execution = std::make_shared<Execution>(session, convolution, plans[i]);
+    } catch (const Failure&) {
+      if (i + 1 >= plans.size()) throw;
+    }
+  }
+  const auto run = [execution](const Arguments& a) {
+    execution->run({a.inputs[0].data, a.inputs[1].data, a.outputs[0].data}, a.workspace);
+  };
+  return {.run = run, .workspace = execution->workspace()};
+}
+
+}  // namespace halftone::cuda

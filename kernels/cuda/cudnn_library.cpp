@@ -1,0 +1,105 @@
+#include "kernels/cuda/cudnn_library.hpp"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <set>
+
+namespace halftone::cuda {
+
+const char* environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value && *value ? value : nullptr;
+}
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t oldest_version = 90800;  // plans for a device that need not be there
+
+std::string text_of_version(std::size_t version) {
+  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+/// The first in the loader's path or else in a toolkit's folders.
+void* open_file(std::string& why_not) {
+  constexpr const char* name = "libcudnn.so.9";
+  if (void* file = ::dlopen(name, RTLD_NOW | RTLD_LOCAL)) return file;
+  why_not = fmt::format("cuDNN 9.8 or newer is needed: {}", ::dlerror());
+  std::set<std::string> roots = {"/usr/local/cuda"};
+  for (const char* name_of_root : {"CUDA_PATH", "CUDA_HOME"})
+    if (const char* root = environment(name_of_root)) roots.insert(root);
+  for (const std::string& root : roots)
+    for (const char* folder : {"lib64", "lib", "targets/x86_64-linux/lib"})
+      if (void* file = ::dlopen((fs::path(root) / folder / name).c_str(), RTLD_NOW | RTLD_LOCAL)) return file;
+  why_not += fmt::format("; nor has {} one", fmt::join(roots, " or "));
+  return nullptr;
+}
+
+Library open_library() {
+  Library library;
+  void* file = open_file(library.why_not);
+  if (!file) return library;
+  library.why_not.clear();
+  const auto find = [&](auto& function, const char* name) {
+    function = reinterpret_cast<std::decay_t<decltype(function)>>(::dlsym(file, name));
+    if (!function && library.why_not.empty())
+      library.why_not = fmt::format("cuDNN 9.8 or newer is needed: libcudnn.so.9 has no function {}", name);
+  };
+  find(library.version, "cudnnGetVersion");
+  if (library.version && library.version() < oldest_version) {
+    library.why_not =
+        fmt::format("cuDNN 9.8 or newer is needed: libcudnn.so.9 is version {}", text_of_version(library.version()));
+    return library;
+  }
+  find(library.error, "cudnnGetErrorString");
+  find(library.last_error, "cudnnGetLastErrorString");
+  find(library.create_handle, "cudnnCreate");
+  find(library.destroy_handle, "cudnnDestroy");
+  find(library.set_stream, "cudnnSetStream");
+  find(library.create, "cudnnBackendCreateDescriptor");
+  find(library.destroy, "cudnnBackendDestroyDescriptor");
+  find(library.finalize, "cudnnBackendFinalize");
+  find(library.set, "cudnnBackendSetAttribute");
+  find(library.get, "cudnnBackendGetAttribute");
+  find(library.execute, "cudnnBackendExecute");
+  return library;
+}
+
+const Library& opened() {
+  static const Library library = open_library();  // for good: its threads and kernels outlive every handle
+  return library;
+}
+
+}  // namespace
+
+const Library& cudnn() {
+  const Library& library = opened();
+  if (!library.why_not.empty()) throw Failure(library.why_not);
+  return library;
+}
+
+void check(cudnnStatus_t status, const std::string& doing) {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  char text[2048] = {};
+  cudnn().last_error(text, sizeof text);
+  std::string reason(text);
+  std::replace(reason.begin(), reason.end(), '\n', ' ');
+  throw Failure(fmt::format("cuDNN: {}: {} {}", doing, cudnn().error(status), reason));
+}
+
+void Descriptor::checked(cudnnStatus_t status, const char* doing, int attribute) const {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  check(status, attribute < 0 ? fmt::format("{} {}", doing, name_)
+                              : fmt::format("{} attribute {} of {}", doing, attribute, name_));
+}
+
+std::string why_no_cudnn() { return opened().why_not; }
+
+std::string cudnn_version() { return text_of_version(cudnn().version()); }
+
+}  // namespace halftone::cuda

@@ -1,0 +1,552 @@
+#include <cmath>
+
+#include "halftone/graph/step_ops.hpp"
+#include "kernels/cuda/chunks.hpp"
+#include "kernels/cuda/table.hpp"
+
+// A step's decisions are those of graph/step_state.hpp, taken by one thread each; gradients are looked at, and weights
+// updated, by one launch for all tensors.
+namespace halftone::cuda {
+namespace {
+
+/// Calls f(state) in one thread.
+template <class F>
+struct Once {
+  static constexpr unsigned threads = 1;
+  using Shared = NoShared;
+  StepState* state;
+  F f;
+  HALFTONE_DEVICE void operator()(Shared&) const { f(*state); }
+};
+
+template <class F>
+void once(const Arguments& a, const F& f) {
+  enqueue(a, 1, Once<F>{a.state, f});
+}
+
+struct Begin {
+  HALFTONE_DEVICE void operator()(StepState& state) const { halftone::begin_micro_batch(state); }
+};
+struct Seed {
+  Sink<Any> seed;
+  HALFTONE_DEVICE void operator()(StepState& state) const { seed.write(0, state.gradient_scale()); }
+};
+struct Decide {
+  StepPolicy policy;
+  HALFTONE_DEVICE void operator()(StepState& state) const { decide(state, policy); }
+};
+struct Count {
+  StepPolicy policy;
+  HALFTONE_DEVICE void operator()(StepState& state) const { finish_step(state, policy); }
+};
+
+/// What was found in one chunk of gradients.
+struct Found {
+  double sum_of_squares;
+  std::int64_t zeros, bad, first_bad;
+};
+
+HALFTONE_DEVICE void look(float gradient, float factor, std::int64_t i, Found& found) {
+  const auto true_gradient = static_cast<double>(gradient * factor);
+  found.sum_of_squares += true_gradient * true_gradient;
+  found.zeros += gradient == 0;
+  const bool bad = !(math::abs(gradient) <= F32::largest);
+  if (bad && found.bad == 0) found.first_bad = i;
+  found.bad += bad;
+}
+
+constexpr std::int64_t nowhere = std::int64_t{1} << 62;
+
+template <unsigned threads>
+struct FoundShared {
+  double squares[threads / warp_lanes];
+  std::int64_t counts[threads / warp_lanes], first[threads];
+  float factor;
+};
+
+/// What a stored gradient is multiplied by to be the true one; every thread gets it.
+template <unsigned threads>
+HALFTONE_DEVICE float true_factor(const StepState& state, FoundShared<threads>& shared) {
+  if (thread_index() == 0) shared.factor = 1 / state.gradient_scale();
+  sync_block();
+  return shared.factor;
+}
+
+/// What all threads of a block have found; every thread gets it.
+template <unsigned threads>
+HALFTONE_DEVICE Found together(Found found, FoundShared<threads>& shared) {
+  found.sum_of_squares = block_sum<threads>(found.sum_of_squares, shared.squares);
+  found.zeros = block_sum<threads>(found.zeros, shared.counts);
+  shared.first[thread_index()] = found.first_bad;
+  found.bad = block_sum<threads>(found.bad, shared.counts);  // its barriers also show `first` to all
+  if (found.bad > 0)
+    for (unsigned i = 0; i < threads; ++i)
+      if (shared.first[i] < found.first_bad) found.first_bad = shared.first[i];
+  sync_block();
+  return found;
+}
+
+/// Looks at one chunk of gradients.
+template <class Tensor>
+struct Inspect {
+  static constexpr unsigned threads = 256;
+  using Shared = FoundShared<threads>;
+
+  const Chunk* chunks;
+  const Tensor* gradients;
+  const StepState* state;
+  Found* found;
+
+  HALFTONE_DEVICE void operator()(Shared& shared) const {
+    const Chunk chunk = chunks[block_index()];
+    const Tensor& gradient = gradients[chunk.tensor];
+    const float factor = true_factor<threads>(*state, shared);
+    Found own{0, 0, 0, nowhere};
+    for (int at = static_cast<int>(thread_index()) * pack; at < chunk.count; at += static_cast<int>(threads) * pack) {
+      const int n = chunk.count - at < pack ? chunk.count - at : pack;
+      float x[pack];
+      read(gradient, chunk.first + at, n, x);
+      for_each<pack>(n, [&](int i) { look(x[i], factor, chunk.first + at + i, own); });
+    }
+    own = together<threads>(own, shared);
+    if (thread_index() == 0) found[block_index()] = own;
+  }
+};
+
+/// Adds a chunk of gradients, their scale divided out, to what earlier micro-batches have left, and looks at the sums.
+template <class Tensor>
+struct Accumulate {
+  static constexpr unsigned threads = 256;
+  using Shared = FoundShared<threads>;
+
+  const Chunk* chunks;
+  const Tensor* gradients;
+  float* const* sums;
+  const StepState* state;
+  Found* found;
+
+  HALFTONE_DEVICE void operator()(Shared& shared) const {
+    const Chunk chunk = chunks[block_index()];
+    const Tensor& gradient = gradients[chunk.tensor];
+    float* sum = sums[chunk.tensor] + chunk.first;
+    const float factor = true_factor<threads>(*state, shared);
+    const bool good = state->good != 0, first = state->good_micro_batches == 1;
+    Found own{0, 0, 0, nowhere};
+    for (int i = static_cast<int>(thread_index()); i < chunk.count; i += static_cast<int>(threads)) {
+      if (good) sum[i] = gradient[chunk.first + i] * factor + (first ? 0.0f : sum[i]);
+      look(sum[i], 1, i, own);
+    }
+    own = together<threads>(own, shared);
+    if (thread_index() == 0) found[block_index()] = own;
+  }
+};
+
+/// Adds up what the chunks had, in a fixed order, and judges by it: check_gradients with a loss, else the sum of
+/// micro-batches.
+template <class Tensor>
+struct Judge {
+  static constexpr unsigned threads = 256;
+  using Shared = FoundShared<threads>;
+
+  const Chunk* chunks;
+  const Found* found;
+  std::int64_t count;
+  StepState* state;
+  bool of_sum;
+  Tensor loss;
+  const std::int32_t* parameters;
+
+  HALFTONE_DEVICE void operator()(Shared& shared) const {
+    Found all{0, 0, 0, nowhere};  // first_bad: a chunk
+    for (std::int64_t i = thread_index(); i < count; i += threads) {
+      all.sum_of_squares += found[i].sum_of_squares;
+      all.zeros += found[i].zeros;
+      all.bad += found[i].bad;
+      if (found[i].bad > 0 && i < all.first_bad) all.first_bad = i;
+    }
+    all = together<threads>(all, shared);
+    if (thread_index() > 0) return;
+    if (of_sum) return judge_sum(*state, state->good_micro_batches > 0 ? all.sum_of_squares : 0.0);
+    GradientFindings findings;
+    findings.sum_of_squares = all.sum_of_squares;
+    findings.zeros = all.zeros;
+    findings.nonfinite = all.bad;
+    if (all.bad > 0) {
+      findings.first_bad_parameter = parameters[chunks[all.first_bad].tensor];
+      findings.first_bad_element = found[all.first_bad].first_bad;
+    }
+    judge_micro_batch(*state, loss[0], findings);
+  }
+};
+
+struct Move {
+  static constexpr unsigned threads = 1;
+  using Shared = NoShared;
+  const MoveRanges::Range* moves;
+  RangeState* ranges;
+  std::int64_t count;
+  const StepState* state;
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    if (!state->last_micro_batch) return;
+    const bool commit = state->commit && state->outcome == 0;
+    for (std::int64_t i = 0; i < count; ++i)
+      move_range(moves[i].controller, ranges[i], commit && moves[i].moves, moves[i].lasts);
+  }
+};
+
+struct Settle {
+  static constexpr unsigned threads = 256;
+  using Shared = NoShared;
+  RangeState* ranges;
+  std::int64_t count;
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    const std::int64_t i = thread_number<Settle>();
+    if (i < count) ranges[i].scale = ranges[i].next;
+  }
+};
+
+/// One parameter in an update.
+template <class Tensor>
+struct Updated {
+  Tensor gradient, truth, slots[2], compensation, copy;
+  float weight_limit, slot_limit;  ///< the largest finite numbers of their storages
+  int slot_count, run;
+  bool compensated, has_copy;
+};
+
+/// What lasts stays finite. With a compensation the rule sees the weight together with what rounding has taken from it,
+/// and what it takes now is kept (Kahan 1965).
+template <class Tensor, class Rule>
+struct Apply {
+  static constexpr unsigned threads = 256;
+  static constexpr int most = most_at_once<Tensor>;
+  struct Shared {
+    std::int64_t counts[threads / warp_lanes];
+    typename Rule::Coefficients coefficients;
+    float factor;
+  };
+
+  const Chunk* chunks;
+  const Updated<Tensor>* parameters;
+  StepState* state;
+  Rule rule;
+  StepPolicy policy;
+  float rate;
+
+  HALFTONE_DEVICE void operator()(Shared& shared) const {
+    if (!state->commit) return;
+    const Chunk chunk = chunks[block_index()];
+    const Updated<Tensor>& p = parameters[chunk.tensor];
+    if (thread_index() == 0) {
+      shared.coefficients = rule.at(state->learning_rate * rate, state->steps + 1);
+      shared.factor = update_factor(*state, policy);
+    }
+    sync_block();
+    const auto coefficients = shared.coefficients;
+    const float factor = shared.factor;
+    std::int64_t unchanged = 0;
+    for (int at = static_cast<int>(thread_index()) * p.run; at < chunk.count; at += static_cast<int>(threads) * p.run) {
+      const int n = chunk.count - at < p.run ? chunk.count - at : p.run;
+      unchanged += update(p, coefficients, factor, chunk.first + at, n);
+    }
+    unchanged = block_sum<threads>(unchanged, shared.counts);
+    if (thread_index() == 0) atomic_add(&state->unchanged_weights, unchanged);
+  }
+
+  HALFTONE_DEVICE std::int64_t update(const Updated<Tensor>& p, const typename Rule::Coefficients& coefficients,
+                                      float factor, std::int64_t first, int n) const {
+    float g[most] = {}, w[most] = {}, before[most], lost[most] = {}, slots[2][most] = {};
+    read(p.gradient, first, n, g);
+    read(p.truth, first, n, w);
+    if (p.slot_count > 0) read(p.slots[0], first, n, slots[0]);
+    if (p.slot_count > 1) read(p.slots[1], first, n, slots[1]);
+    if (p.compensated) read(p.compensation, first, n, lost);
+    for_each<most>(n, [&](int i) {
+      before[i] = w[i];
+      if (p.compensated) w[i] += lost[i];
+      const float from = w[i], from0 = slots[0][i], from1 = slots[1][i];
+      w[i] =
+          math::saturate(rule.apply(coefficients, from, g[i] * factor, slots[0][i], slots[1][i]), p.weight_limit, from);
+      slots[0][i] = math::saturate(slots[0][i], p.slot_limit, from0);
+      slots[1][i] = math::saturate(slots[1][i], p.slot_limit, from1);
+    });
+    write(p.truth, first, n, w);
+    if (p.slot_count > 0) write(p.slots[0], first, n, slots[0]);
+    if (p.slot_count > 1) write(p.slots[1], first, n, slots[1]);
+    std::int64_t unchanged = 0;
+    for_each<most>(n, [&](int i) {
+      const float stored = p.truth.read_back(first + i);
+      lost[i] = w[i] - stored;
+      w[i] = stored;
+      unchanged += stored == before[i];
+    });
+    if (p.compensated) write(p.compensation, first, n, lost);
+    if (p.has_copy) write(p.copy, first, n, w);
+    return unchanged;
+  }
+};
+
+struct Pair {
+  const std::byte* from;
+  std::byte* to;
+};
+
+/// Copies statistics away before a step's first micro-batch or, `back`, back where the step is skipped.
+struct Keep {
+  static constexpr unsigned threads = 256;
+  using Shared = NoShared;
+  const Chunk* chunks;  ///< of bytes
+  const Pair* pairs;
+  const StepState* state;
+  bool back;
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    if (back ? !state->last_micro_batch || state->commit : state->micro_batch > 1) return;
+    const Chunk chunk = chunks[block_index()];
+    const Pair& pair = pairs[chunk.tensor];
+    for (int i = static_cast<int>(thread_index()); i < chunk.count; i += static_cast<int>(threads))
+      pair.to[chunk.first + i] = pair.from[chunk.first + i];
+  }
+};
+
+template <class Tensor>
+struct Average {
+  static constexpr unsigned threads = 256;
+  using Shared = NoShared;
+  const Chunk* chunks;
+  const Tensor* truths;
+  float* const* averages;
+  const StepState* state;
+  float decay;
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    if (!state->commit) return;
+    const Chunk chunk = chunks[block_index()];
+    const auto steps = static_cast<float>(state->steps);
+    const float warm_up = (1 + steps) / (10 + steps), kept = warm_up < decay ? warm_up : decay;
+    float* average = averages[chunk.tensor] + chunk.first;
+    for (int i = static_cast<int>(thread_index()); i < chunk.count; i += static_cast<int>(threads))
+      average[i] = kept * average[i] + (1 - kept) * truths[chunk.tensor][chunk.first + i];
+  }
+};
+
+template <class Tensor>
+std::vector<Tensor> bound(const std::vector<ValueSpec>& values, std::span<const Memory> memory, StepState* state,
+                          std::size_t first = 0) {
+  std::vector<Tensor> result;
+  for (std::size_t i = first; i < values.size(); ++i) result.emplace_back(values[i], memory[i], state);
+  return result;
+}
+
+std::vector<float*> addresses(std::span<const Memory> memory, std::size_t count) {
+  std::vector<float*> result;
+  for (std::size_t i = 0; i < count; ++i) result.push_back(static_cast<float*>(memory[i].data));
+  return result;
+}
+
+/// Calls f(Known{}) where all values are in storages that all kernels know, else f(Stored{}).
+template <class F>
+Launch with_tensor(const Request& request, const F& f) {
+  const auto known = [](const ValueSpec& value) {  // u8: the step's state
+    return is_compiled(value.storage) || value.storage == DType::u8;
+  };
+  return std::all_of(request.inputs.begin(), request.inputs.end(), known) &&
+                 std::all_of(request.outputs.begin(), request.outputs.end(), known)
+             ? f(Known{})
+             : f(Stored{});
+}
+
+}  // namespace
+
+Launch begin_micro_batch(const Request&) {
+  return {[](const Arguments& a) { once(a, Begin{}); }};
+}
+
+Launch seed_gradient(const Request& request) {
+  return {[values = Operands(request)](const Arguments& a) { once(a, Seed{values.out(a, 0)}); }};
+}
+
+Launch advance(const Request& request) {
+  return {[policy = request.attributes<Advance>().policy](const Arguments& a) { once(a, Decide{policy}); }};
+}
+
+Launch finish(const Request& request) {
+  return {[policy = request.attributes<Finish>().policy](const Arguments& a) { once(a, Count{policy}); }};
+}
+
+Launch check_gradients(const Request& request) {
+  return with_tensor(request, [&](auto type) {
+    using Tensor = decltype(type);
+    const Operands values(request);
+    const auto all_chunks = chunks_of(request.inputs.subspan(1));
+    const auto& numbers = request.attributes<CheckGradients>().parameters;
+    const Constants<Chunk> chunks(request.device, all_chunks.size());
+    const Constants<Tensor> gradients(request.device, request.inputs.size() - 1);
+    const Constants<std::int32_t> parameters(request.device, numbers.size());
+    const auto prepare = [=](const Arguments& a) {
+      chunks.upload(all_chunks);
+      gradients.upload(bound<Tensor>(values.inputs, a.inputs, a.state, 1));
+      parameters.upload({numbers.begin(), numbers.end()});
+    };
+    const auto run = [=](const Arguments& a) {
+      auto* found = static_cast<Found*>(a.workspace);
+      enqueue(a, chunks.size(), Inspect<Tensor>{chunks.data(), gradients.data(), a.state, found});
+      enqueue(a, 1,
+              Judge<Tensor>{chunks.data(),
+                            found,
+                            chunks.size(),
+                            a.state,
+                            false,
+                            {values.inputs[0], a.inputs[0], a.state},
+                            parameters.data()});
+    };
+    return Launch{.run = run, .workspace = all_chunks.size() * sizeof(Found), .prepare = prepare};
+  });
+}
+
+Launch accumulate_gradients(const Request& request) {
+  return with_tensor(request, [&](auto type) {
+    using Tensor = decltype(type);
+    const Operands values(request);
+    const auto all_chunks = chunks_of(request.inputs);
+    const Constants<Chunk> chunks(request.device, all_chunks.size());
+    const Constants<Tensor> gradients(request.device, request.inputs.size());
+    const Constants<float*> sums(request.device, request.inputs.size());
+    const auto prepare = [=](const Arguments& a) {
+      chunks.upload(all_chunks);
+      gradients.upload(bound<Tensor>(values.inputs, a.inputs, a.state));
+      sums.upload(addresses(a.outputs, values.inputs.size()));
+    };
+    const auto run = [=](const Arguments& a) {
+      auto* found = static_cast<Found*>(a.workspace);
+      enqueue(a, chunks.size(), Accumulate<Tensor>{chunks.data(), gradients.data(), sums.data(), a.state, found});
+      enqueue(a, 1, Judge<Tensor>{chunks.data(), found, chunks.size(), a.state, true, {}, nullptr});
+    };
+    return Launch{.run = run, .workspace = all_chunks.size() * sizeof(Found), .prepare = prepare};
+  });
+}
+
+Launch move_ranges(const Request& request) {
+  const auto& op = request.attributes<MoveRanges>();
+  const Constants<MoveRanges::Range> moves(request.device, op.ranges.size());
+  return {.run =
+              [=](const Arguments& a) {
+                enqueue(a, 1, Move{moves.data(), a.out<RangeState>(0), moves.size(), a.state});
+              },
+          .prepare = [=, ranges = op.ranges](const Arguments&) { moves.upload(ranges); }};
+}
+
+Launch settle_ranges(const Request& request) {
+  const auto count = static_cast<std::int64_t>(request.outputs[0].tensor().bytes() / sizeof(RangeState));
+  return {[count](const Arguments& a) { enqueue(a, blocks_for<Settle>(count), Settle{a.out<RangeState>(0), count}); }};
+}
+
+std::string decline_update(const Request& request) {
+  for (const ValueSpec& output : request.outputs)
+    if (run_of(output.storage) > most_at_once<Stored>) return "blocks of more than 64 numbers";
+  return {};
+}
+
+namespace {
+
+float largest_of(const Storage& storage) {
+  if (!storage.plain()) return F32::largest;  // it saturates by itself
+  return visit_format(storage.code, [](auto format) { return decltype(format)::largest; });
+}
+
+/// The parameters of an update, bound to memory.
+template <class Tensor>
+std::vector<Updated<Tensor>> updated(const Update& op, int slot_count, const Operands& values, const Arguments& a) {
+  std::vector<Updated<Tensor>> result;
+  std::size_t output = 0;
+  for (std::size_t i = 0; i < op.parameters.size(); ++i) {
+    Updated<Tensor> p{};
+    p.run = pack;
+    const auto next = [&] {
+      p.run = std::max(p.run, run_of(values.outputs[output].storage));
+      const Tensor tensor(values.outputs[output], a.outputs[output], a.state);
+      ++output;
+      return tensor;
+    };
+    p.gradient = Tensor(values.inputs[i], a.inputs[i], a.state);
+    p.weight_limit = largest_of(values.outputs[output].storage);
+    p.truth = next();
+    p.slot_count = slot_count;
+    p.slot_limit = largest_of(slot_count > 0 ? values.outputs[output].storage : Storage());
+    for (int slot = 0; slot < slot_count; ++slot) p.slots[slot] = next();
+    p.compensated = op.parameters[i].compensated;
+    if (p.compensated) p.compensation = next();
+    p.has_copy = op.parameters[i].has_copy;
+    if (p.has_copy) p.copy = next();
+    result.push_back(p);
+  }
+  return result;
+}
+
+}  // namespace
+
+Launch update(const Request& request) {
+  const auto& op = request.attributes<Update>();
+  return with_tensor(request, [&](auto type) {
+    using Tensor = decltype(type);
+    return std::visit(
+        [&](const auto& rule) -> Launch {
+          using Rule = std::decay_t<decltype(rule)>;
+          const Operands values(request);
+          const auto all_chunks = chunks_of(request.inputs);
+          const Constants<Chunk> chunks(request.device, all_chunks.size());
+          const Constants<Updated<Tensor>> parameters(request.device, op.parameters.size());
+          const auto prepare = [=](const Arguments& a) {
+            chunks.upload(all_chunks);
+            parameters.upload(updated<Tensor>(op, rule.slot_count(), values, a));
+          };
+          const auto run = [=, policy = op.policy, rate = op.learning_rate](const Arguments& a) {
+            enqueue(a, chunks.size(),
+                    Apply<Tensor, Rule>{chunks.data(), parameters.data(), a.state, rule, policy, rate});
+          };
+          return {.run = run, .prepare = prepare};
+        },
+        op.rule);
+  });
+}
+
+Launch keep_statistics(const Request& request) {
+  const auto& op = request.attributes<KeepStatistics>();
+  std::vector<TensorSpec> bytes;
+  for (const ValueSpec& value : request.inputs)
+    bytes.push_back({{1, 1, 1, static_cast<std::int64_t>(value.tensor().bytes())}, DType::u8});
+  const auto all_chunks = chunks_of(bytes);
+  const Constants<Chunk> chunks(request.device, all_chunks.size());
+  const Constants<Pair> pairs(request.device, bytes.size());
+  const auto prepare = [=, count = bytes.size()](const Arguments& a) {
+    chunks.upload(all_chunks);
+    std::vector<Pair> all;
+    for (std::size_t i = 0; i < count; ++i)
+      all.push_back({static_cast<const std::byte*>(a.inputs[i].data), static_cast<std::byte*>(a.outputs[i].data)});
+    pairs.upload(all);
+  };
+  const auto run = [=, back = op.back](const Arguments& a) {
+    enqueue(a, chunks.size(), Keep{chunks.data(), pairs.data(), a.state, back});
+  };
+  return {.run = run, .prepare = prepare};
+}
+
+Launch average_weights(const Request& request) {
+  return with_tensor(request, [&](auto type) {
+    using Tensor = decltype(type);
+    const Operands values(request);
+    const auto all_chunks = chunks_of(request.inputs);
+    const Constants<Chunk> chunks(request.device, all_chunks.size());
+    const Constants<Tensor> truths(request.device, request.inputs.size());
+    const Constants<float*> averages(request.device, request.inputs.size());
+    const auto prepare = [=](const Arguments& a) {
+      chunks.upload(all_chunks);
+      truths.upload(bound<Tensor>(values.inputs, a.inputs, a.state));
+      averages.upload(addresses(a.outputs, values.inputs.size()));
+    };
+    const auto run = [=, decay = request.attributes<AverageWeights>().decay](const Arguments& a) {
+      enqueue(a, chunks.size(), Average<Tensor>{chunks.data(), truths.data(), averages.data(), a.state, decay});
+    };
+    return Launch{.run = run, .prepare = prepare};
+  });
+}
+
+}  // namespace halftone::cuda

@@ -1,0 +1,182 @@
+#pragma once
+#include <algorithm>
+#include <span>
+
+#include "halftone/numeric/storage.hpp"
+#include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/staging.hpp"
+
+// How kernels read and write stored numbers. f32, f16 and bf16 in their plain form are template arguments; `Any` asks
+// at run time which of these, or of plain u8 and i32, it is. All other storages are turned into f32 before a kernel
+// reads them and made of f32 behind it (staging.hpp), by the one kernel that knows them (cast.cu).
+namespace halftone::cuda {
+
+struct Any {};
+
+/// Calls f(F16{}) and so on; one branch, the same for all threads.
+template <class F>
+HALFTONE_DEVICE void visit_compiled(DType code, const F& f) {
+  if (code == DType::f32) {
+    f(F32{});
+  } else if (code == DType::f16) {
+    f(F16{});
+  } else {
+    f(BF16{});
+  }
+}
+template <class F>
+HALFTONE_DEVICE void visit_known(DType code, const F& f) {
+  if (code == DType::u8) {
+    f(U8{});
+  } else if (code == DType::i32) {
+    f(I32{});
+  } else {
+    visit_compiled(code, f);
+  }
+}
+
+/// Numbers that a thread reads or writes at a time where that pays.
+inline constexpr int pack = 8;
+
+/// Numbers that move as 16 bytes.
+template <class Format>
+inline constexpr int at_once = sizeof(typename Format::Code) == 1 ? pack : 16 / sizeof(typename Format::Code);
+
+template <class Format>
+struct Source {
+  const typename Format::Code* data;
+
+  Source(const ValueSpec&, const Memory& memory) : data(static_cast<const typename Format::Code*>(memory.data)) {}
+  HALFTONE_DEVICE explicit Source(const std::byte* the_data)
+      : data(reinterpret_cast<const typename Format::Code*>(the_data)) {}
+
+  HALFTONE_DEVICE float operator[](std::int64_t i) const { return decode<Format>(data[i]); }
+  /// Numbers [first, first + pack), first a multiple of `pack`.
+  HALFTONE_DEVICE void read(std::int64_t first, float (&x)[pack]) const {
+    using Codes = Pack<typename Format::Code, at_once<Format>>;
+    HALFTONE_UNROLL
+    for (int i = 0; i < pack; i += at_once<Format>) {
+      const Codes codes = *reinterpret_cast<const Codes*>(data + first + i);
+      HALFTONE_UNROLL
+      for (int j = 0; j < at_once<Format>; ++j) x[i + j] = decode<Format>(codes.at[j]);
+    }
+  }
+};
+
+template <>
+struct Source<Any> {
+  const std::byte* data = nullptr;
+  DType code = DType::f32;
+
+  Source() = default;
+  Source(const ValueSpec& value, const Memory& memory)
+      : data(static_cast<const std::byte*>(memory.data)), code(value.storage.code) {}
+
+  template <class Format>
+  HALFTONE_DEVICE Source<Format> as() const {
+    return Source<Format>(data);
+  }
+  HALFTONE_DEVICE float operator[](std::int64_t i) const {
+    float x = 0;
+    visit_known(code, [&](auto format) { x = as<decltype(format)>()[i]; });
+    return x;
+  }
+  HALFTONE_DEVICE void read(std::int64_t first, float (&x)[pack]) const {
+    visit_known(code, [&](auto format) { as<decltype(format)>().read(first, x); });
+  }
+};
+
+/// What writing an activation must watch: whether it stays finite.
+struct Watch {
+  StepState* state = nullptr;
+  float limit = std::numeric_limits<float>::infinity();  ///< the largest magnitude that stays finite
+  std::int32_t node = StepState::none;
+  bool hides = false;  ///< numbers that are not finite are read as finite ones
+
+  Watch() = default;
+  Watch(const ValueSpec& value, const Memory& memory, StepState* the_state) {
+    if (value.role != Role::activation) return;
+    state = the_state;
+    limit = value.storage.finite_limit();
+    node = memory.node;
+    hides = !value.storage.keeps_nan();
+  }
+
+  HALFTONE_DEVICE bool bad(float x) const { return !(math::abs(x) <= limit); }
+  HALFTONE_DEVICE void note() const {
+    if (!state) return;
+    if (hides) store_same(&state->hidden, 1);
+    atomic_min(&state->bad_node, node);
+  }
+};
+
+template <class Format>
+struct Sink {
+  typename Format::Code* data;
+  Watch watch;
+
+  Sink(const ValueSpec& value, const Memory& memory, StepState* state)
+      : data(static_cast<typename Format::Code*>(memory.data)), watch(value, memory, state) {}
+  HALFTONE_DEVICE Sink(std::byte* the_data, const Watch& the_watch)
+      : data(reinterpret_cast<typename Format::Code*>(the_data)), watch(the_watch) {}
+
+  HALFTONE_DEVICE void write(std::int64_t i, float x) const {
+    if (watch.bad(x)) watch.note();
+    data[i] = encode<Format>(x);
+  }
+  HALFTONE_DEVICE void write(std::int64_t first, const float (&x)[pack]) const {
+    using Codes = Pack<typename Format::Code, at_once<Format>>;
+    bool bad = false;
+    HALFTONE_UNROLL
+    for (int i = 0; i < pack; ++i) bad |= watch.bad(x[i]);
+    if (bad) watch.note();
+    HALFTONE_UNROLL
+    for (int i = 0; i < pack; i += at_once<Format>) {
+      Codes codes;
+      HALFTONE_UNROLL
+      for (int j = 0; j < at_once<Format>; ++j) codes.at[j] = encode<Format>(x[i + j]);
+      *reinterpret_cast<Codes*>(data + first + i) = codes;
+    }
+  }
+};
+
+template <>
+struct Sink<Any> {
+  std::byte* data = nullptr;
+  DType code = DType::f32;
+  Watch watch;
+
+  Sink() = default;
+  Sink(const ValueSpec& value, const Memory& memory, StepState* state)
+      : data(static_cast<std::byte*>(memory.data)), code(value.storage.code), watch(value, memory, state) {}
+
+  template <class Format>
+  HALFTONE_DEVICE Sink<Format> as() const {
+    return Sink<Format>(data, watch);
+  }
+  HALFTONE_DEVICE void write(std::int64_t i, float x) const {
+    visit_compiled(code, [&](auto format) { as<decltype(format)>().write(i, x); });
+  }
+  HALFTONE_DEVICE void write(std::int64_t first, const float (&x)[pack]) const {
+    visit_compiled(code, [&](auto format) { as<decltype(format)>().write(first, x); });
+  }
+};
+
+/// Calls f(F16{}) and so on where all of `values` are stored plainly in one of the compiled formats, else f(Any{}).
+template <class F>
+auto with_format(std::initializer_list<const ValueSpec*> values, F&& f) {
+  const Storage& first = (*values.begin())->storage;
+  const bool same = first.plain() && std::all_of(values.begin(), values.end(),
+                                                 [&](const ValueSpec* value) { return value->storage == first; });
+  if (same && first.code == DType::f32) return f(F32{});
+  if (same && first.code == DType::f16) return f(F16{});
+  if (same && first.code == DType::bf16) return f(BF16{});
+  return f(Any{});
+}
+
+/// Whether a tensor may be written over another that was read: each number takes the same place.
+inline bool same_places(const ValueSpec& a, const ValueSpec& b) {
+  return bits_of(a.storage.code) == bits_of(b.storage.code) && a.storage.block == 0 && b.storage.block == 0;
+}
+
+}  // namespace halftone::cuda

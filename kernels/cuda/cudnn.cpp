@@ -152,13 +152,19 @@ std::size_t choose(const std::shared_ptr<const Session>& session, const Convolut
 
 }  // namespace
 
-std::string decline_cudnn(const Convolution& convolution, Driver& driver) {
+std::string decline_cudnn(const Convolution& convolution, Driver& driver, bool on_tensor_cores) {
   if (std::string reason = decline_storages(convolution); !reason.empty()) return reason;
   if (!driver.native_stream()) return "no GPU";
   if (std::string reason = why_no_cudnn(); !reason.empty()) return reason;
+  constexpr std::size_t right_depthwise = 92400;  // wrong before where several sizes of image run in a row
+  const ConvProblem& problem = convolution.problem;
+  if (problem.groups > 1 && problem.groups == problem.c && cudnn().version() < right_depthwise)
+    return fmt::format("cuDNN {} is not trusted with depthwise ones", cudnn_version());
   try {
     const ConvolutionPlans& plans = session_of(driver)->plans;
-    if (!plans.allowed(convolution).empty()) return {};
+    const auto allowed = plans.allowed(convolution);
+    if (!allowed.empty() && on_tensor_cores && !allowed[0].tensor_cores) return "its first plan is not on tensor cores";
+    if (!allowed.empty()) return {};
     return fmt::format(
         "cuDNN {} has no plan that keeps sums in f32, gives the same bits in each run and works in {} MB of scratch",
         cudnn_version(), plans.options().workspace >> 20);

@@ -72,8 +72,9 @@ class ConvolutionPlans {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Why cuDNN does not do a convolution on a driver's stream; empty where it does. Asks cuDNN once for each description.
-std::string decline_cudnn(const Convolution& convolution, Driver& driver);
+/// Why cuDNN does not do a convolution on a driver's stream; empty where it does, by a first plan on tensor cores or
+/// not as is asked. Asks cuDNN once for each description.
+std::string decline_cudnn(const Convolution& convolution, Driver& driver, bool on_tensor_cores);
 
 /// y = x * weight or one of its gradients, rounded once; a bias and an activation are left to others. The driver's
 /// device must be the current one, here and when the launch runs.

@@ -31,11 +31,11 @@ Launch plain_convolution(const Request& request) {
 
 #if defined(HALFTONE_HAS_CUDNN)
 /// cuDNN rounds what it stores, and a bias and an activation come behind that: only f32 bears it.
-std::string decline_cudnn(const Convolution& convolution, const Request& request) {
+std::string decline_cudnn(const Convolution& convolution, const Request& request, bool on_tensor_cores) {
   const bool finished = convolution.operands.inputs.size() > 2 || convolution.activation;
   if (finished && convolution.operands.output.storage != DType::f32)
     return "bias and activation would be rounded twice";
-  return decline_cudnn(convolution, driver_of(request));
+  return decline_cudnn(convolution, driver_of(request), on_tensor_cores);
 }
 
 Launch by_cudnn(const Convolution& convolution, const Request& request) {
@@ -48,21 +48,24 @@ Launch by_cudnn(const Convolution& convolution, const Request& request) {
   return launch;
 }
 #else
-std::string decline_cudnn(const Convolution&, const Request&) { return "this build has no cuDNN"; }
+std::string decline_cudnn(const Convolution&, const Request&, bool) { return "this build has no cuDNN"; }
 Launch by_cudnn(const Convolution&, const Request&) { return {}; }
 #endif
 
 /// The ways to do a convolution operation.
 template <class Operation>
 std::vector<Kernel> convolutions() {
-  return {{"cudnn", [](const Request& request) { return by_cudnn(convolution_of<Operation>(request), request); },
-           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request); }},
+  const auto cudnn = [](const Request& request) { return by_cudnn(convolution_of<Operation>(request), request); };
+  return {{"cudnn_tensor_cores", cudnn,
+           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, true); }},
           {"tensor_cores", [](const Request& request) { return tensor_cores(convolution_of<Operation>(request)); },
            [](const Request& request) {
              for (const ValueSpec& output : request.outputs)
                if (!is_compiled(output.storage)) return std::string("its result is stored in another way");
              return decline_tensor_cores(convolution_of<Operation>(request));
            }},
+          {"cudnn", cudnn,
+           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, false); }},
           {"plain", staged<plain_convolution<Operation>>,
            [](const Request& request) {
              const std::string why = decline_staging(request);

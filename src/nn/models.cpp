@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <ranges>
+#include <vector>
 
 namespace halftone {
 namespace {
@@ -19,9 +19,12 @@ constexpr Net known[] = {{"lenet5", digit, 10, lenet5},     {"gupta", digit, 10,
 std::span<const Net> nets() { return known; }
 
 const Net& net_by_name(std::string_view name) {
-  for (const Net& net : known)
+  std::vector<std::string_view> names;
+  for (const Net& net : known) {
     if (name == net.name) return net;
-  fail(fmt::format("net {}: known nets are {}", name, fmt::join(known | std::views::transform(&Net::name), ", ")));
+    names.push_back(net.name);
+  }
+  fail(fmt::format("net {}: known nets are {}", name, fmt::join(names, ", ")));
 }
 
 std::int64_t parameter_count(const Graph& graph) {

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <cmath>
-#include <ranges>
 #include <vector>
 
 #include "halftone/tensor/error.hpp"
@@ -84,9 +83,11 @@ std::span<const Recipe> recipes() {
 }
 
 const Recipe& recipe_by_name(std::string_view name) {
-  for (const Recipe& recipe : recipes())
+  std::vector<std::string_view> names;
+  for (const Recipe& recipe : recipes()) {
     if (name == recipe.name) return recipe;
-  const auto names = recipes() | std::views::transform(&Recipe::name);
+    names.push_back(recipe.name);
+  }
   fail(fmt::format("recipe {}: known recipes are {}", name, fmt::join(names, ", ")));
 }
 

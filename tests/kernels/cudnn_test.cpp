@@ -268,8 +268,8 @@ struct FakeDriver final : Driver {
 
 TEST(CudnnKernel, NeedsAStreamOfAGpu) {
   FakeDriver driver;
-  EXPECT_EQ(decline_cudnn(convolution(problem(16, 16), Direction::forward, DType::f16), driver), "no GPU");
-  EXPECT_EQ(decline_cudnn(convolution(problem(16, 16), Direction::forward, DType::u8), driver),
+  EXPECT_EQ(decline_cudnn(convolution(problem(16, 16), Direction::forward, DType::f16), driver, false), "no GPU");
+  EXPECT_EQ(decline_cudnn(convolution(problem(16, 16), Direction::forward, DType::u8), driver, false),
             "a storage other than f32, f16 and bf16");
 }
 

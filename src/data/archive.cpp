@@ -8,6 +8,7 @@
 #include <charconv>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "halftone/tensor/error.hpp"
@@ -115,20 +116,20 @@ void unpack_entry(TarFile& tar, const Entry& entry, const KnownFile& file, const
 
 void unpack(const fs::path& archive, std::string_view folder, std::span<const KnownFile> wanted, const fs::path& to) {
   TarFile tar(archive);
-  std::size_t found = 0;
-  for (Entry entry; found < wanted.size() && tar.next(entry);) {
+  std::set<std::string_view> found;  // an archive may hold one file twice
+  for (Entry entry; found.size() < wanted.size() && tar.next(entry);) {
     const auto file = std::find_if(wanted.begin(), wanted.end(), [&](const KnownFile& f) {
       return entry.regular && entry.name == fmt::format("{}/{}", folder, f.name);
     });
     if (file != wanted.end()) {
       unpack_entry(tar, entry, *file, to);
-      ++found;
+      found.insert(file->name);
     } else {
       for (std::int64_t left = entry.bytes; left > 0; left -= sizeof(Block)) tar.block();
     }
   }
-  if (found < wanted.size())
-    throw FileError(fmt::format("{} holds {} of the {} files wanted", archive.string(), found, wanted.size()));
+  if (found.size() < wanted.size())
+    throw FileError(fmt::format("{} holds {} of the {} files wanted", archive.string(), found.size(), wanted.size()));
 }
 
 }  // namespace halftone

@@ -98,6 +98,14 @@ TEST_F(Archive, RefusesWrongContentAndLeavesNothing) {
   EXPECT_TRUE(files().empty());
 }
 
+TEST_F(Archive, AFileThatComesTwiceStandsForNoOther) {
+  pack(tar_entry("box/two", two) + tar_entry("box/two", two));
+  EXPECT_EQ(problem(), tar.string() + " holds 1 of the 2 files wanted");
+  pack(tar_entry("box/two", two) + tar_entry("box/two", two) + tar_entry("box/one", one));
+  take();
+  EXPECT_EQ(testing::read(out / "one"), one);
+}
+
 TEST_F(Archive, NamesADamagedArchive) {
   testing::write_gz(tar, tar_entry("box/one", one).substr(0, 1000));
   EXPECT_EQ(problem(), tar.string() + " ends early");

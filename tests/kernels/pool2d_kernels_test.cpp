@@ -91,6 +91,11 @@ TEST(PoolKernels, MaximaAndTheirGradients) {
     for (const Case& c : cases) check_max(c, storages, test::random_values(c.x.elements(), 1));
 }
 
+TEST(PoolKernels, ManyNumbersAreTakenInPacks) {
+  const Case c{{9, 33, 31, 24}, {3, 2, 1}};
+  check_max(c, {DType::f16}, test::random_values(c.x.elements(), 6));
+}
+
 TEST(PoolKernels, OfEqualMaximaTheFirstInRowOrderGetsTheGradient) {
   for (const Case& c : cases) check_max(c, {DType::f16}, test::random_integers(c.x.elements(), 3, 0, 1));
 }

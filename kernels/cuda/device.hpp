@@ -42,6 +42,8 @@ HALFTONE_DEVICE unsigned lane_index() { return threadIdx.x % warp_lanes; }
 
 /// Waits for all threads of the block and orders their memory.
 HALFTONE_DEVICE void sync_block() { __syncthreads(); }
+/// The same for the threads of the warp.
+HALFTONE_DEVICE void sync_warp() { __syncwarp(); }
 
 /// The number that lane (own ^ lanes) has brought; every lane of the warp must come. T of 4 or 8 bytes.
 template <class T>

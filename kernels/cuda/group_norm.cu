@@ -111,6 +111,7 @@ struct NormalizeRows : WarpPerGroup {
       statistics[2 * number + 1] = found.inverse;
     }
     const float lost = static_cast<float>(found.lost * static_cast<double>(found.inverse));
+    sync_warp();  // all have read the shift, which y may lie over
     for (int i = own; i < run; i += static_cast<int>(warp_lanes) * n) {
       float values[n], g[n], b[n];
       read(x, begin + i, values);

@@ -14,6 +14,7 @@ HALFTONE_DEVICE unsigned block_count() { return cuda_host::current->blocks; }
 HALFTONE_DEVICE unsigned lane_index() { return thread_index() % warp_lanes; }
 
 inline void sync_block(Where where = Where::here()) { cuda_host::sync_block(where); }
+inline void sync_warp(Where where = Where::here()) { cuda_host::sync_warp(where); }
 
 /// What the lanes of a warp bring to an operation that all of them take part in.
 template <class T>

@@ -151,7 +151,7 @@ void switch_to(Fibre& to) {
 // Who runs, for ThreadSanitizer.
 
 #if defined(HALFTONE_FIBRES_TSAN)
-constexpr unsigned life_sets = 3;  ///< taken by turns: neighbouring blocks are strangers to each other
+constexpr unsigned life_sets = 2;  ///< taken by turns: neighbouring blocks are strangers to each other
 struct Identity {
   void* tsan = __tsan_create_fiber(0);
   Identity() = default;
@@ -192,7 +192,8 @@ struct Slot : Thread {
 struct Warp {
   unsigned arrived = 0, turn = 0;
   Where where;
-  Offer offers[2][32];  ///< of this meeting and the last one
+  Offer offers[2][32];            ///< of this meeting and the last one
+  std::uint64_t met[turns] = {};  ///< an address for happens-before
 };
 
 struct FreeAligned {
@@ -206,6 +207,7 @@ class Runner {
   void run(const Grid& grid, const Schedule& schedule);
 
   void sync_block(Where where);
+  void sync_warp(Where where);
   const Offer* meet_warp(const Offer& own, Where where);
   void run_thread();
 
@@ -349,6 +351,13 @@ void Runner::sync_block(Where where) {
   acquire(sync_point());
 }
 
+void Runner::sync_warp(Where where) {
+  void* const point = &warps_[current->index / 32].met[set_];
+  release(point);
+  meet_warp({}, where);
+  acquire(point);
+}
+
 const Offer* Runner::meet_warp(const Offer& own, Where where) {
   Warp& warp = warps_[current->index / 32];
   if (warp.arrived > 0 && warp.where != where) fail_in(where, warp.where);
@@ -422,6 +431,7 @@ void Runner::run(const Grid& grid, const Schedule& schedule) {
 }  // namespace
 
 void sync_block(Where where) { runner->sync_block(where); }
+void sync_warp(Where where) { runner->sync_warp(where); }
 const Offer* meet_warp(const Offer& own, Where where) { return runner->meet_warp(own, where); }
 
 void run_grid(const Grid& grid, const Schedule& schedule) {

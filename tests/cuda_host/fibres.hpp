@@ -41,6 +41,9 @@ extern constinit thread_local const Thread* current;
 /// Waits for all threads of the block that have not ended, and orders their memory.
 void sync_block(Where where);
 
+/// Waits for the 32 threads of the warp, and orders their memory.
+void sync_warp(Where where);
+
 /// What a lane brings to a meeting of its warp.
 struct alignas(16) Offer {
   std::byte bytes[48];

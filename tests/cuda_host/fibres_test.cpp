@@ -126,6 +126,29 @@ TEST(FibresDeathTest, AMissingBarrierIsARace) {
 }
 #endif
 
+struct ReversedInWarps {
+  static constexpr unsigned threads = 96;
+  struct Shared {
+    std::uint32_t numbers[threads];
+  };
+  std::uint32_t* out;
+
+  HALFTONE_DEVICE void operator()(Shared& shared) const {
+    const unsigned i = cuda::thread_index();
+    shared.numbers[i] = i;
+    cuda::sync_warp();
+    out[i] = shared.numbers[i ^ 31];
+  }
+};
+
+TEST(Fibres, WarpsWaitForTheirOwnThreads) {
+  for (const Schedule& schedule : schedules) {
+    std::vector<std::uint32_t> out(ReversedInWarps::threads);
+    run(ReversedInWarps{out.data()}, 1, schedule);
+    for (unsigned i = 0; i < out.size(); ++i) EXPECT_EQ(out[i], i ^ 31);
+  }
+}
+
 struct Divergent {
   static constexpr unsigned threads = 64;
   using Shared = NoShared;

@@ -1,103 +1,219 @@
 #!/usr/bin/env bash
-# What a few minutes of a GPU are spent on, most valuable first; every result is written as soon as it is there.
-#   benchmarks/gpu.sh prepare DIR    where nvcc is: builds and puts all that a run needs into DIR (MNIST from $HALFTONE_DATA,
-#                                    scripts of PyTorch peers from $HALFTONE_PEERS, where these are set)
-#   benchmarks/gpu.sh run DIR OUT    on the machine with the GPU; $STEPS names the steps, all by default
-#   benchmarks/gpu.sh dry DIR        as far as it goes without a GPU
+# What twelve minutes of a GPU are spent on, most valuable first, on a bare machine that may be taken away at any time.
+#   benchmarks/gpu.sh prepare DIR    where nvcc is: builds, and puts all that a run needs into DIR (well under 64 MiB)
+#   benchmarks/gpu.sh run DIR OUT    on the machine with the GPU: OUT gets summary.txt, a line a step, and results.tar.gz,
+#                                    both renewed after every step; a step that fails or takes too long stops no other
+#   benchmarks/gpu.sh dry DIR        the same commands on the CPU, as short as they can be
+# prepare: HALFTONE_DATA (MNIST in its folder mnist; else drawn digits are trained on), HALFTONE_PEERS (a folder of PyTorch
+# scripts with a train.py), BUILD (a finished build to take instead of building), CUDA_ARCHITECTURES.
+# run: BUDGET in seconds (690), STEPS (the first words of steps, such as "machine tests"; default: all), DEVICE (cuda).
 set -euo pipefail
-usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
-[ $# -ge 2 ] || usage
-here=$(cd "$(dirname "$0")" && pwd)
-dir=$2
+
+usage() {
+  sed -n '2,9s/^# \{0,1\}//p' "$0"
+  exit 2
+}
+
+most_mib=40
 
 prepare() {
-  local root build
-  root=$(cd "$here/.." && pwd)
-  build=${HALFTONE_BUILD_DIR:-$root/build-for-gpu}
-  cmake -S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Release -DHALFTONE_WITH_CUDA=ON -DHALFTONE_WITH_CURL=OFF \
-    -DCMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHITECTURES:-90a-real}" \
-    -DHALFTONE_BUILD_TESTS=ON -DHALFTONE_BUILD_EXAMPLES=OFF -DHALFTONE_BUILD_BENCHMARKS=OFF \
-    -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc" >"$build.log" 2>&1 || { cat "$build.log"; return 1; }
-  rm -f "$build.log"
-  cmake --build "$build" --parallel "$(nproc)" --target halftone_program halftone_gpu_tests
-  mkdir -p "$dir/lib"
+  local root build program
+  root=$(cd "$(dirname "$0")/.." && pwd)
+  build=${BUILD:-$root/build-for-gpu}
+  if [ -z "${BUILD:-}" ]; then
+    cmake -S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Release -DHALFTONE_WITH_CUDA=ON -DHALFTONE_WITH_CURL=OFF \
+      -DHALFTONE_BUILD_TESTS=ON -DHALFTONE_BUILD_EXAMPLES=OFF -DHALFTONE_BUILD_BENCHMARKS=OFF \
+      -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc" \
+      ${CUDA_ARCHITECTURES:+"-DCMAKE_CUDA_ARCHITECTURES=$CUDA_ARCHITECTURES"}
+    cmake --build "$build" --parallel "$(nproc)" --target halftone_program halftone_gpu_tests
+  fi
+
+  content=$(mktemp -d)
+  trap 'rm -rf "$content"' EXIT
+  mkdir "$content/lib"
   for program in halftone halftone_gpu_tests; do
-    strip -o "$dir/$program" "$build/bin/$program"
-    # Libraries that a bare machine may lack travel along.
-    ldd "$dir/$program" | awk '$3 ~ /libhwy|libfmt|libz|libgtest/ { print $3 }' | xargs -r cp -Lt "$dir/lib"
+    strip -o "$content/$program" "$build/bin/$program"
+    # What a bare machine may lack; the C and C++ libraries it has.
+    ldd "$content/$program" | awk '$3 ~ /\/lib(hwy|fmt|z|gtest)[^\/]*$/ { print $3 }' | xargs -r cp -Lt "$content/lib"
   done
-  git -C "$root" rev-parse HEAD >"$dir/commit"
+  mkdir -p "$dir"
+  tar -C "$content" -czf "$dir/programs.tar.gz" halftone halftone_gpu_tests lib
+  git -C "$root" describe --always --dirty >"$dir/commit"
   cp "$0" "$dir/gpu.sh"
-  if [ -n "${HALFTONE_DATA:-}" ]; then mkdir -p "$dir/data/mnist" && cp "$HALFTONE_DATA"/mnist/*ubyte* "$dir/data/mnist/"; fi
-  if [ -n "${HALFTONE_PEERS:-}" ]; then mkdir -p "$dir/peers" && cp "$HALFTONE_PEERS"/*.py "$dir/peers/"; fi
+  rm -rf "$dir/mnist" "$dir/peers"
+  if [ -n "${HALFTONE_DATA:-}" ]; then
+    mkdir "$dir/mnist"
+    cp "$HALFTONE_DATA"/mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz "$dir/mnist/"
+  fi
+  if [ -n "${HALFTONE_PEERS:-}" ]; then
+    mkdir "$dir/peers"
+    cp "$HALFTONE_PEERS"/*.py "$dir/peers/"
+  fi
   du -sh "$dir"
-  [ "$(du -sm "$dir" | cut -f1)" -lt 60 ] || { echo "$dir is too large to carry"; return 1; }
-}
-
-# step NAME SECONDS COMMAND...: at most so long; its output and its status stay in OUT, and the next one follows.
-step() {
-  local name=$1 seconds=$2 status=0 began=$SECONDS
-  shift 2
-  [ -z "${STEPS:-}" ] || [[ " $STEPS " == *" ${name%%.*} "* ]] || return 0
-  timeout -k 5 "$seconds" "$@" >"$out/$name.txt" 2>&1 || status=$?
-  echo "$name: status $status, $((SECONDS - began)) s; $(tail -n 1 "$out/$name.txt" | cut -c1-150)" | tee -a "$out/summary.txt"
-}
-
-run() {
-  export LD_LIBRARY_PATH=$dir/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-  local halftone=$dir/halftone device=${DEVICE:-cuda} data=digits precision round
-  [ ! -d "$dir/data/mnist" ] || data=mnist
-  local train=("$halftone" train --recipe lenet5 --data "$data" --device "$device")
-  [ ! -d "$dir/data/mnist" ] || train+=(--data-dir "$dir/data/mnist")
-  [ -z "${LIMIT:-}" ] || train+=(--epochs 1 --limit "$LIMIT")
-  cp "$dir/commit" "$out/commit"
-
-  step machine 20 bash -c "nvidia-smi; '$halftone' info; '$halftone' info --net resnet18 --precision f16 --batch 512 --device $device"
-  step tests 240 "$dir/halftone_gpu_tests" --gtest_brief=1
-  for precision in f32 f16 bf16; do
-    step "mnist.$precision" 90 "${train[@]}" --precision $precision --out "$out/$precision" --json "$out/mnist.$precision.json"
-  done
-  step "bits.again" 90 "${train[@]}" --precision f16 --out "$out/f16-again"
-  step "bits.same" 5 cmp "$out/f16/model.safetensors" "$out/f16-again/model.safetensors"
-  for round in 1 2; do
-    for precision in f16 bf16 f32; do
-      step "speed.lenet5.$precision.$round" 20 "$halftone" bench --net lenet5 --batch 128 --seconds 3 --precision $precision \
-        --device "$device" --json "$out/lenet5.$precision.$round.json"
-      step "speed.resnet18.$precision.$round" 40 "$halftone" bench --net resnet18 --batch "${BATCH:-512}" --seconds 4 \
-        --precision $precision --device "$device" --json "$out/resnet18.$precision.$round.json"
-    done
-    if [ -d "$dir/peers" ] && python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-      for precision in f16 bf16; do
-        step "speed.peer.lenet5.$precision.$round" 40 python3 "$dir/peers/train.py" --net lenet5 --batch 128 \
-          --precision $precision --mode eager --seconds 3 --device cuda
-        step "speed.peer.resnet18.$precision.$round" 60 python3 "$dir/peers/train.py" --net resnet18 --batch 512 \
-          --precision $precision --mode channels_last --seconds 4 --device cuda
-      done
-    fi
-  done
-  step "profile.lenet5" 30 "$halftone" bench --net lenet5 --precision f16 --seconds 1 --profile nodes --device "$device"
-  step "profile.resnet18" 60 "$halftone" bench --net resnet18 --batch "${BATCH:-512}" --precision f16 --seconds 1 \
-    --profile nodes --device "$device"
-  if command -v compute-sanitizer >/dev/null; then
-    local few=("$halftone" bench --net lenet5 --batch 8 --seconds 0.1 --precision f16 --device "$device")
-    step "sanitizer.memcheck" 120 compute-sanitizer --tool memcheck --error-exitcode 9 "${few[@]}"
-    step "sanitizer.racecheck" 120 compute-sanitizer --tool racecheck --error-exitcode 9 "${few[@]}"
+  if [ "$(du -sm "$dir" | cut -f1)" -gt $most_mib ]; then
+    echo "$dir: more than $most_mib MiB" >&2
+    return 1
   fi
 }
 
-case $1 in
+# phase SECONDS: so much for the steps that follow.
+phase() {
+  phase_end=$((SECONDS + $1))
+  [ $phase_end -le "$budget" ] || phase_end=$budget
+}
+
+# step NAME SECONDS COMMAND...: at most so long. Its output is NAME.txt; `status` is its status. NAME.json is the
+# command's own.
+step() {
+  local name=$1 limit=$2 began=$SECONDS text
+  shift 2
+  status=skipped
+  [ -z "${STEPS:-}" ] || [[ " $STEPS " == *" ${name%%.*} "* ]] || return 0
+  [ "$limit" -le $((phase_end - SECONDS)) ] || limit=$((phase_end - SECONDS))
+  if [ "$limit" -lt 3 ]; then
+    late+=("$name")
+    return 0
+  fi
+  status=0
+  timeout -k 5 "$limit" "$@" >"$results/$name.txt" 2>&1 </dev/null || status=$?
+  text=$(tail -n 1 "$results/$name.txt" | cut -c1-160)
+  if [ -s "$results/$name.json" ]; then
+    text=$(awk -F'[:,]' '/"images_per_second"/ { rate = $2 } END { if (rate) printf "%.0f images/s; ", rate }' "$results/$name.json")$text
+  fi
+  [ "$status" = 0 ] || failed+=("$name")
+  echo "$name: $([ "$status" = 0 ] || echo "STATUS $status, ")$((SECONDS - began)) s; $text" | tee -a "$out/summary.txt"
+  tar -C "$results" -czf "$out/results.part" --exclude='*.safetensors' . && mv "$out/results.part" "$out/results.tar.gz"
+}
+
+# Each test in a process of its own, since an error of the device spoils all that follows.
+tests_alone() {
+  local name
+  "${tests[@]}" --gtest_list_tests | awk '/^[^ ]/ { suite = $1 } /^  / { print suite $1 }' >"$results/names"
+  while read -r name; do step "tests.$name" 25 "${tests[@]}" --gtest_brief=1 --gtest_filter="$name"; done <"$results/names"
+}
+
+run() {
+  local precision round net tool cudnn libraries
+  PATH=$PATH:/usr/local/cuda/bin
+  budget=$((SECONDS + ${BUDGET:-690})) failed=() late=()
+  results=$(mktemp -d) content=$(mktemp -d)
+  trap 'rm -rf "$results" "$content"' EXIT
+  local programs=$content
+  tar -C "$programs" -xzf "$dir/programs.tar.gz"
+  : >"$out/summary.txt"
+  cp "$dir/commit" "$results/commit"
+
+  # PyTorch brings a cuDNN along that the loader does not know.
+  cudnn=$(python3 -c 'import glob, nvidia; print(":".join(d for p in nvidia.__path__ for d in sorted(glob.glob(p + "/*/lib"))))' 2>/dev/null || true)
+  libraries=$programs/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  local without=(env "LD_LIBRARY_PATH=$libraries") with=(env "LD_LIBRARY_PATH=$libraries${cudnn:+:$cudnn}")
+  local halftone=("${with[@]}" "$programs/halftone")
+  tests=("${with[@]}" "$programs/halftone_gpu_tests")
+  local on=(--device "$device")
+  local data=(--data digits)
+  [ ! -d "$dir/mnist" ] || data=(--data mnist --data-dir "$dir/mnist")
+
+  phase 40
+  step machine.smi 20 nvidia-smi
+  step machine.info 20 "${halftone[@]}" info "${on[@]}"
+  step machine.kernels 30 "${halftone[@]}" info --net resnet18 --precision f16 --batch "$batch" "${on[@]}"
+
+  phase 300
+  step tests 200 "${tests[@]}" --gtest_brief=1
+  if [ "$status" != skipped ] && [ "$status" != 0 ] && [ "$status" != 77 ]; then
+    phase 120
+    tests_alone
+  fi
+
+  # LeNet-5 to 99 %, and the same bits again; then a net whose convolutions have no bias, as cuDNN takes them.
+  phase 180
+  for precision in f16 f32 bf16; do
+    step "mnist.$precision" 60 "${halftone[@]}" train --recipe lenet5 "${data[@]}" "${on[@]}" "${few[@]}" --precision "$precision" \
+      --out "$results/$precision" --json "$results/mnist.$precision.json"
+  done
+  step mnist.again 60 "${halftone[@]}" train --recipe lenet5 "${data[@]}" "${on[@]}" "${few[@]}" --precision f16 --out "$results/again"
+  step mnist.same_bits 5 diff -rs "$results/f16" "$results/again"
+  for round in 1 2; do
+    step "repeat.resnet20.$round" 40 "${halftone[@]}" train --net resnet20 "${data[@]}" "${on[@]}" --epochs 1 --limit "$images" \
+      --precision f16 --out "$results/resnet20.$round"
+  done
+  step repeat.same_bits 5 diff -rs "$results/resnet20.1" "$results/resnet20.2"
+
+  # Beside PyTorch, in turn. Names end in the round.
+  phase 240
+  local peers=no
+  if [ -d "$dir/peers" ] && python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then peers=yes; fi
+  for round in 1 2; do
+    for net in lenet5 resnet18; do
+      local size=128 mode=eager
+      [ $net = lenet5 ] || size=$batch mode=channels_last
+      for precision in f16 bf16; do
+        step "speed.$net.$precision.$round" 30 "${halftone[@]}" bench --net $net --batch "$size" --seconds "$seconds" \
+          --precision $precision "${on[@]}" --json "$results/speed.$net.$precision.$round.json"
+        [ $peers = no ] || step "speed.$net.$precision.peer_$mode.$round" 40 python3 "$dir/peers/train.py" --net $net --batch "$size" \
+          --precision $precision --mode $mode --seconds "$seconds" --device cuda --json "$results/speed.$net.$precision.peer_$mode.$round.json"
+      done
+    done
+  done
+  for net in lenet5 resnet18; do
+    local size=128
+    [ $net = lenet5 ] || size=$batch
+    [ $peers = no ] || step "speed.$net.f16.peer_compile.1" 80 python3 "$dir/peers/train.py" --net $net --batch "$size" \
+      --precision f16 --mode compile --seconds "$seconds" --device cuda --json "$results/speed.$net.f16.peer_compile.1.json"
+    step "speed.$net.f32.1" 30 "${halftone[@]}" bench --net $net --batch "$size" --seconds "$seconds" "${on[@]}" \
+      --json "$results/speed.$net.f32.1.json"
+  done
+
+  phase 40
+  step profile.lenet5 20 "${halftone[@]}" bench --net lenet5 --precision f16 --seconds 0.5 --profile nodes "${on[@]}"
+  step profile.resnet18 30 "${halftone[@]}" bench --net resnet18 --batch "$batch" --precision f16 --seconds 0.5 --profile nodes "${on[@]}"
+
+  # bench takes eight steps at least. Without cuDNN, whose own code is not to be judged.
+  phase 150
+  if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+      step "sanitizer.$tool" 75 "${without[@]}" compute-sanitizer --tool $tool --error-exitcode 9 "$programs/halftone" bench \
+        --net lenet5 --batch 8 --seconds 0 --precision f16 "${on[@]}"
+    done
+  fi
+
+  # Open questions: own convolutions against cuDNN's, what timing cuDNN's plans gains, the time of a step of nearly no work
+  # (it is spent between the nodes of the graph), from nothing to the first steps, a large net.
+  phase 120
+  step open.own_convolutions 30 "${without[@]}" "$programs/halftone" bench --net resnet18 --batch "$batch" --seconds "$seconds" --precision f16 "${on[@]}"
+  step open.tuned 60 env HALFTONE_CUDNN_TUNE=1 "XDG_CACHE_HOME=$results/cache" "${halftone[@]}" bench --net resnet18 --batch "$batch" \
+    --seconds "$seconds" --precision f16 "${on[@]}"
+  step open.one_image 20 "${halftone[@]}" bench --net lenet5 --batch 1 --seconds 1 --precision f16 "${on[@]}"
+  step open.cold 20 "${halftone[@]}" bench --net resnet18 --batch "$batch" --seconds 0 --precision f16 "${on[@]}"
+  step open.resnet50 40 "${halftone[@]}" bench --net resnet50 --batch "$large" --seconds "$seconds" --precision f16 "${on[@]}"
+  [ $peers = no ] || step open.resnet50.peer 40 python3 "$dir/peers/train.py" --net resnet50 --batch "$large" --precision f16 \
+    --mode channels_last --seconds "$seconds" --device cuda --json "$results/open.resnet50.peer.json"
+  echo "$SECONDS s; failed: ${failed[*]:-none}; no time for: ${late[*]:-none}" | tee -a "$out/summary.txt"
+}
+
+[ $# -ge 2 ] || usage
+command=$1 dir=$2
+device=${DEVICE:-cuda} batch=512 large=128 seconds=3 images=12800 few=()
+phase_end=0 budget=0 status=0 results='' content='' out='' failed=() late=() tests=()
+case $command in
   prepare) prepare ;;
   run)
-    [ $# -eq 3 ] || usage
+    [ $# = 3 ] || usage
     mkdir -p "$3"
     dir=$(cd "$dir" && pwd) out=$(cd "$3" && pwd)
     run
     ;;
-  dry)  # the same commands on the CPU, as short as they can be
-    dir=$(cd "$dir" && pwd) out=$(mktemp -d)
-    trap 'rm -rf "$out"' EXIT
-    DEVICE=cpu LIMIT=1280 BATCH=8 run
-    LD_LIBRARY_PATH=$dir/lib "$dir/halftone_gpu_tests" --gtest_list_tests | grep -c '^  ' | sed 's/$/ tests/'
+  dry)
+    out=$(mktemp -d)
+    dir=$(cd "$dir" && pwd)
+    device=cpu batch=2 large=1 seconds=0 images=128 few=(--epochs 1 --limit 1280)
+    run
+    rm -rf "$out"
+    if [ -d "$dir/peers" ] && command -v python3 >/dev/null; then
+      python3 -c 'import ast, sys; [ast.parse(open(f).read()) for f in sys.argv[1:]]' "$dir"/peers/*.py
+    fi
+    # Neither the driver nor the GPU's tests can be there.
+    for name in "${failed[@]}"; do [ "$name" = tests ] || [ "$name" = machine.smi ] || exit 1; done
     ;;
   *) usage ;;
 esac

@@ -114,7 +114,10 @@ class CudaBackend final : public Backend {
     };
   }
   int steps_ahead() const override { return 4; }
-  void synchronize() override { driver_->synchronize(); }
+  void synchronize() override {
+    const std::lock_guard lock(mutex_);
+    driver_->synchronize();
+  }
   std::function<void()> capture(std::function<void()> enqueue) override {
     const std::lock_guard lock(mutex_);
     driver_->begin_capture();
@@ -127,12 +130,13 @@ class CudaBackend final : public Backend {
       }
       throw;
     }
-    return [driver = driver_.get(), captured = driver_->end_capture()] { driver->replay(captured.get()); };
+    return [this, captured = driver_->end_capture()] {
+      const std::lock_guard again(mutex_);
+      driver_->replay(captured.get());
+    };
   }
   void* stream() override { return driver_.get(); }
   const KernelTable& kernels() const override { return kernel_table(); }
-
-  Driver& driver() { return *driver_; }
 
  private:
   static constexpr int uploads = 8;
@@ -159,6 +163,6 @@ std::shared_ptr<Backend> make_backend(std::unique_ptr<Driver> driver) {
 
 std::shared_ptr<Backend> make_backend(int ordinal) { return make_backend(make_driver(ordinal)); }
 
-Driver& driver_of(const Request& request) { return static_cast<CudaBackend&>(request.device.backend()).driver(); }
+Driver& driver_of(const Request& request) { return *static_cast<Driver*>(request.device.backend().stream()); }
 
 }  // namespace halftone::cuda

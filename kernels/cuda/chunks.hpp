@@ -42,18 +42,6 @@ struct Known {
 template <class Tensor>
 inline constexpr int most_at_once = std::is_same_v<Tensor, Known> ? pack : 64;
 
-/// f(i) for i in [0, n), n at most `most`; few are unrolled, so that arrays stay in registers.
-template <int most, class F>
-HALFTONE_DEVICE void for_each(int n, const F& f) {
-  if constexpr (most <= pack) {
-    HALFTONE_UNROLL
-    for (int i = 0; i < most; ++i)
-      if (i < n) f(i);
-  } else {
-    for (int i = 0; i < n; ++i) f(i);
-  }
-}
-
 template <class Tensor, int most>
 HALFTONE_DEVICE void read(const Tensor& tensor, std::int64_t first, int n, float (&x)[most]) {
   if constexpr (std::is_same_v<Tensor, Known>) {

@@ -408,9 +408,10 @@ Launch cut(const Convolution& convolution, int tile_rows, int tile_columns, int 
   const Matrices<direction> where(convolution.problem);
   const int groups = convolution.problem.groups;
   const Tiling whole(where, groups, tile_rows, tile_columns, tile_depth, 1);
-  const bool in_parts = direction == Direction::d_weight;
-  const int parts = in_parts ? static_cast<int>((wanted_blocks + whole.blocks() - 1) / whole.blocks()) : 1;
-  const Tiling tiling(where, groups, tile_rows, tile_columns, tile_depth, parts);
+  const auto wanted_parts = static_cast<int>((wanted_blocks + whole.blocks() - 1) / whole.blocks());
+  const Tiling tiling(where, groups, tile_rows, tile_columns, tile_depth,
+                      direction == Direction::d_weight ? wanted_parts : 1);
+  const bool in_parts = tiling.parts > 1;
   const auto& operands = convolution.operands;
   const std::int64_t count = operands.output.shape.elements();
   const auto run = [=, activation = Epilogue(convolution.activation)](const Arguments& a) {

@@ -135,7 +135,10 @@ class CudaDriver final : public Driver {
     use();
     check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(captured), stream_), "launching a captured graph");
   }
-  void* native_stream() override { return stream_; }
+  void* native_stream() override {
+    use();  // what works on it works on the current device
+    return stream_;
+  }
 
  private:
   static constexpr std::size_t most_static_shared = 48 << 10;  // as in launch.hpp

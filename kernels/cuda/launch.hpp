@@ -2,6 +2,7 @@
 #include <typeinfo>
 
 #include "halftone/graph/kernel.hpp"
+#include "halftone/tensor/error.hpp"
 #include "kernels/cuda/device.hpp"
 #include "kernels/cuda/driver.hpp"
 
@@ -46,6 +47,7 @@ KernelCode code_of() {
 /// Enqueues `blocks` blocks of a kernel.
 template <class Kernel>
 void enqueue(const Arguments& arguments, std::int64_t blocks, const Kernel& kernel) {
+  if (blocks > std::numeric_limits<std::int32_t>::max()) throw Failure("cuda: a launch of 2^31 blocks or more");
   if (blocks > 0)
     static_cast<Driver*>(arguments.stream)->launch(code_of<Kernel>(), static_cast<unsigned>(blocks), &kernel);
 }

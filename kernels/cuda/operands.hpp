@@ -51,6 +51,18 @@ auto with_pack(std::initializer_list<const ValueSpec*> values, bool wanted, F&& 
   });
 }
 
+/// f(i) for i in [0, n), n at most `most`; few are unrolled, so that arrays stay in registers.
+template <int most, class F>
+HALFTONE_DEVICE void for_each(int n, const F& f) {
+  if constexpr (most <= pack) {
+    HALFTONE_UNROLL
+    for (int i = 0; i < most; ++i)
+      if (i < n) f(i);
+  } else {
+    for (int i = 0; i < n; ++i) f(i);
+  }
+}
+
 /// Numbers [first, first + n) of a tensor, n either 1 or `pack`.
 template <class Format, int n>
 HALFTONE_DEVICE void read(const Source<Format>& source, std::int64_t first, float (&x)[n]) {

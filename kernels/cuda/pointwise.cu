@@ -32,10 +32,10 @@ struct Elementwise {
       y.write(first, values[0]);
     } else {
       const int left = static_cast<int>(count - first);
-      for (int j = 0; j < arity; ++j)
-        for (int i = 0; i < left; ++i) values[j][i] = x[j][first + i];
+      HALFTONE_UNROLL
+      for (int j = 0; j < arity; ++j) for_each<pack>(left, [&](int i) { values[j][i] = x[j][first + i]; });
       f(first, values);
-      for (int i = 0; i < left; ++i) y.write(first + i, values[0][i]);
+      for_each<pack>(left, [&](int i) { y.write(first + i, values[0][i]); });
     }
   }
 };

@@ -180,7 +180,7 @@ struct Judge {
 };
 
 struct Move {
-  static constexpr unsigned threads = 1;
+  static constexpr unsigned threads = 256;
   using Shared = NoShared;
   const MoveRanges::Range* moves;
   RangeState* ranges;
@@ -189,8 +189,8 @@ struct Move {
   HALFTONE_DEVICE void operator()(Shared&) const {
     if (!state->last_micro_batch) return;
     const bool commit = state->commit && state->outcome == 0;
-    for (std::int64_t i = 0; i < count; ++i)
-      move_range(moves[i].controller, ranges[i], commit && moves[i].moves, moves[i].lasts);
+    const std::int64_t i = thread_number<Move>();
+    if (i < count) move_range(moves[i].controller, ranges[i], commit && moves[i].moves, moves[i].lasts);
   }
 };
 
@@ -429,7 +429,7 @@ Launch move_ranges(const Request& request) {
   const Constants<MoveRanges::Range> moves(request.device, op.ranges.size());
   return {.run =
               [=](const Arguments& a) {
-                enqueue(a, 1, Move{moves.data(), a.out<RangeState>(0), moves.size(), a.state});
+                enqueue(a, blocks_for<Move>(moves.size()), Move{moves.data(), a.out<RangeState>(0), moves.size(), a.state});
               },
           .prepare = [=, ranges = op.ranges](const Arguments&) { moves.upload(ranges); }};
 }
@@ -441,7 +441,8 @@ Launch settle_ranges(const Request& request) {
 
 std::string decline_update(const Request& request) {
   for (const ValueSpec& output : request.outputs)
-    if (run_of(output.storage) > most_at_once<Stored>) return "blocks of more than 64 numbers";
+    if (Chunk::most % run_of(output.storage) != 0 || run_of(output.storage) > most_at_once<Stored>)
+      return "blocks whose length is no power of two up to 64";
   return {};
 }
 

@@ -280,7 +280,7 @@ inline std::vector<TestDevice> test_devices() {
 #endif
   static auto& devices = *new std::vector<TestDevice>;
   for (int i = static_cast<int>(devices.size()); i < count; ++i)
-    devices.push_back({"cuda", Device(cuda::make_backend(i))});
+    devices.push_back({"cuda", Device(cuda::make_backend(i % cuda::device_count()))});
   return devices;
 }
 #endif

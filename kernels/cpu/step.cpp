@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "halftone/graph/step_ops.hpp"
+#include "kernels/common/chunks.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/parallel.hpp"
 #include "kernels/cpu/storage.hpp"
@@ -17,8 +18,6 @@
 #ifndef HALFTONE_CPU_STEP_ONCE
 #define HALFTONE_CPU_STEP_ONCE
 namespace halftone::cpu {
-inline constexpr std::int64_t step_chunk = 2048;
-
 /// The largest finite numbers of a weight's and of its slots' storage.
 struct Limits {
   float weight, slot;
@@ -88,21 +87,6 @@ HWY_AFTER_NAMESPACE();
 namespace halftone::cpu {
 namespace {
 
-/// A run of at most step_chunk numbers of one tensor.
-struct Chunk {
-  std::size_t tensor;
-  std::int64_t first, count;
-};
-
-template <class Tensors>
-std::vector<Chunk> chunks_of(const Tensors& tensors) {
-  std::vector<Chunk> chunks;
-  for (std::size_t i = 0; i < tensors.size(); ++i)
-    for (std::int64_t first = 0, elements = tensors[i].shape.elements(); first < elements; first += step_chunk)
-      chunks.push_back({i, first, std::min(step_chunk, elements - first)});
-  return chunks;
-}
-
 std::vector<Access> accesses(Isa isa, std::span<const ValueSpec> values) {
   std::vector<Access> result;
   for (const ValueSpec& value : values) result.emplace_back(isa, value);
@@ -150,7 +134,7 @@ Launch check_gradients(const Request& request) {
     auto* found = static_cast<Found*>(a.workspace);
     const float factor = 1 / a.state->gradient_scale();
     parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
-      float buffer[step_chunk];
+      float buffer[Chunk::most];
       const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
       const Input gradient(inputs[chunk.tensor + 1], a.inputs[chunk.tensor + 1]);
       inspect(gradient(chunk.first, chunk.count, buffer), chunk.count, factor, found[t]);
@@ -182,7 +166,7 @@ Launch accumulate_gradients(const Request& request) {
     StepState& state = *a.state;
     const float factor = 1 / state.gradient_scale();
     parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
-      float buffer[step_chunk];
+      float buffer[Chunk::most];
       const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
       float* sum = a.out<float>(chunk.tensor) + chunk.first;
       const Input gradient(inputs[chunk.tensor], a.inputs[chunk.tensor]);
@@ -260,7 +244,7 @@ struct Updating {
   /// as they are.
   template <class Apply>
   std::int64_t run(const Arguments& a, const Chunk& chunk, const Apply& apply) const {
-    float buffers[6][step_chunk];
+    float buffers[6][Chunk::most];
     const float* g = Input(gradient, a.inputs[chunk.tensor])(chunk.first, chunk.count, buffers[0]);
     const Changing weights(truth, a, output, chunk, buffers[1]);
     std::optional<Changing> slot[2];
@@ -288,7 +272,7 @@ struct Updating {
   template <class Step>
   std::int64_t rounded(const Arguments& a, const Chunk& chunk, const Changing& weights, float* before, float* stored,
                        const Step& step) const {
-    float lost[step_chunk];
+    float lost[Chunk::most];
     float* w = weights.values();
     std::copy_n(w, chunk.count, before);
     std::optional<Changing> rest;
@@ -365,7 +349,7 @@ Launch average_weights(const Request& request) {
     const auto steps = static_cast<float>(a.state->steps);
     const float kept = std::min(decay, (1 + steps) / (10 + steps));
     parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
-      float buffer[step_chunk];
+      float buffer[Chunk::most];
       const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
       const Input truth(inputs[chunk.tensor], a.inputs[chunk.tensor]);
       blend(truth(chunk.first, chunk.count, buffer), chunk.count, kept, a.out<float>(chunk.tensor) + chunk.first);

@@ -1,25 +1,24 @@
 #pragma once
+#include "kernels/common/chunks.hpp"
 #include "kernels/cuda/constants.hpp"
 #include "kernels/cuda/stored.hpp"
 
 // Many tensors in one launch: a block has a chunk of one of them.
 namespace halftone::cuda {
 
-struct Chunk {
-  static constexpr std::int64_t most = 2048;
-  std::int64_t first;
-  std::int32_t count, tensor;
-};
+/// The chunks of many tensors, in device memory once they are uploaded.
+class Chunks {
+ public:
+  template <class Tensors>
+  Chunks(const Device& device, const Tensors& tensors) : chunks_(chunks_of(tensors)), table_(device, chunks_.size()) {}
+  void upload() const { table_.upload(chunks_); }
+  const Chunk* data() const { return table_.data(); }
+  std::int64_t size() const { return table_.size(); }
 
-template <class Values>
-std::vector<Chunk> chunks_of(const Values& values) {
-  std::vector<Chunk> chunks;
-  for (std::size_t i = 0; i < values.size(); ++i)
-    for (std::int64_t first = 0, elements = values[i].shape.elements(); first < elements; first += Chunk::most)
-      chunks.push_back(
-          {first, static_cast<std::int32_t>(std::min(Chunk::most, elements - first)), static_cast<std::int32_t>(i)});
-  return chunks;
-}
+ private:
+  std::vector<Chunk> chunks_;
+  Constants<Chunk> table_;
+};
 
 /// A tensor in one of the storages that all kernels know, with the functions of `Stored`.
 struct Known {

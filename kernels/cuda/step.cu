@@ -86,36 +86,10 @@ HALFTONE_DEVICE Found together(Found found, FoundShared<threads>& shared) {
   return found;
 }
 
-/// Looks at one chunk of gradients.
-template <class Tensor>
+/// Looks at one chunk of gradients; or adds it, its scale divided out, to what earlier micro-batches have left in `sums`,
+/// and looks at that.
+template <class Tensor, bool accumulates>
 struct Inspect {
-  static constexpr unsigned threads = 256;
-  using Shared = FoundShared<threads>;
-
-  const Chunk* chunks;
-  const Tensor* gradients;
-  const StepState* state;
-  Found* found;
-
-  HALFTONE_DEVICE void operator()(Shared& shared) const {
-    const Chunk chunk = chunks[block_index()];
-    const Tensor& gradient = gradients[chunk.tensor];
-    const float factor = true_factor<threads>(*state, shared);
-    Found own{0, 0, 0, nowhere};
-    for (int at = static_cast<int>(thread_index()) * pack; at < chunk.count; at += static_cast<int>(threads) * pack) {
-      const int n = chunk.count - at < pack ? chunk.count - at : pack;
-      float x[pack];
-      read(gradient, chunk.first + at, n, x);
-      for_each<pack>(n, [&](int i) { look(x[i], factor, chunk.first + at + i, own); });
-    }
-    own = together<threads>(own, shared);
-    if (thread_index() == 0) found[block_index()] = own;
-  }
-};
-
-/// Adds a chunk of gradients, their scale divided out, to what earlier micro-batches have left, and looks at the sums.
-template <class Tensor>
-struct Accumulate {
   static constexpr unsigned threads = 256;
   using Shared = FoundShared<threads>;
 
@@ -128,16 +102,26 @@ struct Accumulate {
   HALFTONE_DEVICE void operator()(Shared& shared) const {
     const Chunk chunk = chunks[block_index()];
     const Tensor& gradient = gradients[chunk.tensor];
-    float* sum = sums[chunk.tensor] + chunk.first;
     const float factor = true_factor<threads>(*state, shared);
-    const bool good = state->good != 0, first = state->good_micro_batches == 1;
     Found own{0, 0, 0, nowhere};
-    for (int i = static_cast<int>(thread_index()); i < chunk.count; i += static_cast<int>(threads)) {
-      if (good) sum[i] = gradient[chunk.first + i] * factor + (first ? 0.0f : sum[i]);
-      look(sum[i], 1, i, own);
+    for (int at = static_cast<int>(thread_index()) * pack; at < chunk.count; at += static_cast<int>(threads) * pack) {
+      const int n = static_cast<int>(chunk.count - at < pack ? chunk.count - at : pack);
+      const std::int64_t first = chunk.first + at;
+      float x[pack];
+      read(gradient, first, n, x);
+      if constexpr (accumulates) add(sums[chunk.tensor] + first, n, factor, x);
+      for_each<pack>(n, [&](int i) { look(x[i], accumulates ? 1.0f : factor, first + i, own); });
     }
     own = together<threads>(own, shared);
     if (thread_index() == 0) found[block_index()] = own;
+  }
+
+  HALFTONE_DEVICE void add(float* sum, int n, float factor, float (&x)[pack]) const {
+    const bool good = state->good != 0, begins = state->good_micro_batches == 1;
+    for_each<pack>(n, [&](int i) {
+      if (good) sum[i] = x[i] * factor + (begins ? 0.0f : sum[i]);
+      x[i] = sum[i];
+    });
   }
 };
 
@@ -245,8 +229,9 @@ struct Apply {
     const auto coefficients = shared.coefficients;
     const float factor = shared.factor;
     std::int64_t unchanged = 0;
-    for (int at = static_cast<int>(thread_index()) * p.run; at < chunk.count; at += static_cast<int>(threads) * p.run) {
-      const int n = chunk.count - at < p.run ? chunk.count - at : p.run;
+    const int count = static_cast<int>(chunk.count);
+    for (int at = static_cast<int>(thread_index()) * p.run; at < count; at += static_cast<int>(threads) * p.run) {
+      const int n = count - at < p.run ? count - at : p.run;
       unchanged += update(p, coefficients, factor, chunk.first + at, n);
     }
     unchanged = block_sum<threads>(unchanged, shared.counts);
@@ -376,19 +361,18 @@ Launch check_gradients(const Request& request) {
   return with_tensor(request, [&](auto type) {
     using Tensor = decltype(type);
     const Operands values(request);
-    const auto all_chunks = chunks_of(request.inputs.subspan(1));
     const auto& numbers = request.attributes<CheckGradients>().parameters;
-    const Constants<Chunk> chunks(request.device, all_chunks.size());
+    const Chunks chunks(request.device, request.inputs.subspan(1));
     const Constants<Tensor> gradients(request.device, request.inputs.size() - 1);
     const Constants<std::int32_t> parameters(request.device, numbers.size());
     const auto prepare = [=](const Arguments& a) {
-      chunks.upload(all_chunks);
+      chunks.upload();
       gradients.upload(bound<Tensor>(values.inputs, a.inputs, a.state, 1));
       parameters.upload({numbers.begin(), numbers.end()});
     };
     const auto run = [=](const Arguments& a) {
       auto* found = static_cast<Found*>(a.workspace);
-      enqueue(a, chunks.size(), Inspect<Tensor>{chunks.data(), gradients.data(), a.state, found});
+      enqueue(a, chunks.size(), Inspect<Tensor, false>{chunks.data(), gradients.data(), nullptr, a.state, found});
       enqueue(a, 1,
               Judge<Tensor>{chunks.data(),
                             found,
@@ -398,7 +382,7 @@ Launch check_gradients(const Request& request) {
                             {values.inputs[0], a.inputs[0], a.state},
                             parameters.data()});
     };
-    return Launch{.run = run, .workspace = all_chunks.size() * sizeof(Found), .prepare = prepare};
+    return Launch{.run = run, .workspace = static_cast<std::size_t>(chunks.size()) * sizeof(Found), .prepare = prepare};
   });
 }
 
@@ -406,21 +390,20 @@ Launch accumulate_gradients(const Request& request) {
   return with_tensor(request, [&](auto type) {
     using Tensor = decltype(type);
     const Operands values(request);
-    const auto all_chunks = chunks_of(request.inputs);
-    const Constants<Chunk> chunks(request.device, all_chunks.size());
+    const Chunks chunks(request.device, request.inputs);
     const Constants<Tensor> gradients(request.device, request.inputs.size());
     const Constants<float*> sums(request.device, request.inputs.size());
     const auto prepare = [=](const Arguments& a) {
-      chunks.upload(all_chunks);
+      chunks.upload();
       gradients.upload(bound<Tensor>(values.inputs, a.inputs, a.state));
       sums.upload(addresses(a.outputs, values.inputs.size()));
     };
     const auto run = [=](const Arguments& a) {
       auto* found = static_cast<Found*>(a.workspace);
-      enqueue(a, chunks.size(), Accumulate<Tensor>{chunks.data(), gradients.data(), sums.data(), a.state, found});
+      enqueue(a, chunks.size(), Inspect<Tensor, true>{chunks.data(), gradients.data(), sums.data(), a.state, found});
       enqueue(a, 1, Judge<Tensor>{chunks.data(), found, chunks.size(), a.state, true, {}, nullptr});
     };
-    return Launch{.run = run, .workspace = all_chunks.size() * sizeof(Found), .prepare = prepare};
+    return Launch{.run = run, .workspace = static_cast<std::size_t>(chunks.size()) * sizeof(Found), .prepare = prepare};
   });
 }
 
@@ -492,11 +475,10 @@ Launch update(const Request& request) {
         [&](const auto& rule) -> Launch {
           using Rule = std::decay_t<decltype(rule)>;
           const Operands values(request);
-          const auto all_chunks = chunks_of(request.inputs);
-          const Constants<Chunk> chunks(request.device, all_chunks.size());
+                const Chunks chunks(request.device, request.inputs);
           const Constants<Updated<Tensor>> parameters(request.device, op.parameters.size());
           const auto prepare = [=](const Arguments& a) {
-            chunks.upload(all_chunks);
+            chunks.upload();
             parameters.upload(updated<Tensor>(op, rule.slot_count(), values, a));
           };
           const auto run = [=, policy = op.policy, rate = op.learning_rate](const Arguments& a) {
@@ -514,11 +496,10 @@ Launch keep_statistics(const Request& request) {
   std::vector<TensorSpec> bytes;
   for (const ValueSpec& value : request.inputs)
     bytes.push_back({{1, 1, 1, static_cast<std::int64_t>(value.tensor().bytes())}, DType::u8});
-  const auto all_chunks = chunks_of(bytes);
-  const Constants<Chunk> chunks(request.device, all_chunks.size());
+  const Chunks chunks(request.device, bytes);
   const Constants<Pair> pairs(request.device, bytes.size());
   const auto prepare = [=, count = bytes.size()](const Arguments& a) {
-    chunks.upload(all_chunks);
+    chunks.upload();
     std::vector<Pair> all;
     for (std::size_t i = 0; i < count; ++i)
       all.push_back({static_cast<const std::byte*>(a.inputs[i].data), static_cast<std::byte*>(a.outputs[i].data)});
@@ -534,12 +515,11 @@ Launch average_weights(const Request& request) {
   return with_tensor(request, [&](auto type) {
     using Tensor = decltype(type);
     const Operands values(request);
-    const auto all_chunks = chunks_of(request.inputs);
-    const Constants<Chunk> chunks(request.device, all_chunks.size());
+    const Chunks chunks(request.device, request.inputs);
     const Constants<Tensor> truths(request.device, request.inputs.size());
     const Constants<float*> averages(request.device, request.inputs.size());
     const auto prepare = [=](const Arguments& a) {
-      chunks.upload(all_chunks);
+      chunks.upload();
       truths.upload(bound<Tensor>(values.inputs, a.inputs, a.state));
       averages.upload(addresses(a.outputs, values.inputs.size()));
     };

@@ -25,8 +25,7 @@ class CudaDriver final : public Driver {
     use();
     cudaDeviceProp properties;
     check(cudaGetDeviceProperties(&properties, ordinal), fmt::format("asking device {} what it is", ordinal));
-    facts_ = {properties.name, properties.major, properties.minor, properties.multiProcessorCount,
-              properties.totalGlobalMem};
+    facts_ = {properties.name, properties.major, properties.minor, properties.totalGlobalMem};
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
     cudaMemPool_t pool;
     check(cudaDeviceGetDefaultMemPool(&pool, ordinal), "asking for the memory pool");
@@ -141,8 +140,6 @@ class CudaDriver final : public Driver {
   }
 
  private:
-  static constexpr std::size_t most_static_shared = 48 << 10;  // as in launch.hpp
-
   void use() const { check(cudaSetDevice(ordinal_), fmt::format("using device {}", ordinal_)); }
 
   /// Loads a kernel's code.

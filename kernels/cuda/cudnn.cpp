@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
+#include <mutex>
 #include <optional>
 #include <string_view>
 
@@ -54,11 +57,15 @@ class Handle {
 
 /// What is kept for a driver.
 struct Session {
-  explicit Session(void* stream)
-      : handle(stream), plans(ConvolutionPlans::of_handle(handle.raw(), CudnnOptions::from_environment())) {}
+  explicit Session(Driver& the_driver)
+      : driver(the_driver),
+        handle(the_driver.native_stream()),
+        plans(ConvolutionPlans::of_handle(handle.raw(), CudnnOptions::from_environment())) {}
 
+  Driver& driver;
   Handle handle;
   ConvolutionPlans plans;
+  std::map<std::string, std::size_t> chosen = {};  ///< which plan runs, by description
 };
 
 /// Device memory that is freed with it.
@@ -81,7 +88,7 @@ class Scratch {
 /// A plan made ready for a stream.
 class Execution {
  public:
-  Execution(std::shared_ptr<const Session> session, const Convolution& convolution, const ConvolutionPlan& plan)
+  Execution(std::shared_ptr<Session> session, const Convolution& convolution, const ConvolutionPlan& plan)
       : session_(std::move(session)),
         tensors_(tensors_of(convolution.direction)),
         workspace_(plan.workspace),
@@ -92,6 +99,7 @@ class Execution {
 
   void run(const std::array<void*, 3>& operands, void* workspace) {
     if (!pack_ || operands != operands_ || workspace != bound_) bind(operands, workspace);
+    session_->driver.native_stream();  // its device becomes the current one
     check(cudnn().execute(session_->handle.raw(), plan_.raw(), pack_->raw()), what_);
   }
 
@@ -115,7 +123,7 @@ class Execution {
     bound_ = workspace;
   }
 
-  std::shared_ptr<const Session> session_;
+  std::shared_ptr<Session> session_;
   std::array<std::int64_t, 3> tensors_;
   std::size_t workspace_;
   std::string what_;
@@ -125,12 +133,17 @@ class Execution {
   void* bound_ = nullptr;
 };
 
-std::shared_ptr<const Session> session_of(Driver& driver) {
-  if (!driver.cudnn) driver.cudnn = std::make_shared<Session>(driver.native_stream());
+std::shared_ptr<Session> session_of(Driver& driver) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (!driver.cudnn) driver.cudnn = std::make_shared<Session>(driver);
   return std::static_pointer_cast<Session>(driver.cudnn);
 }
 
-double milliseconds_of(Driver& driver, const Convolution& convolution, Execution& execution) {
+/// Milliseconds of a plan on memory of its own; throws Failure where it does not run.
+double timed(const std::shared_ptr<Session>& session, const Convolution& convolution, const ConvolutionPlan& plan) {
+  Driver& driver = session->driver;
+  Execution execution(session, convolution, plan);
   const Operands& o = convolution.operands;
   const Scratch first(driver, o.inputs[0].tensor().bytes()), second(driver, o.inputs[1].tensor().bytes());
   const Scratch output(driver, o.output.tensor().bytes()), workspace(driver, execution.workspace());
@@ -139,15 +152,23 @@ double milliseconds_of(Driver& driver, const Convolution& convolution, Execution
   });
 }
 
-/// The plan to begin with.
-std::size_t choose(const std::shared_ptr<const Session>& session, const Convolution& convolution, Driver& driver) {
-  const ConvolutionPlans& plans = session->plans;
-  if (!plans.options().tune) return 0;
-  return tuned(PlanCache(plans.options().cache), plans.name() + ": " + description_of(convolution),
-               plans.allowed(convolution), [&](const ConvolutionPlan& plan) {
-                 Execution execution(session, convolution, plan);
-                 return milliseconds_of(driver, convolution, execution);
-               });
+/// The first plan that runs, also in a capture, or the fastest; tried once for each description.
+std::size_t choose(const std::shared_ptr<Session>& session, const Convolution& convolution,
+                   const std::vector<ConvolutionPlan>& plans) {
+  const auto [place, is_new] = session->chosen.try_emplace(description_of(convolution), 0);
+  if (!is_new) return place->second;
+  const CudnnOptions& options = session->plans.options();
+  const auto time = [&](const ConvolutionPlan& plan) { return timed(session, convolution, plan); };
+  if (options.tune)
+    return place->second = tuned(PlanCache(options.cache), session->plans.name() + ": " + place->first, plans, time);
+  for (std::size_t& i = place->second; i + 1 < plans.size(); ++i) {
+    try {
+      time(plans[i]);
+      break;
+    } catch (const Failure&) {  // cuDNN proposes more than it can do
+    }
+  }
+  return place->second;
 }
 
 }  // namespace
@@ -155,6 +176,7 @@ std::size_t choose(const std::shared_ptr<const Session>& session, const Convolut
 std::string decline_cudnn(const Convolution& convolution, Driver& driver, bool on_tensor_cores) {
   if (std::string reason = decline_storages(convolution); !reason.empty()) return reason;
   if (!driver.native_stream()) return "no GPU";
+  if (const char* off = environment("HALFTONE_CUDNN"); off && std::string_view(off) == "0") return "HALFTONE_CUDNN=0";
   if (std::string reason = why_no_cudnn(); !reason.empty()) return reason;
   constexpr std::size_t right_depthwise = 92400;  // wrong before where several sizes of image run in a row
   const ConvProblem& problem = convolution.problem;
@@ -174,17 +196,13 @@ std::string decline_cudnn(const Convolution& convolution, Driver& driver, bool o
 }
 
 Launch make_cudnn(const Convolution& convolution, Driver& driver) {
-  const std::shared_ptr<const Session> session = session_of(driver);
-  const std::vector<ConvolutionPlan> plans = session->plans.allowed(convolution);
+  const std::shared_ptr<Session> session = session_of(driver);
+  std::vector<ConvolutionPlan> plans = session->plans.allowed(convolution);
   if (plans.empty()) fail(fmt::format("cuDNN has no plan: {}", description_of(convolution)));
-  std::shared_ptr<Execution> execution;
-  for (std::size_t i = choose(session, convolution, driver); !execution; ++i) {
-    try {
-      execution = std::make_shared<Execution>(session, convolution, plans[i]);
-    } catch (const Failure&) {
-      if (i + 1 >= plans.size()) throw;
-    }
-  }
+  std::stable_partition(plans.begin(), plans.end(), [on_tensor_cores = plans[0].tensor_cores](const auto& plan) {
+    return plan.tensor_cores == on_tensor_cores;
+  });
+  const auto execution = std::make_shared<Execution>(session, convolution, plans[choose(session, convolution, plans)]);
   const auto run = [execution](const Arguments& a) {
     execution->run({a.inputs[0].data, a.inputs[1].data, a.outputs[0].data}, a.workspace);
   };

@@ -6,6 +6,9 @@
 
 namespace halftone::cuda {
 
+/// Bytes of shared memory that a block has without asking for more.
+inline constexpr std::size_t most_static_shared = 48 << 10;
+
 /// A kernel's code: what a launch needs besides the kernel's own bytes.
 struct KernelCode {
   const char* name;   ///< mangled
@@ -17,8 +20,7 @@ struct KernelCode {
 struct DeviceFacts {
   std::string name;
   int major = 0, minor = 0;  ///< compute capability
-  int multiprocessors = 0;
-  std::size_t memory = 0;  ///< bytes
+  std::size_t memory = 0;    ///< bytes
 };
 
 /// All that the backend asks of CUDA: memory, one stream, events, capture, launches. Whatever is enqueued runs in

@@ -13,8 +13,6 @@ namespace halftone::cuda {
 struct NoShared {};
 
 #if defined(__CUDACC__)
-inline constexpr std::size_t most_static_shared = 48 << 10;
-
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::threads) entry(const __grid_constant__ Kernel kernel) {
   using Shared = typename Kernel::Shared;

@@ -36,7 +36,7 @@ std::string demangled(const char* name) {
 class HostDriver final : public cuda::Driver {
  public:
   explicit HostDriver(const Schedule& schedule) : schedule_(schedule) {
-    facts_ = {.name = "GPU of fibres", .major = 8, .minor = 0, .multiprocessors = 4, .memory = std::size_t{4} << 30};
+    facts_ = {.name = "GPU of fibres", .major = 8, .minor = 0, .memory = std::size_t{4} << 30};
   }
   ~HostDriver() override {
     for (const auto& [memory, block] : blocks_) ::munmap(block.mapping, block.mapped + page());

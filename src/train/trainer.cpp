@@ -38,17 +38,19 @@ std::string bad_input(const Plan& plan, std::int32_t n) {
 }
 
 /// What is known of a forward pass that gave a number which is not finite.
-std::string forward_fault(const StepState& state, const Plan& plan) {
+std::string forward_fault(const StepState& state, const Plan& plan, bool inputs_are_its) {
   if (state.bad_row != StepState::none)
     return fmt::format("label {} of image {} is no class", state.bad_label, state.bad_row);
   if (state.bad_node == StepState::none) return {};
   return fmt::format("the first output that is not finite is that of {}{}",
-                     plan.graph()->nodes[at(state.bad_node)].name, bad_input(plan, state.bad_node));
+                     plan.graph()->nodes[at(state.bad_node)].name,
+                     inputs_are_its ? bad_input(plan, state.bad_node) : "");
 }
 
-std::string reason_of(const StepState& state, const Parameters& parameters, const Plan& plan) {
+/// `inputs_are_its`: no later batch has been uploaded since.
+std::string reason_of(const StepState& state, const Parameters& parameters, const Plan& plan, bool inputs_are_its) {
   if (state.outcome == 0) return "the loss scale's policy has stopped training";  // before this batch
-  const std::string forward = forward_fault(state, plan);
+  const std::string forward = forward_fault(state, plan, inputs_are_its);
   const std::string loss = std::isnan(state.loss) ? "nan" : fmt::format("{}", state.loss);  // no sign before nan
   if (!std::isfinite(state.loss)) return fmt::format("loss is {}{}{}", loss, forward.empty() ? "" : ": ", forward);
   if (!forward.empty()) return forward;
@@ -182,7 +184,7 @@ struct Trainer::Impl {
     report.complete = complete;
     report.skipped = complete && !state.commit;
     report.stop = state.scale.stop != 0;
-    if (!state.good || report.skipped) report.reason = reason_of(state, parameters, *plan);
+    if (!state.good || report.skipped) report.reason = reason_of(state, parameters, *plan, under_way == 0);
     return report;
   }
 

@@ -132,6 +132,22 @@ TEST(ToyDevice, TheHostWaitsForNoStepThatItNeedNotKnow) {
   EXPECT_GE(backend_of(each).drains - start, 6);  // the control: six batches, six waits
 }
 
+TEST(ToyDevice, AFaultIsNotBlamedOnABatchThatCameLater) {
+  for (const int ahead : {0, 3}) {
+    const Net n = net();
+    TrainerOptions options = options_on(toy({}, ahead));
+    options.accumulate = 1;
+    Trainer trainer(cross_entropy(n.logits, n.labels), options);
+    std::string reason;
+    trainer.epoch(noise(std::numeric_limits<float>::quiet_NaN()), [&](const StepReport& step) {
+      if (!std::isfinite(step.loss)) reason = step.reason;
+      return true;
+    });
+    EXPECT_NE(reason.find("the first output that is not finite is that of"), std::string::npos) << reason;
+    EXPECT_EQ(reason.find("of input") != std::string::npos, ahead == 0) << reason;
+  }
+}
+
 TEST(ToyDevice, OperationsOfTheHostRunBetweenCapturedOnes) {
   const Net n = net(true);
   Trainer trainer(cross_entropy(n.logits, n.labels), options_on(toy()));

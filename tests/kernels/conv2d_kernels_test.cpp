@@ -87,9 +87,15 @@ Doubles zeros(const Shape& shape) { return Doubles(static_cast<std::size_t>(shap
 
 std::vector<float> integers(const Shape& shape, unsigned seed) { return random_integers(shape.elements(), seed); }
 
-/// With and without bias and relu: integers, so that every sum is exact.
+/// What tensors hold, and how far results may lie from the reference; by default integers, so that every sum is exact.
+struct Content {
+  std::function<std::vector<float>(const Shape&, unsigned)> of = integers;
+  std::vector<Bound> bounds = {};
+};
+
+/// With and without bias and relu.
 template <class AnyCase, class AnyOp>
-void check_forward(const AnyCase& c, AnyOp op, const std::vector<Storage>& storages) {
+void check_forward(const AnyCase& c, AnyOp op, const std::vector<Storage>& storages, const Content& content = {}) {
   for (const std::optional<Activation>& epilogue : {std::optional<Activation>(), std::optional<Activation>(Relu{})})
     for (bool bias : {false, true}) {
       op.epilogue = epilogue;
@@ -98,11 +104,11 @@ void check_forward(const AnyCase& c, AnyOp op, const std::vector<Storage>& stora
         for_products(c, [&](auto i, auto j, auto k) { y[k] += in[0][i] * in[1][j]; });
         for (std::size_t i = 0; i < y.size(); ++i) {
           if (bias) y[i] += in[2][i % in[2].size()];
-          if (epilogue) y[i] = std::max(y[i], 0.0);
+          if (epilogue && y[i] < 0) y[i] = 0;
         }
         return std::vector<Doubles>{y};
       };
-      KernelTest test{op, {c.x, c.w}, storages, {integers(c.x, 1), integers(c.w, 2)}, reference};
+      KernelTest test{op, {c.x, c.w}, storages, {content.of(c.x, 1), content.of(c.w, 2)}, reference, content.bounds};
       if (bias) test.shapes.push_back(Shape::vector(c.w.n)), test.values.push_back(random_integers(c.w.n, 3));
       ASSERT_EQ(to_string(op.infer(std::vector<ValueSpec>{{c.x}, {c.w}})[0].shape), to_string(c.y));
       check_kernels(test);
@@ -110,18 +116,23 @@ void check_forward(const AnyCase& c, AnyOp op, const std::vector<Storage>& stora
 }
 
 template <class AnyCase>
-void check_gradients(const AnyCase& c, const Op& d_input, const Op& d_weight, const std::vector<Storage>& storages) {
-  check_kernels({d_input, {c.y, c.w}, storages, {integers(c.y, 4), integers(c.w, 5)}, [&](const auto& in) {
-                   Doubles d_x = zeros(c.x);
-                   for_products(c, [&](auto i, auto j, auto k) { d_x[i] += in[0][k] * in[1][j]; });
-                   return std::vector<Doubles>{d_x};
-                 }});
-  check_kernels({d_weight, {c.x, c.y}, storages, {integers(c.x, 6), integers(c.y, 7)}, [&](const auto& in) {
-                   Doubles d_w = zeros(c.w);
-                   for_products(c, [&](auto i, auto j, auto k) { d_w[j] += in[0][i] * in[1][k]; });
-                   return std::vector<Doubles>{d_w};
-                 }});
+void check_gradients(const AnyCase& c, const Op& d_input, const Op& d_weight, const std::vector<Storage>& storages,
+                     const Content& content = {}) {
+  const auto of_input = [&](const std::vector<Doubles>& in) {
+    Doubles d_x = zeros(c.x);
+    for_products(c, [&](auto i, auto j, auto k) { d_x[i] += in[0][k] * in[1][j]; });
+    return std::vector<Doubles>{d_x};
+  };
+  check_kernels({d_input, {c.y, c.w}, storages, {content.of(c.y, 4), content.of(c.w, 5)}, of_input, content.bounds});
+  const auto of_weight = [&](const std::vector<Doubles>& in) {
+    Doubles d_w = zeros(c.w);
+    for_products(c, [&](auto i, auto j, auto k) { d_w[j] += in[0][i] * in[1][k]; });
+    return std::vector<Doubles>{d_w};
+  };
+  check_kernels({d_weight, {c.x, c.y}, storages, {content.of(c.x, 6), content.of(c.y, 7)}, of_weight, content.bounds});
 }
+
+Extent extent_of(const Shape& x) { return {static_cast<int>(x.h), static_cast<int>(x.w)}; }
 
 TEST(Conv2dKernels, AreExactOnIntegers) {
   for (const auto& storages : all_storages())
@@ -131,9 +142,47 @@ TEST(Conv2dKernels, AreExactOnIntegers) {
 TEST(Conv2dKernels, GiveTheGradients) {
   for (const auto& storages : all_storages())
     for (const Case& c : cases) {
-      const Extent extent(static_cast<int>(c.x.h), static_cast<int>(c.x.w));
-      check_gradients(c, Conv2dDInput(c.conv, extent), Conv2dDWeight(c.conv, c.w), storages);
+      check_gradients(c, Conv2dDInput(c.conv, extent_of(c.x)), Conv2dDWeight(c.conv, c.w), storages);
     }
+}
+
+/// A sum of n products of numbers up to 2 is off by n 2^-24 times 4 n at most; f16 sums would be off by 2^-11 of
+/// theirs.
+TEST(Conv2dKernels, SumInF32) {
+  const Case c{{3, 9, 8, 40}, {24, 3, 3, 40}, {3, 9, 8, 24}, {1, 1}};
+  constexpr double most_terms = 3 * 3 * 40;  // those of the gradients are fewer
+  const Content random{[](const Shape& shape, unsigned seed) { return random_values(shape.elements(), seed); },
+                       {{0, most_terms / 2, 4 * most_terms}}};
+  for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+    const std::vector<Storage> storages = {type, type, DType::f32};
+    check_gradients(c, Conv2dDInput(c.conv, extent_of(c.x)), Conv2dDWeight(c.conv, c.w), storages, random);
+    check_kernels({Conv2d(c.conv),
+                   {c.x, c.w},
+                   storages,
+                   {random.of(c.x, 1), random.of(c.w, 2)},
+                   [&](const std::vector<Doubles>& in) {
+                     Doubles y = zeros(c.y);
+                     for_products(c, [&](auto i, auto j, auto k) { y[k] += in[0][i] * in[1][j]; });
+                     return std::vector<Doubles>{y};
+                   },
+                   random.bounds});
+  }
+}
+
+TEST(Conv2dKernels, LetNanAndInfinityThrough) {
+  const Case c{{2, 4, 6, 24}, {16, 2, 2, 24}, {2, 3, 5, 16}};  // no padding, which a GPU multiplies as zeros
+  const auto broken = [&](const Shape& shape, unsigned seed) {
+    auto values = integers(shape, seed);
+    if (&shape == &c.w && seed != 2) return values;  // the data gradient has padding
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    values[seed] = infinity, values[values.size() / 2] = -infinity;
+    values[values.size() - 1] = std::numeric_limits<float>::quiet_NaN();
+    return values;
+  };
+  for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+    check_forward(c, Conv2d(c.conv), {type}, {broken});
+    check_gradients(c, Conv2dDInput(c.conv, extent_of(c.x)), Conv2dDWeight(c.conv, c.w), {type}, {broken});
+  }
 }
 
 TEST(DenseKernels, AreExactOnIntegers) {

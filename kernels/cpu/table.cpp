@@ -60,7 +60,7 @@ Launch finish(const Request&);
 
 const KernelTable& kernel_table() {
   using Table = KernelTable;
-  constexpr bool packs = true;
+  constexpr Takes packs = any_storage;
   static const Table table({
       Table::list<Conv2d>("conv2d", convolution_kernels<Conv2d>()),
       Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<Conv2dDInput>()),

@@ -3,12 +3,12 @@
 #include <span>
 
 #include "halftone/numeric/storage.hpp"
+#include "kernels/cuda/known.hpp"
 #include "kernels/cuda/launch.hpp"
-#include "kernels/cuda/staging.hpp"
 
 // How kernels read and write stored numbers. f32, f16 and bf16 in their plain form are template arguments; `Any` asks
-// at run time which of these, or of plain u8 and i32, it is. All other storages are turned into f32 before a kernel
-// reads them and made of f32 behind it (staging.hpp), by the one kernel that knows them (cast.cu).
+// at run time which of these, or of plain u8 and i32 where it is read, it is. Values in other storages are f32 to a
+// kernel, by casts around it (`Kernel::takes`), which one kernel does that knows all (cast.cu).
 namespace halftone::cuda {
 
 struct Any {};

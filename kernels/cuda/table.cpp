@@ -11,22 +11,14 @@
 #include "halftone/ops/sum_rows.hpp"
 #include "kernels/cuda/backend.hpp"
 #include "kernels/cuda/cudnn.hpp"
-#include "kernels/cuda/staging.hpp"
+#include "kernels/cuda/known.hpp"
 
 namespace halftone::cuda {
 namespace {
 
-constexpr bool packs = true;
-
-/// A kernel behind the casts that other storages need.
-template <Launch (*make)(const Request&)>
-std::vector<Kernel> list(const char* name) {
-  return {{name, staged<make>, decline_staging, packs}};
-}
-
-template <class Operation>
-Launch plain_convolution(const Request& request) {
-  return plain(convolution_of<Operation>(request));
+/// A kernel that knows the storages that all do.
+std::vector<Kernel> list(const char* name, Launch (*make)(const Request&)) {
+  return {{name, make, nullptr, is_compiled, is_known}};
 }
 
 #if defined(HALFTONE_HAS_CUDNN)
@@ -57,21 +49,17 @@ template <class Operation>
 std::vector<Kernel> convolutions() {
   const auto cudnn = [](const Request& request) { return by_cudnn(convolution_of<Operation>(request), request); };
   return {{"cudnn_tensor_cores", cudnn,
-           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, true); }},
+           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, true); },
+           unpacked_storage, is_known},
           {"tensor_cores", [](const Request& request) { return tensor_cores(convolution_of<Operation>(request)); },
-           [](const Request& request) {
-             for (const ValueSpec& output : request.outputs)
-               if (!is_compiled(output.storage)) return std::string("its result is stored in another way");
-             return decline_tensor_cores(convolution_of<Operation>(request));
-           }},
+           [](const Request& request) { return decline_tensor_cores(convolution_of<Operation>(request)); }, is_compiled,
+           is_known},
           {"cudnn", cudnn,
-           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, false); }},
-          {"plain", staged<plain_convolution<Operation>>,
-           [](const Request& request) {
-             const std::string why = decline_staging(request);
-             return why.empty() ? decline_plain(convolution_of<Operation>(request)) : why;
-           },
-           packs}};
+           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, false); },
+           unpacked_storage, is_known},
+          {"plain", [](const Request& request) { return plain(convolution_of<Operation>(request)); },
+           [](const Request& request) { return decline_plain(convolution_of<Operation>(request)); }, is_compiled,
+           is_known}};
 }
 
 }  // namespace
@@ -85,41 +73,41 @@ const KernelTable& kernel_table() {
       Table::list<Dense>("dense", convolutions<Dense>()),
       Table::list<DenseDInput>("dense_d_input", convolutions<DenseDInput>()),
       Table::list<DenseDWeight>("dense_d_weight", convolutions<DenseDWeight>()),
-      Table::list<SumRows>("sum_rows", list<sum_rows>("columns")),
-      Table::list<Activate>("activation", list<activation>("flat")),
-      Table::list<ActivationGradient>("activation_gradient", list<activation_gradient>("flat")),
-      Table::list<Add>("add", list<add>("flat")),
-      Table::list<Multiply>("multiply", list<multiply>("flat")),
-      Table::list<Scale>("scale", list<scale>("flat")),
-      Table::list<Cast>("cast", {{"flat", cast, decline_cast, packs}}),
-      Table::list<Normalize>("normalize", list<normalize>("flat")),
-      Table::list<Dropout>("dropout", list<dropout>("flat")),
-      Table::list<Quantize>("quantize", list<quantize>("flat")),
-      Table::list<Concat>("concat", list<concat>("rows")),
-      Table::list<Slice>("slice", list<slice>("rows")),
-      Table::list<MaxPool2d>("max_pool2d", list<max_pool2d>("windows")),
-      Table::list<MaxPool2dGradient>("max_pool2d_gradient", list<max_pool2d_gradient>("windows")),
-      Table::list<AvgPool2d>("avg_pool2d", list<avg_pool2d>("windows")),
-      Table::list<AvgPool2dGradient>("avg_pool2d_gradient", list<avg_pool2d_gradient>("windows")),
-      Table::list<BatchNorm>("batch_norm", list<batch_norm>("columns")),
-      Table::list<BatchNormGradient>("batch_norm_gradient", list<batch_norm_gradient>("columns")),
-      Table::list<BatchNormInference>("batch_norm_inference", list<batch_norm_inference>("columns")),
+      Table::list<SumRows>("sum_rows", list("columns", sum_rows)),
+      Table::list<Activate>("activation", list("flat", activation)),
+      Table::list<ActivationGradient>("activation_gradient", list("flat", activation_gradient)),
+      Table::list<Add>("add", list("flat", add)),
+      Table::list<Multiply>("multiply", list("flat", multiply)),
+      Table::list<Scale>("scale", list("flat", scale)),
+      Table::list<Cast>("cast", {{"flat", cast, decline_cast, any_storage}}),
+      Table::list<Normalize>("normalize", list("flat", normalize)),
+      Table::list<Dropout>("dropout", list("flat", dropout)),
+      Table::list<Quantize>("quantize", list("flat", quantize)),
+      Table::list<Concat>("concat", list("rows", concat)),
+      Table::list<Slice>("slice", list("rows", slice)),
+      Table::list<MaxPool2d>("max_pool2d", list("windows", max_pool2d)),
+      Table::list<MaxPool2dGradient>("max_pool2d_gradient", list("windows", max_pool2d_gradient)),
+      Table::list<AvgPool2d>("avg_pool2d", list("windows", avg_pool2d)),
+      Table::list<AvgPool2dGradient>("avg_pool2d_gradient", list("windows", avg_pool2d_gradient)),
+      Table::list<BatchNorm>("batch_norm", list("columns", batch_norm)),
+      Table::list<BatchNormGradient>("batch_norm_gradient", list("columns", batch_norm_gradient)),
+      Table::list<BatchNormInference>("batch_norm_inference", list("columns", batch_norm_inference)),
       Table::list<UpdateRunningStatistics>("update_running_statistics", {{"plain", update_running_statistics}}),
-      Table::list<GroupNorm>("group_norm", list<group_norm>("samples")),
-      Table::list<GroupNormGradient>("group_norm_gradient", list<group_norm_gradient>("samples")),
-      Table::list<SoftmaxCrossEntropy>("softmax_cross_entropy", list<softmax_cross_entropy>("rows")),
+      Table::list<GroupNorm>("group_norm", list("samples", group_norm)),
+      Table::list<GroupNormGradient>("group_norm_gradient", list("samples", group_norm_gradient)),
+      Table::list<SoftmaxCrossEntropy>("softmax_cross_entropy", list("rows", softmax_cross_entropy)),
       Table::list<SoftmaxCrossEntropyGradient>("softmax_cross_entropy_gradient",
-                                               list<softmax_cross_entropy_gradient>("rows")),
-      Table::list<MeanSquaredError>("mean_squared_error", list<mean_squared_error>("flat")),
-      Table::list<MeanSquaredErrorGradient>("mean_squared_error_gradient", list<mean_squared_error_gradient>("flat")),
-      Table::list<Accuracy>("accuracy", list<accuracy>("rows")),
-      Table::list<SeedGradient>("seed_gradient", list<seed_gradient>("plain")),
+                                               list("rows", softmax_cross_entropy_gradient)),
+      Table::list<MeanSquaredError>("mean_squared_error", list("flat", mean_squared_error)),
+      Table::list<MeanSquaredErrorGradient>("mean_squared_error_gradient", list("flat", mean_squared_error_gradient)),
+      Table::list<Accuracy>("accuracy", list("rows", accuracy)),
+      Table::list<SeedGradient>("seed_gradient", list("plain", seed_gradient)),
       Table::list<BeginMicroBatch>("begin_micro_batch", {{"plain", begin_micro_batch}}),
       Table::list<CheckGradients>("check_gradients", {{"chunks", check_gradients}}),
       Table::list<AccumulateGradients>("accumulate_gradients", {{"chunks", accumulate_gradients}}),
       Table::list<Advance>("advance", {{"plain", advance}}),
       Table::list<MoveRanges>("move_ranges", {{"plain", move_ranges}}),
-      Table::list<Update>("update", {{"chunks", update, decline_update, packs}}),
+      Table::list<Update>("update", {{"chunks", update, decline_update, any_storage}}),
       Table::list<SettleRanges>("settle_ranges", {{"plain", settle_ranges}}),
       Table::list<KeepStatistics>("keep_statistics", {{"chunks", keep_statistics}}),
       Table::list<AverageWeights>("average_weights", {{"chunks", average_weights}}),

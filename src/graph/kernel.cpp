@@ -10,57 +10,93 @@
 namespace halftone {
 namespace {
 
-bool is_packed(const ValueSpec& value) { return value.storage.granule() > 1; }
-
-/// An f32 number in place of each that is packed.
-std::vector<ValueSpec> unpacked(std::span<const ValueSpec> values) {
-  std::vector<ValueSpec> result(values.begin(), values.end());
-  for (ValueSpec& value : result)
-    if (is_packed(value)) value.storage = DType::f32;
-  return result;
-}
-
-/// A launch of `kernel` whose packed outputs go through f32 numbers at the workspace's end.
-Launch make_packed(const Kernel& kernel, const Request& request) {
-  struct Packing {
-    std::size_t output, offset;  ///< of its f32 numbers in the workspace
+/// The values of one side of a launch: those that its kernel does not take are f32 numbers in the workspace.
+struct Staged {
+  struct Value {
+    std::size_t index, offset;
     Launch cast;
   };
-  const auto outputs = unpacked(request.outputs);
-  Launch launch = kernel.make({request.op, request.inputs, outputs, request.device});
-  std::size_t bytes = padded(launch.workspace), scratch = 0;
-  std::vector<Packing> packings;
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    if (!is_packed(request.outputs[i])) continue;
-    const Cast op(request.outputs[i].storage);
-    Choice cast = choose_kernel({op, {&outputs[i], 1}, {&request.outputs[i], 1}, request.device});
-    scratch = std::max(scratch, cast.launch.workspace);
-    packings.push_back({i, bytes, std::move(cast.launch)});
-    bytes += padded(outputs[i].tensor().bytes());
+  std::vector<ValueSpec> specs;
+  std::vector<Value> values = {};
+  std::shared_ptr<std::vector<Memory>> memory;  ///< where the kernel finds all values
+
+  void bind(std::span<const Memory> given, void* workspace) const {
+    std::copy(given.begin(), given.end(), memory->begin());
+    for (const Value& value : values) (*memory)[value.index] = {static_cast<std::byte*>(workspace) + value.offset};
   }
-  auto memory = std::make_shared<std::vector<Memory>>(outputs.size());
-  const auto in_turn = [packings = std::move(packings), memory, bytes](const auto& first, const auto& then,
-                                                                       const Arguments& a) {
-    const auto workspace = [&](std::size_t offset) { return static_cast<std::byte*>(a.workspace) + offset; };
-    std::copy(a.outputs.begin(), a.outputs.end(), memory->begin());
-    for (const Packing& p : packings) (*memory)[p.output].data = workspace(p.offset);
-    if (first) first({a.inputs, *memory, a.workspace, a.state, a.stream});
-    for (const Packing& p : packings)
-      if (p.cast.*then)
-        (p.cast.*
-         then)({{&(*memory)[p.output], 1}, a.outputs.subspan(p.output, 1), workspace(bytes), a.state, a.stream});
+};
+
+/// The cast between a value and the f32 numbers that stand for it.
+struct Staging {
+  ValueSpec stored, numbers;
+  Cast op;
+  bool is_input;
+
+  Staging(const ValueSpec& value, bool is_input)
+      : stored(value),
+        numbers{value.shape, DType::f32, Role::exact},  // the cast sees whether activations stay finite
+        op(is_input ? Storage() : value.storage),
+        is_input(is_input) {}
+  Request request(const Device& device) const {
+    const std::span<const ValueSpec> from(is_input ? &stored : &numbers, 1), to(is_input ? &numbers : &stored, 1);
+    return {op, from, to, device};
+  }
+};
+
+/// A launch of `kernel` between casts.
+Launch make_staged(const Kernel& kernel, const Request& request) {
+  std::size_t bytes = 0, scratch = 0;
+  const auto side = [&](std::span<const ValueSpec> given, Takes takes, bool are_inputs) {
+    Staged staged{{given.begin(), given.end()}, {}, std::make_shared<std::vector<Memory>>(given.size())};
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      if (takes(given[i].storage)) continue;
+      const Staging staging(given[i], are_inputs);
+      staged.specs[i] = staging.numbers;
+      staged.values.push_back({i, bytes, choose_kernel(staging.request(request.device)).launch});
+      bytes += padded(staging.numbers.tensor().bytes());
+      scratch = std::max(scratch, staged.values.back().cast.workspace);
+    }
+    return staged;
+  };
+  const Staged inputs = side(request.inputs, kernel.reads, true), outputs = side(request.outputs, kernel.writes, false);
+  Launch launch = kernel.make({request.op, inputs.specs, outputs.specs, request.device});
+  const auto in_turn = [inputs, outputs, bytes](const auto& inner, auto of_cast, const Arguments& a) {
+    void* const rest = static_cast<std::byte*>(a.workspace) + bytes;
+    const auto cast = [&](const Staged::Value& value, std::span<const Memory> from, std::span<const Memory> to) {
+      if (value.cast.*of_cast)
+        (value.cast.*of_cast)({from.subspan(value.index, 1), to.subspan(value.index, 1), rest, a.state, a.stream});
+    };
+    inputs.bind(a.inputs, a.workspace);
+    outputs.bind(a.outputs, a.workspace);
+    for (const auto& value : inputs.values) cast(value, a.inputs, *inputs.memory);
+    if (inner) inner({*inputs.memory, *outputs.memory, rest, a.state, a.stream});
+    for (const auto& value : outputs.values) cast(value, *outputs.memory, a.outputs);
   };
   return {.run = [=, inner = launch.run](const Arguments& a) { in_turn(inner, &Launch::run, a); },
-          .workspace = bytes + scratch,
+          .workspace = bytes + std::max(launch.workspace, scratch),
           .on_host = launch.on_host,
           .prepare = [=, inner = launch.prepare](const Arguments& a) { in_turn(inner, &Launch::prepare, a); }};
 }
 
 std::string declined_by(const Kernel& kernel, const Request& request) {
-  return kernel.decline ? kernel.decline(request) : std::string();
+  if (std::string reason = kernel.decline ? kernel.decline(request) : ""; !reason.empty()) return reason;
+  const auto castable = [&](std::span<const ValueSpec> values, Takes takes, bool are_inputs) {
+    return std::all_of(values.begin(), values.end(), [&](const ValueSpec& value) {
+      return takes(value.storage) || has_kernel(Staging(value, are_inputs).request(request.device));
+    });
+  };
+  if (castable(request.inputs, kernel.reads, true) && castable(request.outputs, kernel.writes, false)) return {};
+  return "a storage that it does not take, and no cast does";
 }
 
 }  // namespace
+
+bool Kernel::takes(const Request& request) const {
+  const auto all = [](std::span<const ValueSpec> values, Takes takes) {
+    return std::all_of(values.begin(), values.end(), [&](const ValueSpec& value) { return takes(value.storage); });
+  };
+  return all(request.inputs, reads) && all(request.outputs, writes);
+}
 
 std::span<const Kernel> KernelTable::find(const Op& op) const {
   const auto found = lists_.find(typeid(op));
@@ -78,14 +114,13 @@ Choice choose_kernel(const Request& request) {
   const std::string operation = request.op.name();
   Choice choice;
   if (Launch own = request.op.lower(request); own.run) return {operation + "/own", std::move(own), {}};
-  const bool packed = std::any_of(request.outputs.begin(), request.outputs.end(), is_packed);
   for (const Kernel& kernel : request.device.backend().kernels().find(request.op)) {
     if (const std::string reason = declined_by(kernel, request); !reason.empty()) {
       choice.declined.push_back(fmt::format("{}/{}: {}", operation, kernel.name, reason));
       continue;
     }
     choice.kernel = operation + "/" + kernel.name;
-    choice.launch = packed && !kernel.packs ? make_packed(kernel, request) : kernel.make(request);
+    choice.launch = kernel.takes(request) ? kernel.make(request) : make_staged(kernel, request);
     break;
   }
   return choice;

@@ -96,7 +96,7 @@ class ToyBackend final : public Backend {
   static KernelTable::Lists kernels_of_cpu() {
     KernelTable::Lists lists;
     for (const auto& [type, list] : cpu().backend().kernels().all()) {
-      const Kernel kernel{.name = "on_cpu", .make = enqueued, .decline = declined_by_cpu, .packs = true};
+      const Kernel kernel{.name = "on_cpu", .make = enqueued, .decline = declined_by_cpu, .writes = any_storage};
       lists.emplace(type, KernelTable::List{list.operation, {kernel}});
     }
     return lists;

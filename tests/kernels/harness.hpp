@@ -285,15 +285,13 @@ inline std::vector<TestDevice> test_devices() {
 }
 #endif
 
-/// What a device does with a node: each listed kernel, but where an output is packed and the kernel does not pack, the
-/// launch that a plan would get.
+/// What a device does with a node: each listed kernel, but where one does not take a storage, the launch that a plan
+/// would get.
 inline std::vector<std::pair<std::string, Launch>> launches_of(const Request& request) {
-  const bool packed = std::any_of(request.outputs.begin(), request.outputs.end(),
-                                  [](const ValueSpec& output) { return output.storage.granule() > 1; });
   std::vector<std::pair<std::string, Launch>> launches;
   for (const Kernel& kernel : request.device.backend().kernels().find(request.op)) {
     if (kernel.decline && !kernel.decline(request).empty()) continue;
-    if (packed && !kernel.packs) {
+    if (!kernel.takes(request)) {
       launches.emplace_back("chosen", choose_kernel(request).launch);
       break;
     }

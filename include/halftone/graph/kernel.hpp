@@ -65,14 +65,23 @@ struct Launch {
   std::function<void(const Arguments&)> prepare = {};  ///< called before the first run, when memory is settled
 };
 
-/// One way to do an operation. `make` is called for requests that are not declined, and settles everything.
+/// Whether a kernel reads or writes numbers that are stored so.
+using Takes = bool (*)(const Storage& storage);
+inline bool any_storage(const Storage&) { return true; }
+/// Runs may begin and end anywhere.
+inline bool unpacked_storage(const Storage& storage) { return storage.granule() == 1; }
+
+/// One way to do an operation. `make` is called for requests that are not declined, and settles everything. A value in
+/// a storage that the kernel does not take is f32 to it, by casts in the same launch; so outputs that exist already
+/// must be taken.
 struct Kernel {
   const char* name;  ///< "implicit_gemm"
   Launch (*make)(const Request&);
   std::string (*decline)(const Request&) = nullptr;  ///< says why it does not take a request, else nothing; cheap
-  /// Its runs begin and end as `Storage::granule` asks. A kernel that writes others gives f32 numbers where a packed
-  /// storage is wanted, and these are stored by a cast that follows in the same launch.
-  bool packs = false;
+  Takes writes = unpacked_storage;                   ///< more only where its runs fit `Storage::granule`
+  Takes reads = any_storage;
+
+  bool takes(const Request& request) const;  ///< all values as they are stored
 };
 
 /// Rewrites a whole graph for a device before kernels are chosen: nodes may become others that only this kind of device

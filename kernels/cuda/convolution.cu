@@ -2,6 +2,7 @@
 #include "halftone/ops/dense.hpp"
 #include "kernels/common/convolution.hpp"
 #include "kernels/cuda/activation.hpp"
+#include "kernels/cuda/divisor.hpp"
 #include "kernels/cuda/operands.hpp"
 #include "kernels/cuda/table.hpp"
 
@@ -13,80 +14,132 @@ namespace {
 /// Where the numbers of a convolution's matrices lie. Forward: m are output pixels, n filters, k taps x channels; data
 /// gradient: input pixels, channels, taps x filters; weight gradient: filters, taps x channels, output pixels.
 template <Direction direction>
-struct Matrices {
-  int h, w, c, k, r, s, p, q, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+class Matrices {
+  static constexpr bool of_input = direction == Direction::d_input, of_weight = direction == Direction::d_weight;
+
+ public:
   int channels, filters;  ///< of a group
   int rows, columns, depth;
 
   explicit Matrices(const ConvProblem& x)
-      : h(static_cast<int>(x.h)),
-        w(static_cast<int>(x.w)),
-        c(static_cast<int>(x.c)),
-        k(static_cast<int>(x.k)),
-        r(static_cast<int>(x.r)),
-        s(static_cast<int>(x.s)),
-        p(static_cast<int>(x.p)),
-        q(static_cast<int>(x.q)),
-        stride_h(x.stride_h),
-        stride_w(x.stride_w),
-        pad_h(x.pad_h),
-        pad_w(x.pad_w),
-        dilation_h(x.dilation_h),
-        dilation_w(x.dilation_w),
-        channels(c / x.groups),
-        filters(k / x.groups) {
-    const int outputs = static_cast<int>(x.n) * p * q, inputs = static_cast<int>(x.n) * h * w, taps = r * s;
-    rows = direction == Direction::forward ? outputs : direction == Direction::d_input ? inputs : filters;
-    columns = direction == Direction::forward ? filters : direction == Direction::d_input ? channels : taps * channels;
-    depth = direction == Direction::forward   ? taps * channels
-            : direction == Direction::d_input ? taps * filters
-                                              : outputs;
+      : channels(static_cast<int>(x.c / x.groups)),
+        filters(static_cast<int>(x.k / x.groups)),
+        c_(static_cast<int>(x.c)),
+        k_(static_cast<int>(x.k)),
+        taps_(static_cast<int>(x.r * x.s)),
+        seen_h_(static_cast<int>(of_input ? x.p : x.h)),
+        seen_w_(static_cast<int>(of_input ? x.q : x.w)),
+        image_size_(seen_h_ * seen_w_ * (of_input ? k_ : c_)),
+        pad_h_(x.pad_h),
+        pad_w_(x.pad_w),
+        dilation_h_(x.dilation_h),
+        dilation_w_(x.dilation_w),
+        stride_h_(x.stride_h),
+        stride_w_(x.stride_w),
+        by_height_(static_cast<int>(of_input ? x.h : x.p)),
+        by_width_(static_cast<int>(of_input ? x.w : x.q)),
+        by_numbers_(of_input ? filters : channels),
+        by_taps_across_(static_cast<int>(x.s)),
+        by_stride_h_(x.stride_h),
+        by_stride_w_(x.stride_w) {
+    const int pixels = static_cast<int>(of_input ? x.n * x.h * x.w : x.n * x.p * x.q);
+    rows = of_weight ? filters : pixels;
+    columns = of_weight ? taps_ * channels : of_input ? channels : filters;
+    depth = of_weight ? pixels : taps_ * (of_input ? filters : channels);
   }
 
   /// Which matrix runs along its depth in memory; the others run along their rows.
-  static constexpr bool a_deep = direction != Direction::d_weight, b_deep = direction == Direction::forward;
+  static constexpr bool a_deep = !of_weight, b_deep = direction == Direction::forward;
   /// Whether eight numbers that follow each other in that direction follow each other in memory.
   bool a_packs() const { return (direction == Direction::forward ? channels : filters) % pack == 0; }
   bool b_packs() const { return channels % pack == 0; }
 
-  /// Element in its tensor, -1 where it lies in padding.
-  HALFTONE_DEVICE std::int64_t a(int group, int m, int depth) const {
-    if constexpr (direction == Direction::forward) return input(group, m, depth);
-    if constexpr (direction == Direction::d_input) return output(group, m, depth);
-    if constexpr (direction == Direction::d_weight) return std::int64_t{depth} * k + group * filters + m;
-  }
-  HALFTONE_DEVICE std::int64_t b(int group, int n, int depth) const {
-    if constexpr (direction == Direction::forward) return std::int64_t{group * filters + n} * this->depth + depth;
-    if constexpr (direction == Direction::d_input) {
-      const int filter = depth % filters, tap = depth / filters;
-      return (std::int64_t{group * filters + filter} * (r * s) + tap) * channels + n;
+  /// a[m, k]: `operator()(row(m), along(k))` is its element in its tensor, -1 where it lies in padding.
+  struct A {
+    const Matrices& in;
+    int group;
+    HALFTONE_DEVICE auto row(int m) const {
+      if constexpr (of_weight) return m;
+      if constexpr (!of_weight) return in.pixel(m);
     }
-    if constexpr (direction == Direction::d_weight) return input(group, depth, n);
-  }
+    HALFTONE_DEVICE auto along(int k) const {
+      if constexpr (of_weight) return k;
+      if constexpr (!of_weight) return in.tap(k);
+    }
+    template <class Row, class Along>
+    HALFTONE_DEVICE std::int64_t operator()(const Row& row, const Along& along) const {
+      if constexpr (of_weight) return std::int64_t{along} * in.k_ + group * in.filters + row;
+      if constexpr (!of_weight) return in.seen(group, row, along);
+    }
+  };
+  /// b[n, k], likewise.
+  struct B {
+    const Matrices& in;
+    int group;
+    HALFTONE_DEVICE auto row(int n) const {
+      if constexpr (of_weight) return in.tap(n);
+      if constexpr (!of_weight) return n;
+    }
+    HALFTONE_DEVICE auto along(int k) const {
+      if constexpr (of_weight) return in.pixel(k);
+      if constexpr (of_input) return in.tap(k);
+      if constexpr (direction == Direction::forward) return k;
+    }
+    template <class Row, class Along>
+    HALFTONE_DEVICE std::int64_t operator()(const Row& row, const Along& along) const {
+      if constexpr (of_weight) return in.seen(group, along, row);
+      if constexpr (of_input)
+        return (std::int64_t{group * in.filters + along.number} * in.taps_ + along.tap) * in.channels + row;
+      if constexpr (direction == Direction::forward) return std::int64_t{group * in.filters + row} * in.depth + along;
+    }
+  };
   HALFTONE_DEVICE std::int64_t result(int group, int m, int n) const {
-    if constexpr (direction == Direction::forward) return std::int64_t{m} * k + group * filters + n;
-    if constexpr (direction == Direction::d_input) return std::int64_t{m} * c + group * channels + n;
-    if constexpr (direction == Direction::d_weight) return std::int64_t{group * filters + m} * columns + n;
+    if constexpr (direction == Direction::forward) return std::int64_t{m} * k_ + group * filters + n;
+    if constexpr (of_input) return std::int64_t{m} * c_ + group * channels + n;
+    if constexpr (of_weight) return std::int64_t{group * filters + m} * columns + n;
   }
 
  private:
-  /// In x, what output pixel `pixel` sees by `tap_channel`.
-  HALFTONE_DEVICE std::int64_t input(int group, int pixel, int tap_channel) const {
-    const int channel = tap_channel % channels, tap = tap_channel / channels;
-    const int row = pixel / q % p * stride_h - pad_h + tap / s * dilation_h;
-    const int column = pixel % q * stride_w - pad_w + tap % s * dilation_w;
-    if (row < 0 || row >= h || column < 0 || column >= w) return -1;
-    return ((std::int64_t{pixel / (p * q)} * h + row) * w + column) * c + group * channels + channel;
+  struct Pixel {
+    std::int64_t image;  ///< its first number
+    int row, column;
+  };
+  struct Tap {
+    int tap, number, row, column;
+  };
+
+  /// Output pixel i as its first tap's place in x; for the data gradient input pixel i, from the padding's corner.
+  HALFTONE_DEVICE Pixel pixel(int i) const {
+    const auto [line, column] = by_width_(i);
+    const auto [number, row] = by_height_(line);
+    const std::int64_t image = std::int64_t{number} * image_size_;
+    if constexpr (of_input) return {image, row + pad_h_, column + pad_w_};
+    if constexpr (!of_input) return {image, row * stride_h_ - pad_h_, column * stride_w_ - pad_w_};
   }
-  /// In d_output, what input pixel `pixel` was seen by through `tap_filter`.
-  HALFTONE_DEVICE std::int64_t output(int group, int pixel, int tap_filter) const {
-    const int filter = tap_filter % filters, tap = tap_filter / filters;
-    const int row = pixel / w % h + pad_h - tap / s * dilation_h, column = pixel % w + pad_w - tap % s * dilation_w;
-    if (row < 0 || row % stride_h != 0 || row / stride_h >= p) return -1;
-    if (column < 0 || column % stride_w != 0 || column / stride_w >= q) return -1;
-    return ((std::int64_t{pixel / (h * w)} * p + row / stride_h) * q + column / stride_w) * k + group * filters +
-           filter;
+  /// Tap and channel, or tap and filter.
+  HALFTONE_DEVICE Tap tap(int i) const {
+    const auto [tap, number] = by_numbers_(i);
+    const auto [down, across] = by_taps_across_(tap);
+    return {tap, number, down * dilation_h_, across * dilation_w_};
   }
+  /// In x, what an output pixel sees through a tap; for the data gradient in d_y, who saw an input pixel through it.
+  HALFTONE_DEVICE std::int64_t seen(int group, const Pixel& pixel, const Tap& tap) const {
+    int row = of_input ? pixel.row - tap.row : pixel.row + tap.row;
+    int column = of_input ? pixel.column - tap.column : pixel.column + tap.column;
+    if (row < 0 || column < 0) return -1;
+    if constexpr (of_input) {
+      const auto down = by_stride_h_(row), across = by_stride_w_(column);
+      if (down.remainder != 0 || across.remainder != 0) return -1;
+      row = down.quotient;
+      column = across.quotient;
+    }
+    if (row >= seen_h_ || column >= seen_w_) return -1;
+    const int numbers = of_input ? filters : channels;
+    return pixel.image + ((row * seen_w_ + column) * (of_input ? k_ : c_) + group * numbers + tap.number);
+  }
+
+  int c_, k_, taps_, seen_h_, seen_w_, image_size_, pad_h_, pad_w_, dilation_h_, dilation_w_, stride_h_, stride_w_;
+  Divisor by_height_, by_width_, by_numbers_, by_taps_across_, by_stride_h_, by_stride_w_;
 };
 
 /// Which tile of which group a block has, and which part of the depth.
@@ -126,38 +179,69 @@ struct Tiling {
   }
 };
 
-/// What becomes of a sum: written at once with bias and activation, or left to be added to those of other parts.
-struct Result {
+/// What becomes of a sum: y = activation(sum + bias), at once or when the sums of all parts are there.
+struct Finish {
   Sink<Any> y;
   Source<Any> bias;
-  bool has_bias = false;
+  bool has_bias;
   Epilogue activation;
-  float* partials = nullptr;  ///< [parts, results], where there are any
-  std::int64_t count = 0;     ///< results
 
+  Finish(const Convolution& convolution, const Arguments& a)
+      : y(convolution.operands.output, a.outputs[0], a.state),
+        has_bias(convolution.operands.inputs.size() > 2),
+        activation(convolution.activation) {
+    if (has_bias) bias = Source<Any>(convolution.operands.inputs[2], a.inputs[2]);
+  }
   HALFTONE_DEVICE float bias_of(int channel) const { return has_bias ? bias[channel] : 0.0f; }
-  HALFTONE_DEVICE void write(int part, std::int64_t i, float bias, float sum) const {
-    if (partials) {
-      partials[part * count + i] = sum;
-    } else {
-      y.write(i, activation.of(has_bias ? sum + bias : sum));
+  HALFTONE_DEVICE void operator()(std::int64_t i, float the_bias, float sum) const {
+    y.write(i, activation.of(has_bias ? sum + the_bias : sum));
+  }
+};
+
+/// A block's results on their way from registers to memory. All threads write them in one loop, whose code is small.
+template <int rows, int columns>
+struct Results {
+  float at[rows][columns + 8];
+
+  template <unsigned threads, class Matrices>
+  HALFTONE_DEVICE void write(const Matrices& where, const Tile& tile, const Finish& finish, float* partials,
+                             std::int64_t count) const {
+    static_assert(threads % columns == 0);
+    const int thread = static_cast<int>(thread_index()), column = thread % columns, n = tile.column + column;
+    if (n >= where.columns) return;
+    const float bias = partials ? 0.0f : finish.bias_of(tile.group * where.filters + n);
+    HALFTONE_ROLLED
+    for (int row = thread / columns; row < rows; row += static_cast<int>(threads) / columns) {
+      const int m = tile.row + row;
+      if (m >= where.rows) return;
+      const std::int64_t i = where.result(tile.group, m, n);
+      if (partials) {
+        partials[tile.part * count + i] = at[row][column];
+      } else {
+        finish(i, bias, at[row][column]);
+      }
     }
   }
 };
 
+/// Results of which a block has parts of the depth.
 struct AddParts {
-  static constexpr unsigned threads = 256;
+  static constexpr unsigned threads = 64;
   using Shared = NoShared;
-  const float* partials;
+  const float* partials;  ///< [parts, count]
   std::int64_t count;
   int parts;
-  Sink<Any> y;
+  Divisor channels;
+  Finish finish;
+
   HALFTONE_DEVICE void operator()(Shared&) const {
     const std::int64_t i = thread_number<AddParts>();
     if (i >= count) return;
+    const float bias = finish.bias_of(channels(static_cast<int>(i)).remainder);
     double sum = 0;
+    HALFTONE_UNROLL_BY_8  // so that several are on their way from memory
     for (int part = 0; part < parts; ++part) sum += static_cast<double>(partials[part * count + i]);
-    y.write(i, static_cast<float>(sum));
+    finish(i, bias, static_cast<float>(sum));
   }
 };
 
@@ -180,9 +264,12 @@ struct TensorCoreConvolution {
   };
   using A = Buffer<tile_rows, Where::a_deep>;
   using B = Buffer<tile_columns, Where::b_deep>;
-  struct alignas(16) Shared {
-    A a[2];
-    B b[2];
+  union alignas(16) Shared {
+    struct {
+      A a[2];
+      B b[2];
+    } in;
+    Results<tile_rows, tile_columns> out;
   };
   using Unit = Pack<std::uint16_t, pack>;
 
@@ -190,22 +277,31 @@ struct TensorCoreConvolution {
   Tiling tiling;
   const std::uint16_t *a, *b;
   bool a_packs, b_packs;
-  Result result;
+  Finish finish;
+  float* partials;  ///< [parts, count] where the depth is cut, else null
+  std::int64_t count;
 
   /// Eight numbers of a matrix [rows, depth] from (row, at) on along its memory; zeros outside of it.
-  template <bool deep, class Index>
+  template <bool deep, class Matrix>
   HALFTONE_DEVICE static Unit load(const std::uint16_t* from, bool packs, int row, int rows, int at, int end,
-                                   const Index& index) {
+                                   const Matrix& matrix) {
     Unit unit{};
+    if (row >= rows || at >= end) return unit;
+    const auto first_row = matrix.row(row);
+    const auto first_along = matrix.along(at);
     if (packs) {
-      const std::int64_t i = row < rows && at < end ? index(row, at) : -1;
+      const std::int64_t i = matrix(first_row, first_along);
       if (i >= 0) unit = *reinterpret_cast<const Unit*>(from + i);
       return unit;
     }
     HALFTONE_UNROLL
     for (int e = 0; e < pack; ++e) {
-      const int m = deep ? row : row + e, depth = deep ? at + e : at;
-      const std::int64_t i = m < rows && depth < end ? index(m, depth) : -1;
+      std::int64_t i = -1;
+      if constexpr (deep) {
+        if (at + e < end) i = matrix(first_row, matrix.along(at + e));
+      } else {
+        if (row + e < rows) i = matrix(matrix.row(row + e), first_along);
+      }
       if (i >= 0) unit.at[e] = from[i];
     }
     return unit;
@@ -230,15 +326,14 @@ struct TensorCoreConvolution {
     for (int i = 0; i < A::each; ++i) {
       if (!place<A, Where::a_deep>(i, line, column)) break;
       const int row = tile.row + (Where::a_deep ? line : column), at = depth + (Where::a_deep ? column : line);
-      share.a[i] = load<Where::a_deep>(a, a_packs, row, where.rows, at, tile.end,
-                                       [&](int m, int k) { return where.a(tile.group, m, k); });
+      share.a[i] = load<Where::a_deep>(a, a_packs, row, where.rows, at, tile.end, typename Where::A{where, tile.group});
     }
     HALFTONE_UNROLL
     for (int i = 0; i < B::each; ++i) {
       if (!place<B, Where::b_deep>(i, line, column)) break;
       const int row = tile.column + (Where::b_deep ? line : column), at = depth + (Where::b_deep ? column : line);
-      share.b[i] = load<Where::b_deep>(b, b_packs, row, where.columns, at, tile.end,
-                                       [&](int n, int k) { return where.b(tile.group, n, k); });
+      share.b[i] =
+          load<Where::b_deep>(b, b_packs, row, where.columns, at, tile.end, typename Where::B{where, tile.group});
     }
   }
   HALFTONE_DEVICE static void put(const Share& share, A& a, B& b) {
@@ -262,24 +357,22 @@ struct TensorCoreConvolution {
       if (depth > tile.first) {
         HALFTONE_UNROLL
         for (int k = 0; k < tile_depth; k += 16)
-          multiply(shared.a[stage ^ 1], shared.b[stage ^ 1], k, warp_row, warp_column, lane, sums);
+          multiply(shared.in.a[stage ^ 1], shared.in.b[stage ^ 1], k, warp_row, warp_column, lane, sums);
       }
       if (depth >= tile.end) break;
-      put(share, shared.a[stage], shared.b[stage]);
+      put(share, shared.in.a[stage], shared.in.b[stage]);
       sync_block();
     }
+    sync_block();
     HALFTONE_UNROLL
-    for (int j = 0; j < 2 * fragments; ++j) {
-      const int n = tile.column + warp_column + j / 2 * 8 + lane % 4 * 2 + j % 2;
-      if (n >= where.columns) continue;
-      const float bias = result.bias_of(tile.group * where.filters + n);
+    for (int i = 0; i < 4; ++i) {
       HALFTONE_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int m = tile.row + warp_row + i * 8 + lane / 4;
-        if (m < where.rows)
-          result.write(tile.part, where.result(tile.group, m, n), bias, sums[i / 2][j / 2][i % 2 * 2 + j % 2]);
-      }
+      for (int j = 0; j < 2 * fragments; ++j)
+        shared.out.at[warp_row + i * 8 + lane / 4][warp_column + j / 2 * 8 + lane % 4 * 2 + j % 2] =
+            sums[i / 2][j / 2][i % 2 * 2 + j % 2];
     }
+    sync_block();
+    shared.out.template write<threads>(where, tile, finish, partials, count);
   }
 
   /// Adds the products of 16 numbers of depth from `k` on.
@@ -319,14 +412,19 @@ template <class Format, Direction direction>
 struct PlainConvolution {
   static constexpr unsigned threads = 256;
   static constexpr int tile = 64, tile_depth = 16, each = 4;
-  struct Shared {
-    float a[tile_depth][tile + 1], b[tile_depth][tile + 1];
+  union Shared {
+    struct {
+      float a[tile_depth][tile + 1], b[tile_depth][tile + 1];
+    } in;
+    Results<tile, tile> out;
   };
 
   Matrices<direction> where;
   Tiling tiling;
   Source<Format> a, b;
-  Result result;
+  Finish finish;
+  float* partials;  ///< [parts, count] where the depth is cut, else null
+  std::int64_t count;
 
   /// Number i of a tile [tile, tile_depth] in the order in which memory has a matrix.
   template <bool deep>
@@ -338,28 +436,30 @@ struct PlainConvolution {
   HALFTONE_DEVICE void operator()(Shared& shared) const {
     using Where = Matrices<direction>;
     const Tile own = tiling.template tile<tile, tile>(where.depth);
+    const typename Where::A matrix_a{where, own.group};
+    const typename Where::B matrix_b{where, own.group};
     const int thread = static_cast<int>(thread_index()), row0 = thread / 16, column0 = thread % 16;
     float sums[each][each] = {};
     for (int depth = own.first; depth < own.end; depth += tile_depth) {
+      HALFTONE_ROLLED
       for (int i = thread; i < tile * tile_depth; i += static_cast<int>(threads)) {
         int row, k;
         place<Where::a_deep>(i, row, k);
-        const std::int64_t in_a =
-            own.row + row < where.rows && depth + k < own.end ? where.a(own.group, own.row + row, depth + k) : -1;
-        shared.a[k][row] = in_a >= 0 ? a[in_a] : 0.0f;
+        shared.in.a[k][row] = own.row + row < where.rows && depth + k < own.end
+                                  ? number(a, matrix_a, own.row + row, depth + k)
+                                  : 0.0f;
         place<Where::b_deep>(i, row, k);
-        const std::int64_t in_b = own.column + row < where.columns && depth + k < own.end
-                                      ? where.b(own.group, own.column + row, depth + k)
-                                      : -1;
-        shared.b[k][row] = in_b >= 0 ? b[in_b] : 0.0f;
+        shared.in.b[k][row] = own.column + row < where.columns && depth + k < own.end
+                                  ? number(b, matrix_b, own.column + row, depth + k)
+                                  : 0.0f;
       }
       sync_block();
       for (int k = 0; k < tile_depth; ++k) {
         float of_a[each], of_b[each];
         HALFTONE_UNROLL
         for (int i = 0; i < each; ++i) {
-          of_a[i] = shared.a[k][row0 + 16 * i];
-          of_b[i] = shared.b[k][column0 + 16 * i];
+          of_a[i] = shared.in.a[k][row0 + 16 * i];
+          of_b[i] = shared.in.b[k][column0 + 16 * i];
         }
         HALFTONE_UNROLL
         for (int i = 0; i < each; ++i) {
@@ -370,16 +470,18 @@ struct PlainConvolution {
       sync_block();
     }
     HALFTONE_UNROLL
-    for (int j = 0; j < each; ++j) {
-      const int n = own.column + column0 + 16 * j;
-      if (n >= where.columns) continue;
-      const float bias = result.bias_of(own.group * where.filters + n);
+    for (int i = 0; i < each; ++i) {
       HALFTONE_UNROLL
-      for (int i = 0; i < each; ++i) {
-        const int m = own.row + row0 + 16 * i;
-        if (m < where.rows) result.write(own.part, where.result(own.group, m, n), bias, sums[i][j]);
-      }
+      for (int j = 0; j < each; ++j) shared.out.at[row0 + 16 * i][column0 + 16 * j] = sums[i][j];
     }
+    sync_block();
+    shared.out.template write<threads>(where, own, finish, partials, count);
+  }
+
+  template <class Matrix>
+  HALFTONE_DEVICE static float number(const Source<Format>& from, const Matrix& matrix, int row, int along) {
+    const std::int64_t i = matrix(matrix.row(row), matrix.along(along));
+    return i >= 0 ? from[i] : 0.0f;
   }
 };
 
@@ -399,31 +501,25 @@ struct AddBias {
   }
 };
 
-/// Blocks that a weight gradient, whose results are few, is cut into at least, where its depth allows it.
+/// Where results make fewer blocks than this, the depth is cut as far as it goes.
 constexpr int wanted_blocks = 264;
 
-/// The launch of kernel(tiling, result, arguments) with tiles of that size.
+/// The launch of kernel(tiling, finish, partials, count, arguments) with tiles of that size.
 template <Direction direction, class Kernel>
 Launch cut(const Convolution& convolution, int tile_rows, int tile_columns, int tile_depth, Kernel kernel) {
   const Matrices<direction> where(convolution.problem);
   const int groups = convolution.problem.groups;
   const Tiling whole(where, groups, tile_rows, tile_columns, tile_depth, 1);
   const auto wanted_parts = static_cast<int>((wanted_blocks + whole.blocks() - 1) / whole.blocks());
-  const Tiling tiling(where, groups, tile_rows, tile_columns, tile_depth,
-                      direction == Direction::d_weight ? wanted_parts : 1);
+  const Tiling tiling(where, groups, tile_rows, tile_columns, tile_depth, wanted_parts);
   const bool in_parts = tiling.parts > 1;
-  const auto& operands = convolution.operands;
-  const std::int64_t count = operands.output.shape.elements();
-  const auto run = [=, activation = Epilogue(convolution.activation)](const Arguments& a) {
-    Result result;
-    result.y = Sink<Any>(operands.output, a.outputs[0], a.state);
-    result.has_bias = operands.inputs.size() > 2;
-    if (result.has_bias) result.bias = Source<Any>(operands.inputs[2], a.inputs[2]);
-    result.activation = activation;
-    result.partials = in_parts ? static_cast<float*>(a.workspace) : nullptr;
-    result.count = count;
-    kernel(tiling, result, a);
-    if (in_parts) enqueue(a, blocks_for<AddParts>(count), AddParts{result.partials, count, tiling.parts, result.y});
+  const std::int64_t count = convolution.operands.output.shape.elements();
+  const Divisor channels(static_cast<int>(convolution.operands.output.shape.c));
+  const auto run = [=](const Arguments& a) {
+    const Finish finish(convolution, a);
+    float* partials = in_parts ? static_cast<float*>(a.workspace) : nullptr;
+    kernel(tiling, finish, partials, count, a);
+    if (in_parts) enqueue(a, blocks_for<AddParts>(count), AddParts{partials, count, tiling.parts, channels, finish});
   };
   const std::size_t partials = in_parts ? static_cast<std::size_t>(tiling.parts * count) * sizeof(float) : 0;
   return {run, partials};
@@ -441,10 +537,10 @@ Launch on_tensor_cores(const Convolution& convolution) {
   const Matrices<direction> where(convolution.problem);
   return cut<direction>(
       convolution, tile_rows, tile_columns, Kernel::tile_depth,
-      [=](const Tiling& tiling, const Result& result, const Arguments& a) {
+      [=](const Tiling& tiling, const Finish& finish, float* partials, std::int64_t count, const Arguments& a) {
         enqueue(a, tiling.blocks(),
                 Kernel{where, tiling, a.in<std::uint16_t>(input_a<direction>), a.in<std::uint16_t>(input_b<direction>),
-                       where.a_packs(), where.b_packs(), result});
+                       where.a_packs(), where.b_packs(), finish, partials, count});
       });
 }
 
@@ -463,10 +559,11 @@ Launch with_direction(Direction direction, const F& f) {
   return f(std::integral_constant<Direction, Direction::d_weight>{});
 }
 
-/// Results are computed with 32-bit positions of pixels and taps.
+/// Positions of pixels and taps, and of numbers in an image, have 32 bits.
 bool is_large(const ConvProblem& x) {
   constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max() / 2;
-  return x.n * x.p * x.q > most || x.n * x.h * x.w > most || x.r * x.s * x.c > most || x.r * x.s * x.k > most;
+  return x.n * x.p * x.q > most || x.n * x.h * x.w > most || x.r * x.s * x.c > most || x.r * x.s * x.k > most ||
+         x.h * x.w * x.c > most || x.p * x.q * x.k > most;
 }
 
 }  // namespace
@@ -479,7 +576,7 @@ std::string decline_tensor_cores(const Convolution& convolution) {
 }
 
 std::string decline_plain(const Convolution& convolution) {
-  return is_large(convolution.problem) ? "more than 2^30 pixels" : "";
+  return is_large(convolution.problem) ? "more than 2^30 pixels, or numbers in an image" : "";
 }
 
 Launch tensor_cores(const Convolution& convolution) {
@@ -513,10 +610,11 @@ Launch plain(const Convolution& convolution) {
       const Matrices<direction> where(convolution.problem);
       return cut<direction>(
           convolution, Kernel::tile, Kernel::tile, Kernel::tile_depth,
-          [=](const Tiling& tiling, const Result& result, const Arguments& a) {
+          [=](const Tiling& tiling, const Finish& finish, float* partials, std::int64_t count, const Arguments& a) {
             const auto source = [&](std::size_t i) { return Source<decltype(format)>(inputs[i], a.inputs[i]); };
             enqueue(a, tiling.blocks(),
-                    Kernel{where, tiling, source(input_a<direction>), source(input_b<direction>), result});
+                    Kernel{where, tiling, source(input_a<direction>), source(input_b<direction>), finish, partials,
+                           count});
           });
     };
     return inputs[0].storage == DType::f32 && inputs[1].storage == DType::f32 ? as(F32{}) : as(Any{});

@@ -13,9 +13,13 @@
 #include <cuda_runtime.h>
 #define HALFTONE_DEVICE __device__ __forceinline__
 #define HALFTONE_UNROLL _Pragma("unroll")
+#define HALFTONE_UNROLL_BY_8 _Pragma("unroll 8")
+#define HALFTONE_ROLLED _Pragma("unroll 1")
 #else
 #define HALFTONE_DEVICE inline __attribute__((always_inline))
 #define HALFTONE_UNROLL
+#define HALFTONE_UNROLL_BY_8
+#define HALFTONE_ROLLED
 #endif
 
 namespace halftone::cuda {
@@ -49,6 +53,17 @@ HALFTONE_DEVICE void sync_warp() { __syncwarp(); }
 template <class T>
 HALFTONE_DEVICE T shuffle_xor(T x, unsigned lanes) {
   return __shfl_xor_sync(~0u, x, static_cast<int>(lanes));
+}
+
+/// Stores 16 bytes at once, which the compiler would do in pieces at times.
+template <class T>
+HALFTONE_DEVICE void store(T* p, const T& x) {
+  if constexpr (sizeof(T) == sizeof(uint4)) {
+    const auto u = bit_cast<uint4>(x);
+    asm volatile("st.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(u.x), "r"(u.y), "r"(u.z), "r"(u.w) : "memory");
+  } else {
+    *p = x;
+  }
 }
 
 HALFTONE_DEVICE void atomic_min(std::int32_t* p, std::int32_t x) { atomicMin(p, x); }

@@ -135,7 +135,7 @@ struct Sink {
       Codes codes;
       HALFTONE_UNROLL
       for (int j = 0; j < at_once<Format>; ++j) codes.at[j] = encode<Format>(x[i + j]);
-      *reinterpret_cast<Codes*>(data + first + i) = codes;
+      store(reinterpret_cast<Codes*>(data + first + i), codes);
     }
   }
 };

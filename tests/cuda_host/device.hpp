@@ -42,6 +42,11 @@ T shuffle_xor(T x, unsigned lanes, Where where = Where::here()) {
   return Offers<T>(x, where)[(lane_index() ^ lanes) % warp_lanes];
 }
 
+template <class T>
+void store(T* p, const T& x) {
+  *p = x;
+}
+
 /// Replaces *p by `replace(*p)`, undivided.
 template <class T, class F>
 void atomic_replace(T* p, F&& replace) {

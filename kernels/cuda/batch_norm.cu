@@ -34,9 +34,10 @@ template <class Format, int n>
 Launch forward(const Request& request) {
   const auto& op = request.attributes<BatchNorm>();
   const Shape shape = request.inputs[0].shape;
-  const Columns columns(1, shape.rows(), shape.c, n);
+  const Columns summed(1, shape.rows(), shape.c, n, Columns::few_blocks);
+  const Columns columns(1, shape.rows(), shape.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
-  const Array<double> partials(columns.all_parts() * 2 * shape.c, bytes);
+  const Array<double> partials(summed.all_parts() * 2 * shape.c, bytes);
   const Array<float> coefficients(3 * shape.c, bytes);
   const auto run = [=, operands = Operands(request), epilogue = Epilogue(op.epilogue),
                     epsilon = op.epsilon](const Arguments& a) {
@@ -44,7 +45,7 @@ Launch forward(const Request& request) {
     const double share = 1 / static_cast<double>(columns.rows);
     const Settle settle{operands.in(a, 0), operands.in(a, 1), operands.in(a, 2), share,          epsilon,
                         columns.c,         a.out<float>(1),   a.out<float>(2),   coefficients(a)};
-    sum_columns(a, columns, Moments<Format, n>{x, 0, 1}, partials(a), settle);
+    sum_columns(a, summed, Moments<Format, n>{x, 0, 1}, partials(a), settle);
     enqueue(a, columns.blocks(),
             Normalize<Format, n>{columns, x, operands.out<Format>(a, 0), coefficients(a), epilogue});
   };
@@ -75,7 +76,7 @@ template <class Format, int n>
 Launch inference(const Request& request) {
   const auto& op = request.attributes<BatchNormInference>();
   const Shape shape = request.inputs[0].shape;
-  const Columns columns(1, shape.rows(), shape.c, n);
+  const Columns columns(1, shape.rows(), shape.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
   const Array<float> coefficients(3 * shape.c, bytes);
   const auto run = [=, operands = Operands(request), epilogue = Epilogue(op.epilogue),
@@ -116,9 +117,10 @@ struct SettleGradient {
 template <class Format, int n>
 Launch backward(const Request& request) {
   const Shape shape = request.inputs[1].shape;
-  const Columns columns(1, shape.rows(), shape.c, n);
+  const Columns summed(1, shape.rows(), shape.c, n, Columns::few_blocks);
+  const Columns columns(1, shape.rows(), shape.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
-  const Array<double> partials(columns.all_parts() * 2 * shape.c, bytes);
+  const Array<double> partials(summed.all_parts() * 2 * shape.c, bytes);
   const Array<float> coefficients(4 * shape.c, bytes);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
     const auto d_y = operands.in<Format>(a, 0), x = operands.in<Format>(a, 1);
@@ -126,7 +128,7 @@ Launch backward(const Request& request) {
     const SettleGradient settle{
         operands.out(a, 1), operands.out(a, 2), operands.in(a, 2), mean, inverse, 1 / static_cast<double>(columns.rows),
         columns.c,          coefficients(a)};
-    sum_columns(a, columns, GradientTerms<Format, n>{d_y, x, {mean}}, partials(a), settle);
+    sum_columns(a, summed, GradientTerms<Format, n>{d_y, x, {mean}}, partials(a), settle);
     enqueue(a, columns.blocks(),
             InputGradient<Format, n>{columns, d_y, x, operands.out<Format>(a, 0), coefficients(a)});
   };

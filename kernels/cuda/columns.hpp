@@ -19,9 +19,9 @@ struct Columns {
   int units, tiles;   ///< units of n columns in a row; tiles of `width` units
   int width, height;  ///< units and rows that a block takes at a time
 
-  Columns(std::int64_t the_samples, std::int64_t the_rows, std::int64_t the_c, int n)
+  Columns(std::int64_t the_samples, std::int64_t the_rows, std::int64_t the_c, int n, int most_blocks)
       : samples(the_samples), rows(the_rows), c(the_c), units(static_cast<int>(c / n)) {
-    constexpr std::int64_t most_blocks = 1024, fewest_steps = 8;
+    constexpr std::int64_t fewest_steps = 8;
     tiles = (units + threads - 1) / threads;
     width = (units + tiles - 1) / tiles;
     height = threads / width;
@@ -31,8 +31,15 @@ struct Columns {
     part_rows = (steps + wanted - 1) / wanted * height;
     parts = static_cast<int>((rows + part_rows - 1) / part_rows);
   }
+  /// For sums, whose parts are then added up; and for functions of each number.
+  static constexpr int few_blocks = 528, many_blocks = 4096;
+
   std::int64_t blocks() const { return samples * parts * tiles; }
   std::int64_t all_parts() const { return samples * parts; }
+
+  /// In a second pass over a tensor blocks come in the reverse order: what the first has read last may still be in the
+  /// cache.
+  enum class Pass { first, second };
 
   /// What one thread has: of each row from `row` to `end`, `height` apart, the columns from `channel` on.
   struct Place {
@@ -41,8 +48,9 @@ struct Columns {
     std::int64_t first;  ///< element
   };
   template <int n>
-  HALFTONE_DEVICE Place place() const {
-    const int thread = static_cast<int>(thread_index()), block = static_cast<int>(block_index());
+  HALFTONE_DEVICE Place place(Pass pass) const {
+    const int thread = static_cast<int>(thread_index());
+    const int block = static_cast<int>(pass == Pass::first ? block_index() : block_count() - 1 - block_index());
     Place p;
     p.x = thread % width;
     p.y = thread / width;
@@ -77,8 +85,32 @@ HALFTONE_DEVICE void add_rows(double (&sums)[n], int x, int y, int width, int he
   }
 }
 
-/// partials[part, kind, j] = the sums of terms over the part's rows. `Terms::of(sample, channel)` gives what
-/// `add(first, row, sums)` adds to sums [kinds, n] the terms of n elements with.
+/// load(first, values), then use(first, row, values) for all rows of a thread, `together` of them on their way from
+/// memory at a time; `end()` after each so many.
+template <int together, int inputs, int n, class Load, class Use, class End>
+HALFTONE_DEVICE void for_each_row(const Columns& columns, const Columns::Place& place, const Load& load, const Use& use,
+                                  const End& end) {
+  const std::int64_t step = columns.height * columns.c;
+  std::int64_t first = place.first;
+  for (std::int64_t row = place.row; row < place.end; row += together * columns.height, first += together * step) {
+    float values[together][inputs][n] = {};
+    HALFTONE_UNROLL
+    for (int i = 0; i < together; ++i)
+      if (row + i * columns.height < place.end) load(first + i * step, values[i]);
+    HALFTONE_UNROLL
+    for (int i = 0; i < together; ++i)
+      if (row + i * columns.height < place.end) use(first + i * step, row + i * columns.height, values[i]);
+    end();
+  }
+}
+
+/// f32 loses nothing beside the rounding of numbers of 16 bits.
+template <class Format>
+using SumOfFew = std::conditional_t<std::is_same_v<Format, F16> || std::is_same_v<Format, BF16>, float, double>;
+
+/// partials[part, kind, j] = the sums of terms over the part's rows. `Terms::read_row(first, values)` reads n elements
+/// of each input; `of(sample, channel)` gives what `add(values, row, sums)` adds their terms to sums [kinds, n] with.
+/// A few rows are added in `Terms::Sum`, all else in double.
 template <class Terms>
 struct ColumnSums {
   static constexpr unsigned threads = Columns::threads;
@@ -92,14 +124,21 @@ struct ColumnSums {
   double* partials;
 
   HALFTONE_DEVICE void operator()(Shared& shared) const {
-    const auto place = columns.template place<n>();
+    const auto place = columns.template place<n>(Columns::Pass::first);
     double sums[values] = {};
     if (place.row < place.end) {
       const auto term = terms.of(place.sample, place.channel);
-      std::int64_t first = place.first;
-      const std::int64_t step = columns.height * columns.c;
-      for (std::int64_t row = place.row; row < place.end; row += columns.height, first += step)
-        term.add(first, row, sums);
+      typename Terms::Sum some[values] = {};
+      for_each_row<4 / Terms::inputs, Terms::inputs, n>(
+          columns, place, [&](std::int64_t first, float(&x)[Terms::inputs][n]) { terms.read_row(first, x); },
+          [&](std::int64_t, std::int64_t row, float(&x)[Terms::inputs][n]) { term.add(x, row, some); },
+          [&] {
+            HALFTONE_UNROLL
+            for (int i = 0; i < values; ++i) {
+              sums[i] += static_cast<double>(some[i]);
+              some[i] = 0;
+            }
+          });
     }
     add_rows(sums, place.x, place.y, columns.width, columns.height, shared.rows);
     if (place.y > 0 || place.channel >= columns.c) return;
@@ -129,10 +168,13 @@ struct FoldParts {
     const std::int64_t tiles = (c + width - 1) / width, sample = block_index() / tiles,
                        j = block_index() % tiles * width + x;
     double sums[kinds] = {};
-    for (std::int64_t part = y; j < c && part < parts; part += height) {
-      const double* from = partials + (sample * parts + part) * kinds * c + j;
-      HALFTONE_UNROLL
-      for (int kind = 0; kind < kinds; ++kind) sums[kind] += from[kind * c];
+    const double* from = partials + sample * parts * kinds * c + j;
+    if (j < c) {
+      HALFTONE_UNROLL_BY_8  // so that several are on their way from memory
+          for (std::int64_t part = y; part < parts; part += height) {
+        HALFTONE_UNROLL
+        for (int kind = 0; kind < kinds; ++kind) sums[kind] += from[(part * kinds + kind) * c];
+      }
     }
     add_rows(sums, x, y, width, height, shared.rows);
     if (y == 0 && j < c) finish(sample, j, sums);
@@ -155,33 +197,35 @@ void sum_columns(const Arguments& a, const Columns& columns, const Terms& terms,
   fold(a, columns.samples, columns.parts, columns.c * (Terms::kinds / Finish::kinds), partials, finish);
 }
 
-/// x - shift and its square, in double; the shift is the sample's first number in the same `run` of columns.
+/// x - shift and its square; the shift is the sample's first number in the same `run` of columns.
 template <class Format, int numbers>
 struct Moments {
-  static constexpr int n = numbers, kinds = 2;
+  static constexpr int n = numbers, kinds = 2, inputs = 1;
+  using Sum = SumOfFew<Format>;
 
   Source<Format> x;
   std::int64_t sample_size, run;
 
+  HALFTONE_DEVICE void read_row(std::int64_t first, float (&values)[1][n]) const { read(x, first, values[0]); }
   struct Of {
-    const Source<Format>& x;
-    double shift[n];
-    HALFTONE_DEVICE void add(std::int64_t first, std::int64_t, double (&sums)[2 * n]) const {
-      float values[n];
-      read(x, first, values);
+    float shift[n];
+    HALFTONE_DEVICE void add(const float (&values)[1][n], std::int64_t, Sum (&sums)[2 * n]) const {
       HALFTONE_UNROLL
       for (int i = 0; i < n; ++i) {
-        const double shifted = static_cast<double>(values[i]) - shift[i];
+        const Sum shifted = static_cast<Sum>(values[0][i]) - static_cast<Sum>(shift[i]);
         sums[i] += shifted;
         sums[n + i] += shifted * shifted;
       }
     }
   };
   HALFTONE_DEVICE Of of(std::int64_t sample, std::int64_t channel) const {
-    Of result{x, {}};
-    HALFTONE_UNROLL
-    for (int i = 0; i < n; ++i)
-      result.shift[i] = static_cast<double>(x[sample * sample_size + (channel + i) / run * run]);
+    Of result{};
+    if (run == 1) {
+      read(x, sample * sample_size + channel, result.shift);
+    } else {
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) result.shift[i] = x[sample * sample_size + (channel + i) / run * run];
+    }
     return result;
   }
 };
@@ -207,34 +251,42 @@ struct Grouped {
   HALFTONE_DEVICE float operator()(std::int64_t sample, std::int64_t j) const {
     return at[step * (sample * groups + j / run)];
   }
+  /// Those of columns [j, j + n), j a multiple of n.
+  template <int n>
+  HALFTONE_DEVICE void of(std::int64_t sample, std::int64_t j, float (&x)[n]) const {
+    if (run == 1 && step == 1) return read(at + sample * groups + j, x);
+    HALFTONE_UNROLL
+    for (int i = 0; i < n; ++i) x[i] = (*this)(sample, j + i);
+  }
 };
 
 /// d_y and d_y (x - mean).
 template <class Format, int numbers>
 struct GradientTerms {
-  static constexpr int n = numbers, kinds = 2;
+  static constexpr int n = numbers, kinds = 2, inputs = 2;
+  using Sum = SumOfFew<Format>;
 
   Source<Format> d_y, x;
   Grouped mean;
 
+  HALFTONE_DEVICE void read_row(std::int64_t first, float (&values)[2][n]) const {
+    read(d_y, first, values[0]);
+    read(x, first, values[1]);
+  }
   struct Of {
-    const Source<Format>&d_y, &x;
     float mean[n];
-    HALFTONE_DEVICE void add(std::int64_t first, std::int64_t, double (&sums)[2 * n]) const {
-      float d[n], values[n];
-      read(d_y, first, d);
-      read(x, first, values);
+    HALFTONE_DEVICE void add(const float (&values)[2][n], std::int64_t, Sum (&sums)[2 * n]) const {
+      const auto& [d, x] = values;
       HALFTONE_UNROLL
       for (int i = 0; i < n; ++i) {
-        sums[i] += static_cast<double>(d[i]);
-        sums[n + i] += static_cast<double>(d[i] * (values[i] - mean[i]));
+        sums[i] += static_cast<Sum>(d[i]);
+        sums[n + i] += static_cast<Sum>(d[i] * (x[i] - mean[i]));
       }
     }
   };
   HALFTONE_DEVICE Of of(std::int64_t sample, std::int64_t channel) const {
-    Of result{d_y, x, {}};
-    HALFTONE_UNROLL
-    for (int i = 0; i < n; ++i) result.mean[i] = mean(sample, channel + i);
+    Of result{};
+    mean.of(sample, channel, result.mean);
     return result;
   }
 };
@@ -252,22 +304,22 @@ struct Normalize {
   Epilogue epilogue;
 
   HALFTONE_DEVICE void operator()(Shared&) const {
-    const auto place = columns.template place<n>();
+    const auto place = columns.template place<n>(Columns::Pass::second);
     if (place.row >= place.end) return;
     const float* set = coefficients + place.sample * 3 * columns.c + place.channel;
     float mean[n], factor[n], offset[n];
     read(set, mean);
     read(set + columns.c, factor);
     read(set + 2 * columns.c, offset);
-    std::int64_t first = place.first;
-    for (std::int64_t row = place.row; row < place.end; row += columns.height, first += columns.height * columns.c) {
-      float values[n];
-      read(x, first, values);
-      HALFTONE_UNROLL
-      for (int i = 0; i < n; ++i) values[i] = factor[i] * (values[i] - mean[i]) + offset[i];
-      epilogue.apply(values);
-      write(y, first, values);
-    }
+    for_each_row<2, 1, n>(
+        columns, place, [&](std::int64_t first, float(&values)[1][n]) { read(x, first, values[0]); },
+        [&](std::int64_t first, std::int64_t, float(&values)[1][n]) {
+          HALFTONE_UNROLL
+          for (int i = 0; i < n; ++i) values[0][i] = factor[i] * (values[0][i] - mean[i]) + offset[i];
+          epilogue.apply(values[0]);
+          write(y, first, values[0]);
+        },
+        [] {});
   }
 };
 
@@ -284,7 +336,7 @@ struct InputGradient {
   const float* coefficients;
 
   HALFTONE_DEVICE void operator()(Shared&) const {
-    const auto place = columns.template place<n>();
+    const auto place = columns.template place<n>(Columns::Pass::second);
     if (place.row >= place.end) return;
     const float* set = coefficients + place.sample * 4 * columns.c + place.channel;
     float mean[n], factor[n], slope[n], offset[n];
@@ -292,15 +344,19 @@ struct InputGradient {
     read(set + columns.c, factor);
     read(set + 2 * columns.c, slope);
     read(set + 3 * columns.c, offset);
-    std::int64_t first = place.first;
-    for (std::int64_t row = place.row; row < place.end; row += columns.height, first += columns.height * columns.c) {
-      float d[n], values[n];
-      read(d_y, first, d);
-      read(x, first, values);
-      HALFTONE_UNROLL
-      for (int i = 0; i < n; ++i) d[i] = factor[i] * d[i] + (slope[i] * (values[i] - mean[i]) + offset[i]);
-      write(d_x, first, d);
-    }
+    for_each_row<2, 2, n>(
+        columns, place,
+        [&](std::int64_t first, float(&values)[2][n]) {
+          read(d_y, first, values[0]);
+          read(x, first, values[1]);
+        },
+        [&](std::int64_t first, std::int64_t, float(&values)[2][n]) {
+          auto& [d, x] = values;
+          HALFTONE_UNROLL
+          for (int i = 0; i < n; ++i) d[i] = factor[i] * d[i] + (slope[i] * (x[i] - mean[i]) + offset[i]);
+          write(d_x, first, d);
+        },
+        [] {});
   }
 };
 

@@ -126,14 +126,15 @@ struct NormalizeRows : WarpPerGroup {
 
 template <class Format, int n>
 Launch images_forward(const Request& request, const Samples& s) {
-  const Columns columns(s.number, s.rows, s.c, n);
+  const Columns summed(s.number, s.rows, s.c, n, Columns::few_blocks);
+  const Columns columns(s.number, s.rows, s.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
-  const Array<double> partials(columns.all_parts() * 2 * s.c, bytes), totals(s.number * 2 * s.c, bytes);
+  const Array<double> partials(summed.all_parts() * 2 * s.c, bytes), totals(s.number * 2 * s.c, bytes);
   const Array<float> coefficients(s.number * 3 * s.c, bytes);
   const auto run = [=, operands = Operands(request),
                     epsilon = request.attributes<GroupNorm>().epsilon](const Arguments& a) {
     const auto x = operands.in<Format>(a, 0);
-    sum_columns(a, columns, Moments<Format, n>{x, s.rows * s.c, s.run}, partials(a), Keep{2 * s.c, totals(a)});
+    sum_columns(a, summed, Moments<Format, n>{x, s.rows * s.c, s.run}, partials(a), Keep{2 * s.c, totals(a)});
     Settle::start(a, s,
                   Settle{{},
                          s,
@@ -218,15 +219,16 @@ struct SettleGradient : WarpPerGroup {
 
 template <class Format, int n>
 Launch images_backward(const Request& request, const Samples& s) {
-  const Columns columns(s.number, s.rows, s.c, n);
+  const Columns summed(s.number, s.rows, s.c, n, Columns::few_blocks);
+  const Columns columns(s.number, s.rows, s.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
-  const Array<double> partials(columns.all_parts() * 2 * s.c, bytes), totals(s.number * 2 * s.c, bytes);
+  const Array<double> partials(summed.all_parts() * 2 * s.c, bytes), totals(s.number * 2 * s.c, bytes);
   const Array<float> coefficients(s.number * 4 * s.c, bytes);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
     const auto d_y = operands.in<Format>(a, 0), x = operands.in<Format>(a, 1);
     const auto* statistics = a.in<float>(3);
     const Grouped mean{statistics, s.groups, s.run, 2};
-    sum_columns(a, columns, GradientTerms<Format, n>{d_y, x, mean}, partials(a), Keep{2 * s.c, totals(a)});
+    sum_columns(a, summed, GradientTerms<Format, n>{d_y, x, mean}, partials(a), Keep{2 * s.c, totals(a)});
     SettleGradient::start(a, s, SettleGradient{{}, s, operands.in(a, 2), statistics, totals(a), coefficients(a)});
     fold(a, 1, s.number, 2 * s.c, totals(a), ParameterGradients{s.c, operands.out(a, 1), operands.out(a, 2)});
     enqueue(a, columns.blocks(),
@@ -238,23 +240,26 @@ Launch images_backward(const Request& request, const Samples& s) {
 /// d_y and d_y x^ of samples that are rows.
 template <class Format, int numbers>
 struct RowTerms {
-  static constexpr int n = numbers, kinds = 2;
+  static constexpr int n = numbers, kinds = 2, inputs = 2;
+  using Sum = SumOfFew<Format>;
 
   Source<Format> d_y, x;
   Grouped mean, inverse;
 
+  HALFTONE_DEVICE void read_row(std::int64_t first, float (&values)[2][n]) const {
+    read(d_y, first, values[0]);
+    read(x, first, values[1]);
+  }
   struct Of {
     const RowTerms& terms;
     std::int64_t channel;
-    HALFTONE_DEVICE void add(std::int64_t first, std::int64_t row, double (&sums)[2 * n]) const {
-      float d[n], values[n];
-      read(terms.d_y, first, d);
-      read(terms.x, first, values);
+    HALFTONE_DEVICE void add(const float (&values)[2][n], std::int64_t row, Sum (&sums)[2 * n]) const {
+      const auto& [d, x] = values;
       const float mean = terms.mean(row, channel), inverse = terms.inverse(row, channel);
       HALFTONE_UNROLL
       for (int i = 0; i < n; ++i) {
-        sums[i] += static_cast<double>(d[i]);
-        sums[n + i] += static_cast<double>(d[i] * (inverse * (values[i] - mean)));
+        sums[i] += static_cast<Sum>(d[i]);
+        sums[n + i] += static_cast<Sum>(d[i] * (inverse * (x[i] - mean)));
       }
     }
   };
@@ -304,14 +309,14 @@ struct InputGradientOfRows : WarpPerGroup {
 
 template <class Format, int n>
 Launch rows_backward(const Request& request, const Samples& s) {
-  const Columns columns(1, s.number, s.c, n);
+  const Columns summed(1, s.number, s.c, n, Columns::few_blocks);
   std::size_t bytes = 0;
-  const Array<double> partials(columns.all_parts() * 2 * s.c, bytes);
+  const Array<double> partials(summed.all_parts() * 2 * s.c, bytes);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
     const auto d_y = operands.in<Format>(a, 0), x = operands.in<Format>(a, 1);
     const auto* statistics = a.in<float>(3);
     const RowTerms<Format, n> terms{d_y, x, {statistics, s.groups, s.run, 2}, {statistics + 1, s.groups, s.run, 2}};
-    sum_columns(a, columns, terms, partials(a), ParameterGradients{s.c, operands.out(a, 1), operands.out(a, 2)});
+    sum_columns(a, summed, terms, partials(a), ParameterGradients{s.c, operands.out(a, 1), operands.out(a, 2)});
     using Kernel = InputGradientOfRows<Format, n>;
     Kernel::start(a, s, Kernel{{}, s, d_y, x, operands.in(a, 2), statistics, operands.out<Format>(a, 0)});
   };

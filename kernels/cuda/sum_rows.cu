@@ -6,16 +6,16 @@ namespace {
 
 template <class Format, int numbers>
 struct Plain {
-  static constexpr int n = numbers, kinds = 1;
+  static constexpr int n = numbers, kinds = 1, inputs = 1;
+  using Sum = SumOfFew<Format>;
 
   Source<Format> x;
 
+  HALFTONE_DEVICE void read_row(std::int64_t first, float (&values)[1][n]) const { read(x, first, values[0]); }
   HALFTONE_DEVICE const Plain& of(std::int64_t, std::int64_t) const { return *this; }
-  HALFTONE_DEVICE void add(std::int64_t first, std::int64_t, double (&sums)[n]) const {
-    float values[n];
-    read(x, first, values);
+  HALFTONE_DEVICE void add(const float (&values)[1][n], std::int64_t, Sum (&sums)[n]) const {
     HALFTONE_UNROLL
-    for (int i = 0; i < n; ++i) sums[i] += static_cast<double>(values[i]);
+    for (int i = 0; i < n; ++i) sums[i] += static_cast<Sum>(values[0][i]);
   }
 };
 
@@ -30,7 +30,7 @@ struct Store {
 template <class Format, int n>
 Launch make(const Request& request) {
   const Shape shape = request.inputs[0].shape;
-  const Columns columns(1, shape.rows(), shape.c, n);
+  const Columns columns(1, shape.rows(), shape.c, n, Columns::few_blocks);
   std::size_t bytes = 0;
   const Array<double> partials(columns.all_parts() * shape.c, bytes);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {

@@ -3,13 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <string_view>
 
+#include "kernels/cuda/agreement.hpp"
 #include "kernels/cuda/cudnn_library.hpp"
-#include "kernels/cuda/driver.hpp"
 
 namespace halftone::cuda {
 
@@ -26,9 +27,10 @@ CudnnOptions CudnnOptions::from_environment() {
 namespace {
 
 /// The tensors in the order of `Operands`: inputs, then the output.
-std::array<std::int64_t, 3> tensors_of(Direction direction) {
-  switch (direction) {
+std::vector<std::int64_t> tensors_of(const Convolution& convolution) {
+  switch (convolution.direction) {
     case Direction::forward:
+      if (convolution.operands.inputs.size() > 2) return {tensor_x, tensor_weight, tensor_bias, tensor_y};
       return {tensor_x, tensor_weight, tensor_y};
     case Direction::d_input:
       return {tensor_y, tensor_weight, tensor_x};
@@ -55,6 +57,12 @@ class Handle {
   cudnnHandle_t raw_ = nullptr;
 };
 
+/// The plan that runs, or why there is none.
+struct Choice {
+  std::optional<ConvolutionPlan> plan = {};
+  std::string reason = {};
+};
+
 /// What is kept for a driver.
 struct Session {
   explicit Session(Driver& the_driver)
@@ -65,24 +73,7 @@ struct Session {
   Driver& driver;
   Handle handle;
   ConvolutionPlans plans;
-  std::map<std::string, std::size_t> chosen = {};  ///< which plan runs, by description
-};
-
-/// Device memory that is freed with it.
-class Scratch {
- public:
-  Scratch(Driver& driver, std::size_t bytes)
-      : driver_(driver), data_(driver.allocate(std::max<std::size_t>(bytes, 1))) {
-    if (bytes > 0) driver.clear(data_, bytes);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { driver_.free(data_); }
-  void* data() const { return data_; }
-
- private:
-  Driver& driver_;
-  void* data_;
+  std::map<std::string, Choice> chosen = {};  ///< by description
 };
 
 /// A plan made ready for a stream.
@@ -90,14 +81,15 @@ class Execution {
  public:
   Execution(std::shared_ptr<Session> session, const Convolution& convolution, const ConvolutionPlan& plan)
       : session_(std::move(session)),
-        tensors_(tensors_of(convolution.direction)),
+        tensors_(tensors_of(convolution)),
         workspace_(plan.workspace),
         what_(description_of(convolution)),
         plan_(doing(what_, [&] { return execution_plan(session_->plans, convolution, plan); })) {}
 
   std::size_t workspace() const { return workspace_ ? workspace_ + workspace_alignment : 0; }
 
-  void run(const std::array<void*, 3>& operands, void* workspace) {
+  /// Pointers in the order of `Operands`.
+  void run(const std::vector<void*>& operands, void* workspace) {
     if (!pack_ || operands != operands_ || workspace != bound_) bind(operands, workspace);
     session_->driver.native_stream();  // its device becomes the current one
     check(cudnn().execute(session_->handle.raw(), plan_.raw(), pack_->raw()), what_);
@@ -106,7 +98,7 @@ class Execution {
  private:
   static constexpr std::size_t workspace_alignment = 256;
 
-  void bind(const std::array<void*, 3>& operands, void* workspace) {
+  void bind(const std::vector<void*>& operands, void* workspace) {
     for (const void* data : operands)
       if (reinterpret_cast<std::uintptr_t>(data) % tensor_alignment != 0)
         throw Failure(
@@ -124,12 +116,12 @@ class Execution {
   }
 
   std::shared_ptr<Session> session_;
-  std::array<std::int64_t, 3> tensors_;
+  std::vector<std::int64_t> tensors_;
   std::size_t workspace_;
   std::string what_;
   Descriptor plan_;
   std::optional<Descriptor> pack_;  ///< of the memory below, which does not change once a plan is built
-  std::array<void*, 3> operands_ = {};
+  std::vector<void*> operands_ = {};
   void* bound_ = nullptr;
 };
 
@@ -140,35 +132,70 @@ std::shared_ptr<Session> session_of(Driver& driver) {
   return std::static_pointer_cast<Session>(driver.cudnn);
 }
 
+Launch launch_of(const std::shared_ptr<Session>& session, const Convolution& convolution, const ConvolutionPlan& plan) {
+  const auto execution = std::make_shared<Execution>(session, convolution, plan);
+  const auto run = [execution](const Arguments& a) {
+    std::vector<void*> operands;
+    for (const Memory& input : a.inputs) operands.push_back(input.data);
+    operands.push_back(a.outputs[0].data);
+    execution->run(operands, a.workspace);
+  };
+  return {.run = run, .workspace = execution->workspace()};
+}
+
 /// Milliseconds of a plan on memory of its own; throws Failure where it does not run.
 double timed(const std::shared_ptr<Session>& session, const Convolution& convolution, const ConvolutionPlan& plan) {
   Driver& driver = session->driver;
   Execution execution(session, convolution, plan);
-  const Operands& o = convolution.operands;
-  const Scratch first(driver, o.inputs[0].tensor().bytes()), second(driver, o.inputs[1].tensor().bytes());
-  const Scratch output(driver, o.output.tensor().bytes()), workspace(driver, execution.workspace());
-  return milliseconds_of(driver, [&] {
-    execution.run({first.data(), second.data(), output.data()}, workspace.data());
-  });
+  std::deque<Scratch> memory;
+  std::vector<void*> operands;
+  const auto add = [&](const ValueSpec& value) {
+    operands.push_back(memory.emplace_back(driver, value.tensor().bytes()).data());
+  };
+  for (const ValueSpec& input : convolution.operands.inputs) add(input);
+  add(convolution.operands.output);
+  const Scratch workspace(driver, execution.workspace());
+  return milliseconds_of(driver, [&] { execution.run(operands, workspace.data()); });
 }
 
-/// The first plan that runs, also in a capture, or the fastest; tried once for each description.
-std::size_t choose(const std::shared_ptr<Session>& session, const Convolution& convolution,
-                   const std::vector<ConvolutionPlan>& plans) {
-  const auto [place, is_new] = session->chosen.try_emplace(description_of(convolution), 0);
-  if (!is_new) return place->second;
+/// The first plan, or the fastest, of those on tensor cores or of the others that runs and is right; looked for once.
+const Choice& choose(const std::shared_ptr<Session>& session, const Convolution& convolution, bool on_tensor_cores) {
+  const std::string description = description_of(convolution) + (on_tensor_cores ? ", on tensor cores" : "");
+  if (const auto known = session->chosen.find(description); known != session->chosen.end()) return known->second;
+
+  Choice choice;
   const CudnnOptions& options = session->plans.options();
-  const auto time = [&](const ConvolutionPlan& plan) { return timed(session, convolution, plan); };
-  if (options.tune)
-    return place->second = tuned(PlanCache(options.cache), session->plans.name() + ": " + place->first, plans, time);
-  for (std::size_t& i = place->second; i + 1 < plans.size(); ++i) {
-    try {
-      time(plans[i]);
-      break;
-    } catch (const Failure&) {  // cuDNN proposes more than it can do
+  std::vector<ConvolutionPlan> plans = session->plans.allowed(convolution);
+  std::erase_if(plans, [&](const ConvolutionPlan& plan) { return plan.tensor_cores != on_tensor_cores; });
+  if (plans.empty()) {
+    choice.reason = fmt::format(
+        "cuDNN {} has no plan{} that keeps sums in f32, gives the same bits in each run and works in {} MB of scratch",
+        cudnn_version(), on_tensor_cores ? " on tensor cores" : "", options.workspace >> 20);
+  } else {
+    const Agreement agreement(session->driver, convolution);
+    const auto hold = [&](const ConvolutionPlan& plan) {
+      if (const std::string reason = agreement.differs(launch_of(session, convolution, plan)); !reason.empty())
+        throw Failure(fmt::format("cuDNN {}, engine {}: {}", cudnn_version(), plan.engine, reason));
+    };
+    if (options.tune) {
+      const std::size_t fastest = tuned(PlanCache(options.cache), session->plans.name() + ": " + description, plans,
+                                        [&](const ConvolutionPlan& plan) {
+                                          hold(plan);
+                                          return timed(session, convolution, plan);
+                                        });
+      std::rotate(plans.begin(), plans.begin() + static_cast<std::ptrdiff_t>(fastest), plans.end());
+    }
+    for (const ConvolutionPlan& plan : plans) {
+      try {
+        hold(plan);
+        choice = {.plan = plan};
+        break;
+      } catch (const Failure& failure) {  // cuDNN proposes more than it can do
+        if (choice.reason.empty()) choice.reason = failure.what();
+      }
     }
   }
-  return place->second;
+  return session->chosen.emplace(description, std::move(choice)).first->second;
 }
 
 }  // namespace
@@ -183,30 +210,17 @@ std::string decline_cudnn(const Convolution& convolution, Driver& driver, bool o
   if (problem.groups > 1 && problem.groups == problem.c && cudnn().version() < right_depthwise)
     return fmt::format("cuDNN {} is not trusted with depthwise ones", cudnn_version());
   try {
-    const ConvolutionPlans& plans = session_of(driver)->plans;
-    const auto allowed = plans.allowed(convolution);
-    if (!allowed.empty() && on_tensor_cores && !allowed[0].tensor_cores) return "its first plan is not on tensor cores";
-    if (!allowed.empty()) return {};
-    return fmt::format(
-        "cuDNN {} has no plan that keeps sums in f32, gives the same bits in each run and works in {} MB of scratch",
-        cudnn_version(), plans.options().workspace >> 20);
+    return choose(session_of(driver), convolution, on_tensor_cores).reason;
   } catch (const Failure& failure) {
     return failure.what();
   }
 }
 
-Launch make_cudnn(const Convolution& convolution, Driver& driver) {
+Launch make_cudnn(const Convolution& convolution, Driver& driver, bool on_tensor_cores) {
   const std::shared_ptr<Session> session = session_of(driver);
-  std::vector<ConvolutionPlan> plans = session->plans.allowed(convolution);
-  if (plans.empty()) fail(fmt::format("cuDNN has no plan: {}", description_of(convolution)));
-  std::stable_partition(plans.begin(), plans.end(), [on_tensor_cores = plans[0].tensor_cores](const auto& plan) {
-    return plan.tensor_cores == on_tensor_cores;
-  });
-  const auto execution = std::make_shared<Execution>(session, convolution, plans[choose(session, convolution, plans)]);
-  const auto run = [execution](const Arguments& a) {
-    execution->run({a.inputs[0].data, a.inputs[1].data, a.outputs[0].data}, a.workspace);
-  };
-  return {.run = run, .workspace = execution->workspace()};
+  const Choice& choice = choose(session, convolution, on_tensor_cores);
+  if (!choice.plan) fail(choice.reason);
+  return launch_of(session, convolution, *choice.plan);
 }
 
 }  // namespace halftone::cuda

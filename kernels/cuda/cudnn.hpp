@@ -37,7 +37,7 @@ struct CudnnOptions {
 /// "forward f16 x 128x32x32x64, weight 64x3x3x64, y 128x32x32x64, stride 1x1, ...": all that a plan depends on.
 std::string description_of(const Convolution& convolution);
 
-/// Why cuDNN is not asked about a convolution; empty where it is. An activation, a bias and its storage do not count.
+/// Why cuDNN is not asked about a convolution with its bias and activation; empty where it is.
 std::string decline_storages(const Convolution& convolution);
 
 /// The plans that cuDNN has for one kind of GPU, which need not be there. Calls from several threads wait for each
@@ -72,12 +72,12 @@ class ConvolutionPlans {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Why cuDNN does not do a convolution on a driver's stream; empty where it does, by a first plan on tensor cores or
-/// not as is asked. Asks cuDNN once for each description.
+/// Why cuDNN does not do a convolution on a driver's stream, by plans on tensor cores or by others as is asked; empty
+/// where it does. When it is first asked, plans run until one agrees with the library's own kernels (`Agreement`).
 std::string decline_cudnn(const Convolution& convolution, Driver& driver, bool on_tensor_cores);
 
-/// y = x * weight or one of its gradients, rounded once; a bias and an activation are left to others. The driver's
-/// device must be the current one, here and when the launch runs.
-Launch make_cudnn(const Convolution& convolution, Driver& driver);
+/// y = activation(x * weight + bias) or a gradient of x * weight, rounded once. The driver's device must be the current
+/// one, here and when the launch runs.
+Launch make_cudnn(const Convolution& convolution, Driver& driver, bool on_tensor_cores);
 
 }  // namespace halftone::cuda

@@ -75,6 +75,7 @@ class Descriptor {
   }
   Descriptor& set(cudnnBackendAttributeName_t a, std::int64_t x) { return set(a, CUDNN_TYPE_INT64, 1, &x); }
   Descriptor& set(cudnnBackendAttributeName_t a, std::int32_t x) { return set(a, CUDNN_TYPE_INT32, 1, &x); }
+  Descriptor& set(cudnnBackendAttributeName_t a, bool x) { return set(a, CUDNN_TYPE_BOOLEAN, 1, &x); }
   Descriptor& set(cudnnBackendAttributeName_t a, float x) { return set(a, CUDNN_TYPE_FLOAT, 1, &x); }
   Descriptor& set(cudnnBackendAttributeName_t a, cudnnDataType_t x) { return set(a, CUDNN_TYPE_DATA_TYPE, 1, &x); }
   Descriptor& set(cudnnBackendAttributeName_t a, cudnnConvolutionMode_t x) {
@@ -85,6 +86,12 @@ class Descriptor {
   }
   Descriptor& set(cudnnBackendAttributeName_t a, cudnnBackendKnobType_t x) {
     return set(a, CUDNN_TYPE_KNOB_TYPE, 1, &x);
+  }
+  Descriptor& set(cudnnBackendAttributeName_t a, cudnnPointwiseMode_t x) {
+    return set(a, CUDNN_TYPE_POINTWISE_MODE, 1, &x);
+  }
+  Descriptor& set(cudnnBackendAttributeName_t a, cudnnNanPropagation_t x) {
+    return set(a, CUDNN_TYPE_NAN_PROPOGATION, 1, &x);
   }
   Descriptor& set(cudnnBackendAttributeName_t a, cudnnHandle_t x) { return set(a, CUDNN_TYPE_HANDLE, 1, &x); }
   Descriptor& set(cudnnBackendAttributeName_t a, void* x) { return set(a, CUDNN_TYPE_VOID_PTR, 1, &x); }
@@ -144,7 +151,7 @@ class Descriptor {
 };
 
 /// A tensor's number in a graph.
-enum TensorId : std::int64_t { tensor_x = 1, tensor_weight, tensor_y };
+enum TensorId : std::int64_t { tensor_x = 1, tensor_weight, tensor_y, tensor_bias, tensor_products, tensor_sums };
 
 inline constexpr std::int64_t tensor_alignment = 16;  // bytes
 

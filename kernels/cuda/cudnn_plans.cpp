@@ -26,9 +26,11 @@ cudnnDataType_t data_type(DType code) {
 }
 
 /// Extents are named in the order n, c, h, w wherever they lie; that channels lie innermost is said by the strides.
-Descriptor tensor(Int id, cudnnDataType_t type, Int n, Int c, Int h, Int w) {
+/// A virtual tensor is in no memory.
+Descriptor tensor(Int id, cudnnDataType_t type, Int n, Int c, Int h, Int w, bool is_virtual = false) {
   Descriptor result(CUDNN_BACKEND_TENSOR_DESCRIPTOR, "a tensor");
   result.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, id)
+      .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, is_virtual)
       .set(CUDNN_ATTR_TENSOR_DATA_TYPE, type)
       .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, tensor_alignment)
       .set(CUDNN_ATTR_TENSOR_DIMENSIONS, Ints{n, c, h, w})
@@ -79,6 +81,14 @@ OperationNames names_of(Direction direction) {
           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA};
 }
 
+Descriptor pointwise(cudnnPointwiseMode_t mode) {
+  Descriptor result(CUDNN_BACKEND_POINTWISE_DESCRIPTOR, "a pointwise operation's attributes");
+  result.set(CUDNN_ATTR_POINTWISE_MODE, mode).set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
+  if (mode == CUDNN_POINTWISE_RELU_FWD) result.set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_PROPAGATE_NAN);
+  result.finalize();
+  return result;
+}
+
 Descriptor graph_of(const Convolution& convolution) {
   const ConvProblem& p = convolution.problem;
   const cudnnDataType_t type = data_type(convolution.operands.output.storage.code);
@@ -92,17 +102,43 @@ Descriptor graph_of(const Convolution& convolution) {
       .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, Ints{p.dilation_h, p.dilation_w})
       .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, Ints{p.stride_h, p.stride_w})
       .finalize();
+  // Results go on in f32 to the bias and the activation, where there are any.
+  const bool has_bias = convolution.operands.inputs.size() > 2, has_activation = convolution.activation.has_value();
+  const auto result = [&](TensorId id) {
+    return tensor(id, id == tensor_y ? type : CUDNN_DATA_FLOAT, p.n, p.k, p.p, p.q, id != tensor_y);
+  };
+  const TensorId products = has_bias || has_activation ? tensor_products : tensor_y;
+  const TensorId sums = !has_bias ? products : has_activation ? tensor_sums : tensor_y;
+  std::vector<Descriptor> operations;
   const OperationNames names = names_of(convolution.direction);
-  Descriptor operation(names.type, "a convolution");
-  operation.set(names.x, tensor(tensor_x, type, p.n, p.c, p.h, p.w))
+  operations.emplace_back(names.type, "a convolution")
+      .set(names.x, tensor(tensor_x, type, p.n, p.c, p.h, p.w))
       .set(names.weight, tensor(tensor_weight, type, p.k, p.c / p.groups, p.r, p.s))  // it tells the groups
-      .set(names.y, tensor(tensor_y, type, p.n, p.k, p.p, p.q))
+      .set(names.y, result(products))
       .set(names.convolution, attributes)
       .set(names.alpha, 1.0f)
       .set(names.beta, 0.0f)
       .finalize();
+  if (has_bias) {
+    const cudnnDataType_t stored = data_type(convolution.operands.inputs[2].storage.code);
+    operations.emplace_back(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, "a bias")
+        .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, pointwise(CUDNN_POINTWISE_ADD))
+        .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, result(products))
+        .set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, tensor(tensor_bias, stored, 1, p.k, 1, 1))
+        .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, result(sums))
+        .finalize();
+  }
+  if (has_activation) {
+    operations.emplace_back(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, "an activation")
+        .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, pointwise(CUDNN_POINTWISE_RELU_FWD))
+        .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, result(sums))
+        .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, result(tensor_y))
+        .finalize();
+  }
+  std::vector<cudnnBackendDescriptor_t> raw;
+  for (const Descriptor& operation : operations) raw.push_back(operation.raw());
   Descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, "a graph");
-  graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operation).finalize();
+  graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, raw.size(), raw.data()).finalize();
   return graph;
 }
 
@@ -194,11 +230,14 @@ std::string cudnn_device_text(int ordinal) {
 
 std::string description_of(const Convolution& convolution) {
   const ConvProblem& p = convolution.problem;
+  const auto& inputs = convolution.operands.inputs;
   return fmt::format(
-      "{} {} x {}x{}x{}x{}, weight {}x{}x{}x{}, y {}x{}x{}x{}, stride {}x{}, padding {}x{}, dilation {}x{}, groups {}",
+      "{} {} x {}x{}x{}x{}, weight {}x{}x{}x{}, y {}x{}x{}x{}, stride {}x{}, padding {}x{}, dilation {}x{}, groups "
+      "{}{}{}",
       name_of(convolution.direction), name_of(convolution.operands.output.storage.code), p.n, p.h, p.w, p.c, p.k, p.r,
       p.s, p.c / p.groups, p.n, p.p, p.q, p.k, p.stride_h, p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w,
-      p.groups);
+      p.groups, inputs.size() > 2 ? fmt::format(", bias {}", name_of(inputs[2].storage.code)) : "",
+      convolution.activation ? fmt::format(", {}", name_of(*convolution.activation)) : "");
 }
 
 std::string decline_storages(const Convolution& convolution) {
@@ -208,6 +247,9 @@ std::string decline_storages(const Convolution& convolution) {
     return "a storage other than f32, f16 and bf16";
   if (operands.inputs.at(0).storage != storage || operands.inputs.at(1).storage != storage)
     return "tensors in different storages";
+  if (operands.inputs.size() > 2 && operands.inputs[2].storage != storage) return "a bias in another storage";
+  if (convolution.activation && !std::holds_alternative<Relu>(*convolution.activation))
+    return "an activation other than relu";
   return {};
 }
 

@@ -22,39 +22,49 @@ std::vector<Kernel> list(const char* name, Launch (*make)(const Request&)) {
 }
 
 #if defined(HALFTONE_HAS_CUDNN)
-/// cuDNN rounds what it stores, and a bias and an activation come behind that: only f32 bears it.
-std::string decline_cudnn(const Convolution& convolution, const Request& request, bool on_tensor_cores) {
-  const bool finished = convolution.operands.inputs.size() > 2 || convolution.activation;
-  if (finished && convolution.operands.output.storage != DType::f32)
-    return "bias and activation would be rounded twice";
-  return decline_cudnn(convolution, driver_of(request), on_tensor_cores);
+/// What is asked of cuDNN: all, or in f32, which bears to be stored in between, products where it does not do the rest.
+Convolution part_of_cudnn(Convolution convolution) {
+  if (convolution.operands.output.storage == DType::f32 && !decline_storages(convolution).empty()) {
+    convolution.operands.inputs.resize(2);
+    convolution.activation.reset();
+  }
+  return convolution;
 }
 
-Launch by_cudnn(const Convolution& convolution, const Request& request) {
-  Launch launch = make_cudnn(convolution, driver_of(request));
-  if (convolution.operands.inputs.size() < 3 && !convolution.activation) return launch;
+std::string decline_cudnn(const Convolution& convolution, const Request& request, bool on_tensor_cores) {
+  return decline_cudnn(part_of_cudnn(convolution), driver_of(request), on_tensor_cores);
+}
+
+Launch by_cudnn(const Convolution& convolution, const Request& request, bool on_tensor_cores) {
+  const Convolution part = part_of_cudnn(convolution);
+  Launch launch = make_cudnn(part, driver_of(request), on_tensor_cores);
+  if (part.operands.inputs.size() == convolution.operands.inputs.size() &&
+      part.activation.has_value() == convolution.activation.has_value())
+    return launch;
   launch.run = [product = std::move(launch.run), finish = add_bias(convolution)](const Arguments& a) {
-    product(a);
+    Arguments of_product = a;
+    of_product.inputs = a.inputs.first(2);
+    product(of_product);
     finish(a);
   };
   return launch;
 }
 #else
 std::string decline_cudnn(const Convolution&, const Request&, bool) { return "this build has no cuDNN"; }
-Launch by_cudnn(const Convolution&, const Request&) { return {}; }
+Launch by_cudnn(const Convolution&, const Request&, bool) { return {}; }
 #endif
 
 /// The ways to do a convolution operation.
 template <class Operation>
 std::vector<Kernel> convolutions() {
-  const auto cudnn = [](const Request& request) { return by_cudnn(convolution_of<Operation>(request), request); };
-  return {{"cudnn_tensor_cores", cudnn,
+  return {{"cudnn_tensor_cores",
+           [](const Request& request) { return by_cudnn(convolution_of<Operation>(request), request, true); },
            [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, true); },
            unpacked_storage, is_known},
           {"tensor_cores", [](const Request& request) { return tensor_cores(convolution_of<Operation>(request)); },
            [](const Request& request) { return decline_tensor_cores(convolution_of<Operation>(request)); }, is_compiled,
            is_known},
-          {"cudnn", cudnn,
+          {"cudnn", [](const Request& request) { return by_cudnn(convolution_of<Operation>(request), request, false); },
            [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, false); },
            unpacked_storage, is_known},
           {"plain", [](const Request& request) { return plain(convolution_of<Operation>(request)); },

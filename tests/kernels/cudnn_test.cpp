@@ -32,6 +32,15 @@ const std::string h100 = R"({
   "reservedSharedMemoryPerBlock": 1024, "smClockRateKHz": 1980000, "supportCoopLaunch": 1,
   "totalGlobalMem": 85520809984, "warpSize": 32})";
 
+// What cuDNN says of a real one.
+const std::string h200 =
+    R"({"maxGridSize":[2147483647,65535,65535],"maxBlockSize":[1024,1024,64],"regsPerBlock":65536,)"
+    R"("multiProcessorCount":132,"warpSize":32,"maxSharedMemoryPerBlock":49152,"maxSharedMemoryPerBlockOptin":232448,)"
+    R"("reservedSharedMemoryPerBlock":1024,"maxRegistersPerSM":65536,"maxCtasPerSM":32,"maxThreadsPerBlock":1024,)"
+    R"("maxThreadsPerSM":2048,"pciDeviceId":6,"isTccDriver":0,"supportCoopLaunch":1,"totalGlobalMem":150109880320,)"
+    R"("smClockRateKHz":1980000,"memClockRateKHz":3201000,"l2CacheSize":62914560,"cudaDeviceId":0,"deviceVer":900,)"
+    R"("driverVer":13000,"deviceName":"NVIDIA H200"})";
+
 constexpr DType formats[] = {DType::f32, DType::f16, DType::bf16};
 constexpr Direction directions[] = {Direction::forward, Direction::d_input, Direction::d_weight};
 
@@ -108,7 +117,7 @@ std::vector<Convolution> convolutions_of(const Net& net, DType format) {
   return found;
 }
 
-TEST_F(Cudnn, HasPlansForTheBuiltInNets) {
+void expect_plans_for_the_built_in_nets(const ConvolutionPlans& plans) {
   const auto start = std::chrono::steady_clock::now();
   for (const char* name : {"lenet5", "gupta", "mlp", "resnet20", "resnet18"}) {
     for (const DType format : formats) {
@@ -116,7 +125,7 @@ TEST_F(Cudnn, HasPlansForTheBuiltInNets) {
       for (const Convolution& one : convolutions_of(net_by_name(name), format)) {
         SCOPED_TRACE(fmt::format("{}: {}", name, description_of(one)));
         EXPECT_EQ(decline_storages(one), "");
-        const auto allowed = plans().allowed(one);
+        const auto allowed = plans.allowed(one);
         ++nodes;
         if (allowed.empty()) {
           ADD_FAILURE() << "no plan";
@@ -130,17 +139,21 @@ TEST_F(Cudnn, HasPlansForTheBuiltInNets) {
         for (const ConvolutionPlan& plan : allowed) {
           on_tensor_cores += plan.tensor_cores;
           EXPECT_FALSE(format == DType::f32 && plan.tensor_cores);
-          EXPECT_LE(plan.workspace, plans().options().workspace);
+          EXPECT_LE(plan.workspace, plans.options().workspace);
         }
-        EXPECT_EQ(plans().rebuilt(one, allowed[0]), allowed[0]);
+        EXPECT_EQ(plans.rebuilt(one, allowed[0]), allowed[0]);
       }
       EXPECT_GE(nodes, 8u);
       fmt::print("{:9} {:5}: {:3} nodes, {:5} plans, {:5} on tensor cores; of the first ones {:3}, at most {} bytes\n",
                  name, name_of(format), nodes, all, on_tensor_cores, first_on_tensor_cores, workspace);
     }
   }
-  fmt::print("{} s\n", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  fmt::print("{}: {} s\n", plans.name(),
+             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
+
+TEST_F(Cudnn, HasPlansForTheBuiltInNetsOnAnH100) { expect_plans_for_the_built_in_nets(plans()); }
+TEST_F(Cudnn, HasPlansForTheBuiltInNetsOnAnH200) { expect_plans_for_the_built_in_nets(ConvolutionPlans(h200)); }
 
 TEST_F(Cudnn, HasPlansForGroupsStridesAndDilations) {
   ConvProblem strided = problem(16, 32), dilated = problem(16, 32);
@@ -162,6 +175,20 @@ TEST_F(Cudnn, HasPlansForGroupsStridesAndDilations) {
         for (const ConvolutionPlan& plan : allowed) EXPECT_EQ(plans().rebuilt(one, plan), plan) << plan.engine;
       }
     }
+  }
+}
+
+TEST_F(Cudnn, HasPlansForBiasAndRelu) {
+  for (const DType format : formats) {
+    Convolution one = convolution(problem(64, 64), Direction::forward, format);
+    one.operands.inputs.push_back({{1, 1, 1, 64}, format});
+    EXPECT_GT(plans().allowed(one).size(), 0u);
+    one.activation = Relu();
+    EXPECT_GT(plans().allowed(one).size(), 0u);
+    one.activation = Gelu();
+    EXPECT_EQ(decline_storages(one), "an activation other than relu");
+    one.operands.inputs[2].storage = DType::e4m3;
+    EXPECT_EQ(decline_storages(one), "a bias in another storage");
   }
 }
 

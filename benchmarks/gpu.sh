@@ -4,8 +4,8 @@
 #   benchmarks/gpu.sh run DIR OUT    on the machine with the GPU: OUT gets summary.txt, a line a step, and results.tar.gz,
 #                                    both renewed after every step; a step that fails or takes too long stops no other
 #   benchmarks/gpu.sh dry DIR        the same commands on the CPU, as short as they can be
-# prepare: HALFTONE_DATA (MNIST in its folder mnist; else drawn digits are trained on), HALFTONE_PEERS (a folder of PyTorch
-# scripts with a train.py), BUILD (a finished build to take instead of building), CUDA_ARCHITECTURES.
+# prepare: HALFTONE_DATA (MNIST in its folder mnist; else drawn digits are trained on), BUILD (a finished build to take
+# instead of building), CUDA_ARCHITECTURES.
 # run: BUDGET in seconds (690), STEPS (the first words of steps, such as "machine tests"; default: all), DEVICE (cuda).
 set -euo pipefail
 
@@ -40,14 +40,11 @@ prepare() {
   tar -C "$content" -czf "$dir/programs.tar.gz" halftone halftone_gpu_tests lib
   git -C "$root" describe --always --dirty >"$dir/commit"
   cp "$0" "$dir/gpu.sh"
-  rm -rf "$dir/mnist" "$dir/peers"
+  cp "$root/benchmarks/peers/train.py" "$dir/peers.py"
+  rm -rf "$dir/mnist"
   if [ -n "${HALFTONE_DATA:-}" ]; then
     mkdir "$dir/mnist"
     cp "$HALFTONE_DATA"/mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz "$dir/mnist/"
-  fi
-  if [ -n "${HALFTONE_PEERS:-}" ]; then
-    mkdir "$dir/peers"
-    cp "$HALFTONE_PEERS"/*.py "$dir/peers/"
   fi
   du -sh "$dir"
   if [ "$(du -sm "$dir" | cut -f1)" -gt $most_mib ]; then
@@ -93,7 +90,7 @@ tests_alone() {
 }
 
 run() {
-  local precision round net tool cudnn libraries
+  local precision round net size modes tool cudnn libraries
   PATH=$PATH:/usr/local/cuda/bin
   budget=$((SECONDS + ${BUDGET:-690})) failed=() late=()
   results=$(mktemp -d) content=$(mktemp -d)
@@ -106,7 +103,7 @@ run() {
   # PyTorch brings a cuDNN along that the loader does not know.
   cudnn=$(python3 -c 'import glob, nvidia; print(":".join(d for p in nvidia.__path__ for d in sorted(glob.glob(p + "/*/lib"))))' 2>/dev/null || true)
   libraries=$programs/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-  local without=(env "LD_LIBRARY_PATH=$libraries") with=(env "LD_LIBRARY_PATH=$libraries${cudnn:+:$cudnn}")
+  local without=(env HALFTONE_CUDNN=0 "LD_LIBRARY_PATH=$libraries") with=(env "LD_LIBRARY_PATH=$libraries${cudnn:+:$cudnn}")
   local halftone=("${with[@]}" "$programs/halftone")
   tests=("${with[@]}" "$programs/halftone_gpu_tests")
   local on=(--device "$device")
@@ -139,29 +136,23 @@ run() {
   done
   step repeat.same_bits 5 diff -rs "$results/resnet20.1" "$results/resnet20.2"
 
-  # Beside PyTorch, in turn. Names end in the round.
+  # Beside PyTorch, in turn, where that is.
   phase 240
   local peers=no
-  if [ -d "$dir/peers" ] && python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then peers=yes; fi
-  for round in 1 2; do
-    for net in lenet5 resnet18; do
-      local size=128 mode=eager
-      [ $net = lenet5 ] || size=$batch mode=channels_last
-      for precision in f16 bf16; do
-        step "speed.$net.$precision.$round" 30 "${halftone[@]}" bench --net $net --batch "$size" --seconds "$seconds" \
-          --precision $precision "${on[@]}" --json "$results/speed.$net.$precision.$round.json"
-        [ $peers = no ] || step "speed.$net.$precision.peer_$mode.$round" 40 python3 "$dir/peers/train.py" --net $net --batch "$size" \
-          --precision $precision --mode $mode --seconds "$seconds" --device cuda --json "$results/speed.$net.$precision.peer_$mode.$round.json"
-      done
-    done
-  done
+  if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then peers=yes; fi
   for net in lenet5 resnet18; do
-    local size=128
-    [ $net = lenet5 ] || size=$batch
-    [ $peers = no ] || step "speed.$net.f16.peer_compile.1" 80 python3 "$dir/peers/train.py" --net $net --batch "$size" \
-      --precision f16 --mode compile --seconds "$seconds" --device cuda --json "$results/speed.$net.f16.peer_compile.1.json"
-    step "speed.$net.f32.1" 30 "${halftone[@]}" bench --net $net --batch "$size" --seconds "$seconds" "${on[@]}" \
-      --json "$results/speed.$net.f32.1.json"
+    size=128 modes=default
+    [ $net = lenet5 ] || size=$batch modes=channels_last
+    if [ $peers = yes ]; then
+      step "speed.$net" 60 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16,bf16 \
+        --batch "$size" "${on[@]}" --modes $modes --seconds "$seconds" --json "$results/speed.$net.json"
+      step "speed.$net.compiled" 90 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16 \
+        --batch "$size" "${on[@]}" --modes $modes,compile --rounds 2 --seconds "$seconds" --json "$results/speed.$net.compiled.json"
+    fi
+    for precision in f16 bf16 f32; do
+      step "alone.$net.$precision" 30 "${halftone[@]}" bench --net $net --batch "$size" --seconds "$seconds" --precision $precision \
+        "${on[@]}" --json "$results/alone.$net.$precision.json"
+    done
   done
 
   phase 40
@@ -186,14 +177,12 @@ run() {
   step open.one_image 20 "${halftone[@]}" bench --net lenet5 --batch 1 --seconds 1 --precision f16 "${on[@]}"
   step open.cold 20 "${halftone[@]}" bench --net resnet18 --batch "$batch" --seconds 0 --precision f16 "${on[@]}"
   step open.resnet50 40 "${halftone[@]}" bench --net resnet50 --batch "$large" --seconds "$seconds" --precision f16 "${on[@]}"
-  [ $peers = no ] || step open.resnet50.peer 40 python3 "$dir/peers/train.py" --net resnet50 --batch "$large" --precision f16 \
-    --mode channels_last --seconds "$seconds" --device cuda --json "$results/open.resnet50.peer.json"
   echo "$SECONDS s; failed: ${failed[*]:-none}; no time for: ${late[*]:-none}" | tee -a "$out/summary.txt"
 }
 
 [ $# -ge 2 ] || usage
 command=$1 dir=$2
-device=${DEVICE:-cuda} batch=512 large=128 seconds=3 images=12800 few=()
+device=${DEVICE:-cuda} batch=512 large=128 seconds=2 images=12800 few=()
 phase_end=0 budget=0 status=0 results='' content='' out='' failed=() late=() tests=()
 case $command in
   prepare) prepare ;;
@@ -209,9 +198,6 @@ case $command in
     device=cpu batch=2 large=1 seconds=0 images=128 few=(--epochs 1 --limit 1280)
     run
     rm -rf "$out"
-    if [ -d "$dir/peers" ] && command -v python3 >/dev/null; then
-      python3 -c 'import ast, sys; [ast.parse(open(f).read()) for f in sys.argv[1:]]' "$dir"/peers/*.py
-    fi
     # Neither the driver nor the GPU's tests can be there.
     for name in "${failed[@]}"; do [ "$name" = tests ] || [ "$name" = machine.smi ] || exit 1; done
     ;;

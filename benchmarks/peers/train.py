@@ -2,11 +2,11 @@
 """Training images a second of Halftone and of PyTorch on the same machine, taken in turn, and their ratio.
 
   train.py [--program build/bin/halftone] [--nets lenet5,resnet20] [--precisions f32,bf16,f16] [--batch 128] [--threads 2]
-           [--seconds 5] [--rounds 3] [--json FILE]
+           [--device cpu|cuda] [--modes default,channels_last,compile] [--seconds 5] [--rounds 3] [--json FILE]
 
-Both train on one fixed random batch. PyTorch runs in f32 or under bf16 autocast, in its default layout and in channels_last;
-the faster one counts. f16 is held against PyTorch's f32, since its f16 weight gradients on a CPU are a reference loop.
-Needs PyTorch: pip install torch
+Both train on one fixed random batch; PyTorch's lies on the device already. PyTorch runs in f32, under bf16 autocast, or on a
+GPU under f16 autocast with its GradScaler, in each mode; the fastest counts. On a CPU f16 is held against PyTorch's f32,
+since its f16 weight gradients there are a reference loop. Needs PyTorch: pip install torch
 """
 import argparse
 import json
@@ -59,31 +59,42 @@ def net_of(name):
 
 
 class Torch:
-    """One net in one layout, ready to be timed."""
+    """One net in one mode, ready to be timed."""
 
-    def __init__(self, name, precision, layout, batch):
+    def __init__(self, name, precision, mode, batch, device):
         torch.manual_seed(1)
+        layout = torch.contiguous_format if mode == "default" else torch.channels_last
         net, image = net_of(name)
-        self.net = net.to(memory_format=layout)
-        self.x = torch.randn(batch, *image).to(memory_format=layout)
-        self.y = torch.randint(0, 10, (batch,))
-        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-        self.bf16, self.batch = precision == "bf16", batch
+        self.net = net.to(device=device, memory_format=layout)
+        self.x = torch.randn(batch, *image, device=device).to(memory_format=layout)
+        self.y = torch.randint(0, 10, (batch,), device=device)
+        on_gpu = device != "cpu"
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=on_gpu)
+        self.kind, self.batch = "cuda" if on_gpu else "cpu", batch
+        self.type = torch.bfloat16 if precision == "bf16" else torch.float16 if precision == "f16" and on_gpu else None
+        self.scaler = torch.amp.GradScaler(self.kind, enabled=self.type == torch.float16)
+        self.wait = torch.cuda.synchronize if on_gpu else lambda: None
+        self.loss = torch.compile(self.forward) if mode == "compile" else self.forward
+
+    def forward(self):
+        with torch.autocast(self.kind, dtype=self.type or torch.bfloat16, enabled=self.type is not None):
+            return F.cross_entropy(self.net(self.x).float(), self.y)
 
     def step(self):
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
-            loss = F.cross_entropy(self.net(self.x).float(), self.y)
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(self.loss()).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     def rate(self, seconds):
         for _ in range(3):
             self.step()
+        self.wait()
         times, began = [], time.perf_counter()
         while time.perf_counter() - began < seconds or len(times) < 3:
             t = time.perf_counter()
             self.step()
+            self.wait()
             times.append(time.perf_counter() - t)
         return self.batch / statistics.median(times)
 
@@ -91,7 +102,7 @@ class Torch:
 def halftone_rate(a, net, precision):
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         subprocess.run([a.program, "bench", "--net", net, "--precision", precision, "--batch", str(a.batch), "--threads", str(a.threads),
-                        "--seconds", str(a.seconds), "--json", report.name], check=True, capture_output=True)
+                        "--device", a.device, "--seconds", str(a.seconds), "--json", report.name], check=True, capture_output=True)
         return json.load(open(report.name))["images_per_second"]
 
 
@@ -102,16 +113,18 @@ def main():
     p.add_argument("--precisions", default="f32,bf16,f16")
     p.add_argument("--batch", type=int, default=128)
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--modes", default="default,channels_last")
     p.add_argument("--seconds", type=float, default=5)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--json")
     a = p.parse_args()
     torch.set_num_threads(a.threads)
+    torch.backends.cudnn.benchmark = True
     rows = []
     for net in a.nets.split(","):
         for precision in a.precisions.split(","):
-            peers = {name: Torch(net, precision, layout, a.batch)
-                     for name, layout in (("default", torch.contiguous_format), ("channels_last", torch.channels_last))}
+            peers = {mode: Torch(net, precision, mode, a.batch, a.device) for mode in a.modes.split(",")}
             ours, theirs = [], {name: [] for name in peers}
             for _ in range(a.rounds):  # in turn, so that a drifting machine slows all alike
                 ours.append(halftone_rate(a, net, precision))
@@ -119,14 +132,15 @@ def main():
                     theirs[name].append(peer.rate(a.seconds))
             mode = max(theirs, key=lambda name: statistics.median(theirs[name]))
             ratios = [x / y for x, y in zip(ours, theirs[mode])]
-            row = dict(net=net, precision=precision, batch=a.batch, threads=a.threads, halftone=statistics.median(ours),
-                       pytorch=statistics.median(theirs[mode]), mode=mode, ratio=statistics.median(ratios), ratios=ratios,
-                       version=torch.__version__)
+            row = dict(net=net, precision=precision, batch=a.batch, device=torch.cuda.get_device_name() if a.device != "cpu" else "cpu",
+                       threads=a.threads, halftone=statistics.median(ours), pytorch=statistics.median(theirs[mode]), mode=mode,
+                       ratio=statistics.median(ratios), ratios=ratios, all=theirs, version=torch.__version__)
             rows.append(row)
-            print(f"{net:10} {precision:5} halftone {row['halftone']:8.0f}  pytorch {'f32' if precision != 'bf16' else 'bf16':4} {row['pytorch']:8.0f} "
+            format = {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[peers[mode].type]
+            print(f"{net:10} {precision:5} halftone {row['halftone']:8.0f}  pytorch {format:4} {row['pytorch']:8.0f} "
                   f"({mode})  ratio {row['ratio']:.2f}  [{min(ratios):.2f}, {max(ratios):.2f}]", flush=True)
-    if a.json:
-        json.dump(rows, open(a.json, "w"), indent=1)
+            if a.json:
+                json.dump(rows, open(a.json, "w"), indent=1)
 
 
 main()

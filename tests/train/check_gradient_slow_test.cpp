@@ -24,13 +24,13 @@ TEST_P(CheckGradientOf, PassesInTwentySeeds) {
   }
 }
 
-/// A tensor's fault does not reach the others' gradients, so all of them can be wrong at once.
+/// A tensor's fault does not reach the others' gradients, so all of them can be wrong at once; one direction is enough.
 TEST_P(CheckGradientOf, FindsEveryTensorThatIsOffByOnePercent) {
-  const auto& [name, batch, extent, directions] = GetParam();
-  CheckedNet net(name, batch, extent, 1);
+  const Case& c = GetParam();
+  CheckedNet net(c.name, c.batch, c.extent, 1);
   const std::size_t count = net.graph->parameters.size();
   for (std::size_t i = 0; i < count; ++i) net.distort(i, 1.01f);
-  const auto report = net.check(1, directions);
+  const auto report = net.check(1, 1);
   for (const auto& tensor : report.tensors) EXPECT_GT(tensor.relative_error, report.tolerance) << tensor.name;
 }
 

@@ -34,11 +34,11 @@ std::ostream& operator<<(std::ostream& out, const GradientReport& report);
 
 /// Compares the gradient of `loss`, as training computes it in f32, with differences of the loss, for every trainable
 /// parameter and all of `options.also`. A loss with kinks (relu, max pool) is still the integral of its derivative:
-/// over a stretch along a direction, long enough for the loss's rounding (2^-10 to 2^-4 of the tensor's root mean
+/// over a stretch along a direction, long enough for the loss's rounding (2^-13 to 2^-4 of the tensor's root mean
 /// square to either side), the loss's difference is set against the integral of the gradients met there, so a kink,
 /// which changes the derivative on the way, is no error. The integral is Simpson's rule, whose points are doubled until
-/// it settles and agrees; a fault does not go away. Along a direction that leans (the first one does) it must settle;
-/// along others, where little slope and many kinks meet, it ends after 16 intervals, and its last changes are noise.
+/// it settles twice and agrees; a fault does not go away. Along a direction that leans (the first one does) there may
+/// be 256; along others, where little slope and many kinks meet, 16, and then the last two changes count as noise.
 /// Batch norms want eight values a channel or more: with m values, one of many channels has nearly equal ones
 /// (deviation below t of its usual one with probability t^(m-1)), and there the loss is a step. `inputs` holds the
 /// numbers of each graph input in the order they were made. Throws Error where their counts do not fit.

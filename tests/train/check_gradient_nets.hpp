@@ -31,7 +31,7 @@ struct CheckedNet {
   }
 
   GradientReport check(std::uint64_t seed, int directions) const {
-    return check_gradient(loss, inputs, {.directions = directions, .device = cpu_device({.threads = 1}), .seed = seed});
+    return check_gradient(loss, inputs, {.directions = directions, .seed = seed});
   }
 
   /// Scales the gradient of a parameter: its readers read it through a node whose slope is not 1 but `factor`.

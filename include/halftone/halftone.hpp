@@ -59,4 +59,5 @@
 #include "halftone/train/pipeline.hpp"
 #include "halftone/train/recipe.hpp"
 #include "halftone/train/trainer.hpp"
+#include "halftone/train/verdict.hpp"
 #include "halftone/version.hpp"

@@ -32,6 +32,7 @@ int run(CLI::App& app, int argc, char** argv) {
   Command command;
   app.set_version_flag("--version", std::string("halftone ") + halftone::version);
   add_train(app, command);
+  add_study(app, command);
   add_eval(app, command);
   add_info(app, command);
   add_fetch(app, command);

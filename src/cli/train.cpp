@@ -102,13 +102,14 @@ class Run {
         trace_(settings.trace),
         best_(best_folder(settings)) {}
 
+  TrainResult quietly() {
+    quiet_ = true;
+    const bool finished = go();
+    return {json(finished), std::move(steps_), finished};
+  }
+
   int operator()() {
-    claim();  // before anything is read that another training might be about to replace
-    resume();
-    if (!settings_.out.empty()) make_folder(settings_.out);
-    claim();
-    announce();
-    const bool finished = epochs();
+    const bool finished = go();
     report(finished);
     if (finished && in_vain())
       throw Failure(fmt::format("the last epoch committed no step; the first that was skipped: {}", first_reason_));
@@ -118,6 +119,16 @@ class Run {
   }
 
  private:
+  /// False where it was interrupted.
+  bool go() {
+    claim();  // before anything is read that another training might be about to replace
+    resume();
+    if (!settings_.out.empty()) make_folder(settings_.out);
+    claim();
+    if (!quiet_) announce();
+    return epochs();
+  }
+
   Value build() {
     const Inputs in = inputs(graph_, train_);
     labels_ = in.labels;
@@ -157,7 +168,6 @@ class Run {
     for (const std::string& change : changes_) fmt::print("changed: {}\n", change);
   }
 
-  /// False where it was interrupted.
   bool epochs() {
     const Interrupt interrupt;
     Progress progress(settings_.recipe.epochs, train_.batches(), train_.batch());
@@ -165,7 +175,11 @@ class Run {
       trace_.add(step);
       if (step.skipped && first_reason_.empty()) first_reason_ = step.reason;
       if (step.complete && !step.skipped) first_reason_.clear();
-      progress.step(step);
+      if (quiet_) {
+        steps_.push_back(step);
+      } else {
+        progress.step(step);
+      }
       return !interrupt.raised();
     };
     for (std::int64_t epoch = 0; epoch < settings_.recipe.epochs;) {
@@ -173,7 +187,7 @@ class Run {
       EpochResult result{trainer_.epoch(train_, observe), {}};
       const bool stopped = result.training.stopped;
       if (!stopped) result.test = score(trainer_, test_, accuracy_, settings_.recipe.average_decay > 0);
-      progress.end(result);
+      if (!quiet_) progress.end(result);
       results_.push_back(result);
       keep(result);
       epoch = result.training.epoch;
@@ -198,14 +212,19 @@ class Run {
     trace_.write();  // perhaps into the folder that saving has made
   }
 
+  std::int64_t left_over() const { return trainer_.batches() % settings_.accumulate; }
+
   void report(bool finished) const {
     const Json results = final_results(results_);
-    const std::int64_t left_over = trainer_.batches() % settings_.accumulate;
     if (finished)
       fmt::print("test error {:.2f} %, best {:.2f} % on {}\n", 100 * results["test_error"].get<double>(),
                  100 * results["best_test_error"].get<double>(), name_for_people(test_.dataset()));
-    if (finished && left_over > 0)
-      fmt::print("--accumulate {}: the last {} batches made no step\n", settings_.accumulate, left_over);
+    if (finished && left_over() > 0)
+      fmt::print("--accumulate {}: the last {} batches made no step\n", settings_.accumulate, left_over());
+    write_json(settings_.json, json(finished));
+  }
+
+  Json json(bool finished) const {
     Json json = {{"net", settings_.recipe.net},
                  {"data", settings_.recipe.data},
                  {"synthetic", train_.dataset().synthetic},
@@ -214,14 +233,15 @@ class Run {
                  {"precision", settings_.recipe.precision},
                  {"seed", settings_.seed},
                  {"parameters", parameter_count(graph_)},
+                 {"classes", train_.dataset().classes},
                  {"interrupted", !finished},
-                 {"left_over_batches", left_over},
+                 {"left_over_batches", left_over()},
                  {"epochs", Json::array()}};
     for (const EpochResult& epoch : results_) json["epochs"].push_back(to_json(epoch));
-    json["final"] = results;
+    json["final"] = final_results(results_);
     json["memory"] = to_json(trainer_.memory());
     json["numerics"] = to_json(trainer_.numerics());
-    write_json(settings_.json, json);
+    return json;
   }
 
   const TrainSettings& settings_;
@@ -236,10 +256,35 @@ class Run {
   std::optional<FolderLock> lock_;
   std::vector<std::string> changes_;
   std::vector<EpochResult> results_;
-  std::string first_reason_;  // why the first step after the last commit was skipped
+  bool quiet_ = false;
+  std::vector<StepReport> steps_;  // where it is quiet
+  std::string first_reason_;       // why the first step after the last commit was skipped
 };
 
 }  // namespace
+
+Identity::Facts facts_of(const TrainSettings& s) {
+  const Recipe& r = s.recipe;
+  Identity::Facts facts = {{"net", r.net},
+                           {"data", r.data},
+                           {"epochs", std::to_string(r.epochs)},
+                           {"batch", std::to_string(r.batch)},
+                           {"limit", std::to_string(s.limit)},
+                           {"optimizer", r.optimizer},
+                           {"loss-scale", s.loss_scale},
+                           {"stress", fmt::format("{}", s.stress)},
+                           {"accumulate", std::to_string(s.accumulate)},
+                           {"clip-norm", fmt::format("{}", s.clip_norm)},
+                           {"ema", fmt::format("{}", r.average_decay)}};
+  const Identity::Facts changeable = changeable_of(r);
+  facts.insert(facts.end(), changeable.begin(), changeable.end());
+  return facts;
+}
+
+TrainResult train_quietly(const TrainSettings& settings) {
+  check(settings);
+  return Run(settings).quietly();
+}
 
 int train(const TrainSettings& settings) {
   check(settings);

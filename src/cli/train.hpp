@@ -2,6 +2,8 @@
 #include <string>
 
 #include "cli/options.hpp"
+#include "cli/report.hpp"
+#include "halftone/train/checkpoint.hpp"
 #include "halftone/train/recipe.hpp"
 
 namespace halftone::cli {
@@ -20,6 +22,17 @@ struct TrainSettings {
 
   void add_to(CLI::App& app);
 };
+
+/// What a run is, as its options spell it: all that its results follow from but precision, seed and device.
+Identity::Facts facts_of(const TrainSettings& settings);
+
+/// A training without a word on stdout.
+struct TrainResult {
+  Json report;                    ///< what `--json` writes
+  std::vector<StepReport> steps;  ///< all of them
+  bool finished = false;          ///< false where it was interrupted
+};
+TrainResult train_quietly(const TrainSettings& settings);
 
 /// Returns the exit status.
 int train(const TrainSettings& settings);

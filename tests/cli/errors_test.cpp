@@ -36,7 +36,7 @@ void expect_one_line(const Case& c, int status) {
 TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
   const Case cases[] = {
       {{}, "command"},
-      {{"trian", "--net", "x"}, "unknown command 'trian': there are train, eval, info, fetch and bench"},
+      {{"trian", "--net", "x"}, "unknown command 'trian': there are train, study, eval, info, fetch and bench"},
       {{"--flavour", "train"}, "unknown option --flavour"},
       {{"fetch", "mnist", "cifar10"}, "unexpected word 'cifar10'"},
       {{"train"}, "--net"},

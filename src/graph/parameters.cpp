@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace halftone {
 
@@ -139,6 +140,41 @@ void Parameters::assign(Store store, const ParameterSlot& slot, std::span<const 
 void Parameters::assign_statistic(std::size_t i, std::span<const float> values) {
   statistic(i).write(values);
   if (bytes(Store::averaged_statistics) > 0) statistic(i, Store::averaged_statistics).write(values);
+}
+
+void Parameters::take(const Parameters& from) {
+  if (entries.size() != from.entries.size() || statistics.size() != from.statistics.size())
+    fail("these are the parameters of another net");
+  take_ranges(from);
+  for (const ParameterSlot& slot : entries) {
+    const ParameterSlot& theirs = from.find(slot.name);
+    if (theirs.shape != slot.shape)
+      fail(fmt::format("parameter {}: {} here, {} there", slot.name, to_string(slot.shape), to_string(theirs.shape)));
+    assign(slot, from.truth(theirs).read());
+    for (const Store store : {Store::slot0, Store::slot1, Store::compensation, Store::average})
+      if (slot.in(store) && theirs.in(store)) assign(store, slot, from.view(store, theirs).read());
+  }
+  for (std::size_t i = 0; i < statistics.size(); ++i) {
+    assign_statistic(i, from.statistic(i).read());
+    if (const Store averaged = Store::averaged_statistics; bytes(averaged) > 0 && from.bytes(averaged) > 0)
+      statistic(i, averaged).write(from.statistic(i, averaged).read());
+  }
+  write_state(from.read_state());
+}
+
+void Parameters::take_ranges(const Parameters& from) {
+  std::vector<RangeState> states = read_ranges();
+  const std::vector<RangeState> theirs = from.read_ranges();
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const auto found = from.range_of_.find(ranges[i].value);
+    if (found == from.range_of_.end() || ranges[i].storage.scaling != Scaling::range) continue;
+    const Storage& storage = from.ranges[found->second].storage;
+    if (storage.scaling != Scaling::range) continue;
+    const int more_bits = std::ilogb(storage.grid().largest) - std::ilogb(ranges[i].storage.grid().largest);
+    states[i] = {};
+    states[i].scale = states[i].next = std::ldexp(theirs[found->second].scale, more_bits);
+  }
+  write_ranges(states);
 }
 
 StepState Parameters::read_state() const {

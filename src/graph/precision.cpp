@@ -4,6 +4,8 @@
 
 #include <charconv>
 
+#include "halftone/tensor/text.hpp"
+
 namespace halftone {
 namespace {
 
@@ -48,6 +50,25 @@ std::optional<Precision> parse(const std::string& name) {
   }
   if (const auto split = after(name, "fixed:")) return parse_fixed(*split);
   return std::nullopt;
+}
+
+/// The preset called `part` in the number system `name`.
+Precision preset(const std::string& part, const std::string& name) {
+  if (auto precision = parse(part)) return *precision;
+  fail(fmt::format("precision {}: {}known number systems are {}", name,
+                   part == name ? "" : fmt::format("'{}' is none; ", part), precision_names()));
+}
+
+/// "update=f32" or "conv1=bf16", in the number system `name`.
+void keep(Precision& precision, std::string_view what, const std::string& name) {
+  const std::size_t equals = what.find('=');
+  if (equals == 0 || equals == std::string_view::npos)
+    fail(fmt::format("precision {}: what is kept otherwise reads ROLE=PRECISION or SCOPE=PRECISION", name));
+  const std::string_view where = what.substr(0, equals);
+  const RoleStorage other = preset(std::string(what.substr(equals + 1)), name).storage;
+  for (const auto& [role, storage] : role_names)
+    if (where == role) return void(precision.storage.*storage = other.*storage);
+  precision.exceptions.push_back({std::string(where), other});
 }
 
 }  // namespace
@@ -113,8 +134,13 @@ std::string precision_names() {
 }
 
 Precision precision_by_name(const std::string& name) {
-  if (const auto precision = parse(name)) return *precision;
-  fail(fmt::format("precision {}: known number systems are {}", name, precision_names()));
+  const std::vector<std::string_view> all = parts(name, '+');
+  Precision precision = preset(std::string(all[0]), name);
+  for (std::size_t i = 1; i < all.size(); ++i) {
+    keep(precision, all[i], name);
+    precision.name = name;
+  }
+  return precision;
 }
 
 void narrow(Graph& graph, const Precision& precision) {

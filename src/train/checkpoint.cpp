@@ -219,10 +219,22 @@ std::vector<std::string> load_checkpoint(const std::filesystem::path& directory,
   return changes(file, identity);
 }
 
-Metadata read_model_metadata(const std::filesystem::path& directory) {
-  const SafeTensors file = read_safetensors(directory / "model.safetensors");
+namespace {
+
+Metadata metadata_of(const std::filesystem::path& path) {
+  const SafeTensors file = read_safetensors(path);
   check_format(file);
   return file.metadata;
+}
+
+}  // namespace
+
+Metadata read_model_metadata(const std::filesystem::path& directory) {
+  return metadata_of(directory / "model.safetensors");
+}
+
+Metadata read_state_metadata(const std::filesystem::path& directory) {
+  return metadata_of(directory / "state.safetensors");
 }
 
 void load_model(const std::filesystem::path& path, Parameters& parameters, ModelWeights which) {

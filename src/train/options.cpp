@@ -31,12 +31,9 @@ void check(const UpdateRule& rule) {
 }
 
 void check(const RoleStorage& roles, const std::string& where) {
-  const std::pair<const char*, const Storage&> named[] = {
-      {"activations", roles.activations}, {"activation_gradients", roles.activation_gradients},
-      {"weights", roles.weights},         {"weight_gradients", roles.weight_gradients},
-      {"update", roles.update},           {"slots", roles.optimizer_slots}};
-  for (const auto& [role, storage] : named) {
-    const auto refuse = [&, &role = role, &storage = storage](const char* why) {
+  for (const auto& [role, member] : role_names) {
+    const Storage& storage = roles.*member;
+    const auto refuse = [&, &role = role](const char* why) {
       fail(fmt::format("precision{}: {} stored as {}: {}", where, role, to_string(storage), why));
     };
     const bool negative = visit_format(storage.code, [](auto format) { return format.decode(format.encode(-1)) < 0; });

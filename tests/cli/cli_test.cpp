@@ -139,6 +139,28 @@ TEST(Cli, AResumeTellsWhatHasChanged) {
     EXPECT_NE(other.find(line), std::string::npos) << line << other;
 }
 
+TEST(Cli, KeepsRolesWiderAndGoesOnInALongerWord) {
+  const Folder folder;
+  const std::string gupta = "fixed:4.12:stochastic";
+  const auto run = [&](Words more) {
+    more.insert(more.end(), {"--json", folder / "r.json"});
+    return expect_success(train(more));
+  };
+  run({"--precision", gupta, "--keep", "update=f32", "--keep", "conv1=bf16", "--epochs", "1", "--out",
+       folder / "kept"});
+  EXPECT_EQ(json_of(folder / "r.json")["precision"], gupta + "+update=f32+conv1=bf16");
+  EXPECT_GE(json_of(folder / "r.json")["memory"]["masters"], 61706 * 4);
+  Program(Words{"eval", "--checkpoint", folder / "kept", "--json", folder / "e.json"}).wait();
+  EXPECT_EQ(json_of(folder / "e.json")["test_error"], json_of(folder / "r.json")["final"]["test_error"]);
+
+  run({"--precision", gupta, "--epochs", "1", "--out", folder / "short"});
+  const std::string out = run({"--precision", "fixed:4.16:stochastic", "--epochs", "2", "--resume", folder / "short",
+                               "--convert", "--out", folder / "long"});
+  EXPECT_NE(out.find("changed: precision was " + gupta + ", is fixed:4.16:stochastic\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("continues after step 8\n"), std::string::npos) << out;
+  run({"--precision", "fixed:4.16:stochastic", "--epochs", "3", "--resume", folder / "long"});
+}
+
 TEST(Cli, TellsOfBatchesThatMadeNoStep) {
   const Folder folder;
   const std::string out =

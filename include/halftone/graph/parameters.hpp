@@ -59,6 +59,12 @@ class Parameters {
   void assign(Store store, const ParameterSlot& slot, std::span<const float> values);  ///< in one store alone
   void assign_statistic(std::size_t i, std::span<const float> values);                 ///< its average too
 
+  /// Takes over all that lasts of the same model in other storages: numbers, each rounded to the nearest that is stored
+  /// here, and the step's state. Throws Error for another model.
+  void take(const Parameters& from);
+  /// The ranges alone: each scale so that its tensor's largest number is about the same.
+  void take_ranges(const Parameters& from);
+
   std::size_t bytes(Store store) const { return stores_[at(store)].bytes(); }
   std::byte* data(Store store) const { return stores_[at(store)].data(); }  ///< device memory
 

@@ -24,6 +24,12 @@ struct RoleStorage {
   Storage of(Role role, const Storage& otherwise) const;
 };
 
+/// What options and errors call each of a `RoleStorage`'s storages.
+inline constexpr std::pair<const char*, Storage RoleStorage::*> role_names[] = {
+    {"activations", &RoleStorage::activations}, {"activation_gradients", &RoleStorage::activation_gradients},
+    {"weights", &RoleStorage::weights},         {"weight_gradients", &RoleStorage::weight_gradients},
+    {"update", &RoleStorage::update},           {"slots", &RoleStorage::optimizer_slots}};
+
 /// A number system for training: storages by role, exceptions by scope, and how the loss is scaled.
 struct Precision {
   std::string name = "f32";
@@ -52,7 +58,8 @@ struct Precision {
   const RoleStorage& at(const std::string& name) const;
 };
 
-/// A preset by its name, such as "f16" or "fixed:6.10:stochastic"; throws Error that lists the names.
+/// A preset by its name, such as "f16" or "fixed:6.10:stochastic", and what others are taken for: "+update=f32" for a
+/// role (`role_names`), "+conv1=bf16" for all roles in a scope. Throws Error that lists the names.
 Precision precision_by_name(const std::string& name);
 
 /// "f32, f16, ...": what `precision_by_name` takes.

@@ -5,6 +5,7 @@
 #include "kernels/cpu/convolution.hpp"
 #include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/storage.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/wide_convolution.cpp"
@@ -139,6 +140,9 @@ class WideConvolution {
     const Storage& storage = operands_.output.storage;
     const bool random = storage.rounding == Rounding::stochastic;
     const RandomKey key = random ? a.key(a.outputs[0]) : RandomKey{};
+    RangeState* const range = storage.noticed ? a.outputs[0].range : nullptr;
+    const Grid grid = storage.grid();
+    Noticed noticed;
     const double last = std::ldexp(1.0, (storage.width > 0 ? storage.width : 32) - 1);
     for (std::int64_t i = 0; i < sums(); ++i) {
       double y = sum[i] * to_code_;
@@ -149,9 +153,11 @@ class WideConvolution {
           random ? key.uniform(task * sums() + i) < rest
                  : storage.rounding == Rounding::nearest && (rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2) != 0));
       const double rounded = whole + (up ? std::copysign(1.0, y) : 0.0);
+      if (range) notice(grid, static_cast<float>(y), static_cast<float>(rounded), noticed);
       a.out<std::int32_t>(0)[task * sums() + i] =
           static_cast<std::int32_t>(std::min(std::max(rounded, -last), last - 1));
     }
+    if (range) add_atomically(range->noticed, noticed);
   }
 
   ConvProblem problem_;
@@ -175,7 +181,7 @@ Launch wide(const Convolution& convolution, Isa isa, int threads) {
 std::string decline_wide(const Convolution& convolution) {
   const auto fixed = [](const ValueSpec& value) {
     const Storage& s = value.storage;
-    return s.code == DType::i32 && s.scaling == Scaling::constant && !s.noticed;
+    return s.code == DType::i32 && s.scaling == Scaling::constant;
   };
   const auto& [inputs, output] = convolution.operands;
   if (!std::all_of(inputs.begin(), inputs.end(), fixed) || !fixed(output)) return "not in 32-bit fixed point";

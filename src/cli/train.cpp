@@ -34,6 +34,10 @@ void check(const TrainSettings& s) {
 Precision precision_of(const TrainSettings& s) {
   Precision precision = precision_by_name(s.recipe.precision);
   if (!s.loss_scale.empty()) precision.loss_scale = parse_loss_scale(s.loss_scale);
+  if (s.notice) precision = precision.noticing();
+  if (s.range_steps && precision.range_steps == 0)
+    fail(fmt::format("--range-steps: precision {} finds no ranges", precision.name));
+  precision.range_steps = s.range_steps.value_or(precision.range_steps);
   return precision;
 }
 
@@ -147,6 +151,7 @@ class Run {
     const std::string name = text_at(read_state_metadata(settings_.resume), "precision");
     options.precision = naming(settings_.resume, [&] { return precision_by_name(name); });
     if (!settings_.loss_scale.empty()) options.precision.loss_scale = precision_.loss_scale;
+    if (settings_.range_steps) options.precision.range_steps = precision_.range_steps;
     Trainer before(loss_, options);
     auto changes = before.load(settings_.resume, identity());
     trainer_.take(before);

@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,14 +12,15 @@ namespace halftone::cli {
 struct TrainSettings {
   Recipe recipe;
   DeviceOptions device;
-  std::string loss_scale;         ///< empty: the precision's own
-  std::vector<std::string> keep;  ///< ROLE=PRECISION or SCOPE=PRECISION
+  std::string loss_scale;                   ///< empty: the precision's own
+  std::optional<std::int64_t> range_steps;  ///< else the precision's own
+  std::vector<std::string> keep;            ///< ROLE=PRECISION or SCOPE=PRECISION
   std::string data_dir, trace, out, resume, json;
   float stress = 1, clip_norm = 0;
   int accumulate = 1, workers = 1;
   std::int64_t limit = 0;
   std::uint64_t seed = 1;
-  bool keep_best = false, convert = false;
+  bool keep_best = false, convert = false, notice = false;
 
   void add_to(CLI::App& app);
 };

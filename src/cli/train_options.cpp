@@ -42,6 +42,9 @@ void add_numerics(CLI::App& app, TrainSettings& s) {
   app.add_option("--loss-scale", s.loss_scale, "none, a number, dynamic or dynamic:INITIAL [the precision's own]");
   app.add_option("--keep", s.keep, "ROLE=PRECISION or SCOPE=PRECISION: stored as in another number system")
       ->allow_extra_args(false);
+  app.add_option("--range-steps", s.range_steps, "of a first training that only finds ranges [dynamic_fixed 200]")
+      ->check(within(0, 1e9));
+  app.add_flag("--notice", s.notice, "counts zeros, flushed and saturated numbers of every tensor for --json");
   app.add_option("--stress", s.stress, "multiplies the gradient at the loss and divides it out again")
       ->check(positive());
   app.add_option("--accumulate", s.accumulate, "batches a step")->check(within(1, 1e6))->capture_default_str();

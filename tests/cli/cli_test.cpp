@@ -67,8 +67,8 @@ TEST(Cli, ReportsWhatItDid) {
   EXPECT_EQ(keys_of(j["memory"]), (std::vector<std::string>{"activations", "gradients", "masters", "optimizer", "peak",
                                                             "weights", "workspace"}));
   EXPECT_GE(j["memory"]["masters"], 61706 * 4);
-  EXPECT_EQ(keys_of(j["numerics"]),
-            (std::vector<std::string>{"nonfinite", "skipped_steps", "unchanged_weights", "zero_weight_gradients"}));
+  EXPECT_EQ(keys_of(j["numerics"]), (std::vector<std::string>{"nonfinite", "roles", "skipped_steps", "tensors",
+                                                              "unchanged_weights", "zero_weight_gradients"}));
 }
 
 TEST(Cli, TracesEveryStep) {

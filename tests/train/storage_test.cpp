@@ -77,10 +77,19 @@ Precision hardest() {
 
 std::vector<Precision> systems() {
   using Update = Precision::Update;
-  return {Precision::bf16_pure(Update::nearest),         Precision::bf16_pure(Update::stochastic),
-          Precision::bf16_pure(Update::kahan),           Precision::fixed(6, 10, Rounding::nearest),
-          Precision::fixed(6, 10, Rounding::stochastic), Precision::fixed(3, 4, Rounding::stochastic),
-          Precision::fixed(16, 16, Rounding::nearest),   hardest()};
+  return {Precision::bf16_pure(Update::nearest),
+          Precision::bf16_pure(Update::stochastic),
+          Precision::bf16_pure(Update::kahan),
+          Precision::fixed(6, 10, Rounding::nearest),
+          Precision::fixed(6, 10, Rounding::stochastic),
+          Precision::fixed(3, 4, Rounding::stochastic),
+          Precision::fixed(16, 16, Rounding::nearest),
+          Precision::f16_pure(Update::stochastic),
+          Precision::dynamic_fixed(10, 12),
+          Precision::fp8(),
+          Precision::fp8(Precision::Fp8Scaling::delayed),
+          Precision::binary(),
+          hardest()};
 }
 
 TEST(Storages, TrainingHasTheSameBitsForAnyThreadsAndAfterAResume) {

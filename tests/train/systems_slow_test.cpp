@@ -7,7 +7,7 @@ namespace halftone {
 namespace {
 
 struct Run {
-  std::string precision;
+  Precision precision;
   int epochs = 2;
   float rate = 0.05f, stress = 1;
   std::int64_t limit = 0;
@@ -23,7 +23,7 @@ Run trained(Run run) {
   const auto [images, labels] = inputs(graph, train);
   const Value logits = gupta(images);
   TrainerOptions options;
-  options.precision = precision_by_name(run.precision);
+  options.precision = run.precision;
   options.optimizer = Sgd{.momentum = 0.9f, .weight_decay = 5e-4f};
   options.schedule = Schedule::constant(run.rate);
   options.stress = run.stress;
@@ -33,7 +33,7 @@ Run trained(Run run) {
   return run;
 }
 
-double error_of(const std::string& precision) { return trained({precision}).error; }
+double error_of(const std::string& name) { return trained({.precision = precision_by_name(name)}).error; }
 
 struct Systems : testing::Test {
   void SetUp() override {
@@ -58,6 +58,47 @@ TEST_F(Systems, ThirtyTwoBitsOfFixedPointDoNot) { EXPECT_LT(error_of("fixed:16.1
 TEST_F(Systems, ExactActivationGradientsCureNearestRoundingMastersDoNot) {
   EXPECT_LT(error_of("fixed:6.10:nearest+activation_gradients=f32"), 0.035);
   EXPECT_GT(error_of("fixed:6.10:nearest+update=f32+slots=f32"), 0.6);
+}
+
+/// Ten bits with a range a tensor do what twelve with one range for all cannot; ranges must be found before.
+TEST_F(Systems, DynamicFixedPointNeedsItsRanges) {
+  EXPECT_LT(error_of("dynamic_fixed:10/12"), 0.035);
+  EXPECT_LT(error_of("static_fixed:20"), 0.035);
+  EXPECT_GT(error_of("static_fixed:12"), 0.6);
+  Precision unprepared = Precision::dynamic_fixed(10, 12);
+  unprepared.range_steps = 0;
+  EXPECT_GT(trained({.precision = unprepared}).error, 0.3);
+}
+
+/// Gradients times 2^-8 lie below what e5m2 holds; a scale of their own cures that.
+TEST_F(Systems, EightBitFloatsNeedScales) {
+  const auto stressed = [](const char* name) {
+    return trained({.precision = precision_by_name(name), .stress = 0x1p-8f, .limit = 20000}).error;
+  };
+  const double f32 = stressed("f32");
+  EXPECT_LT(f32, 0.05);
+  EXPECT_NEAR(stressed("fp8:current"), f32, 0.02);
+  EXPECT_NEAR(stressed("fp8:delayed"), f32, 0.02);
+  EXPECT_GT(stressed("fp8:none"), 0.5);
+}
+
+/// At a small rate updates are less than half a unit of the weights.
+TEST_F(Systems, PureSixteenBitsLoseSmallUpdatesToNearestRounding) {
+  const auto loss = [](const char* name) {
+    return trained({.precision = precision_by_name(name), .epochs = 3, .rate = 0.001f}).loss;
+  };
+  const double f32 = loss("f32");
+  EXPECT_NEAR(loss("bf16_pure:kahan"), f32, 0.02 * f32);
+  EXPECT_NEAR(loss("bf16_pure:stochastic"), f32, 0.05 * f32);
+  EXPECT_GT(loss("bf16_pure:nearest"), 1.5 * f32);
+  EXPECT_GT(loss("f16_pure:nearest"), 1.03 * f32);
+  EXPECT_NEAR(loss("f16_pure:kahan"), f32, 0.02 * f32);
+}
+
+TEST_F(Systems, EightBitIntegersTrainFourLoseMuch) {
+  EXPECT_LT(error_of("int8"), 0.035);
+  EXPECT_LT(error_of("mxfp8"), 0.035);
+  EXPECT_GT(error_of("int4"), 1.5 * error_of("int8"));
 }
 
 }  // namespace

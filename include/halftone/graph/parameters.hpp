@@ -41,6 +41,9 @@ class Parameters {
   /// Lays out and initialises what `graph`, already narrowed, names.
   Parameters(const Graph& graph, Device device, const Options& options);
 
+  /// Draws all numbers as at birth, by the scales that hold now.
+  void initialize(const Graph& graph, std::uint64_t seed);
+
   /// Tells `graph`'s values (this one or another of the same model) where their memory lies. Throws Error for a
   /// stranger.
   void place(Graph& graph) const;
@@ -89,6 +92,7 @@ class Parameters {
   std::vector<StatisticSlot> statistics;
   struct RangeSlot {
     std::string value;  ///< its name
+    const char* role;   ///< as in `role_names`; "compensation" and "exact" for what has none
     Storage storage;
     bool lasts;  ///< the value is in a store
   };
@@ -97,7 +101,7 @@ class Parameters {
  private:
   void add_slot(const Graph& graph, const ParameterInfo& info, const Options& options);
   void put(ParameterSlot& slot, Store store, const Storage& storage);
-  void add_range(const std::string& value, const Storage& storage, bool lasts);
+  void add_range(const std::string& value, const char* role, const Storage& storage, bool lasts);
 
   Device device_;
   std::array<std::size_t, store_count> sizes_ = {};

@@ -52,6 +52,7 @@
 #include "halftone/tensor/shape.hpp"
 #include "halftone/tensor/tensor.hpp"
 #include "halftone/tensor/text.hpp"
+#include "halftone/train/binarize.hpp"
 #include "halftone/train/check_gradient.hpp"
 #include "halftone/train/checkpoint.hpp"
 #include "halftone/train/inputs.hpp"

@@ -10,13 +10,23 @@ namespace halftone::cpu {
 /// the instruction set, never from the number of threads. Taps in the padding add nothing, not even times infinity.
 Launch implicit_gemm(const Convolution& convolution, Isa isa, int threads);
 
+/// Fixed point in 32-bit codes, all of them: sums in f64, so that no bit of a code is lost.
+Launch wide(const Convolution& convolution, Isa isa, int threads);
+std::string decline_wide(const Convolution& convolution);
+
 /// The definition, spelled out: scalar loops, sums in double, numbers read and written one by one.
 Launch reference(const Convolution& convolution);
 
 /// The ways to do a convolution operation.
 template <class Operation>
 std::vector<Kernel> convolution_kernels() {
-  return {{"implicit_gemm",
+  return {{"wide",
+           [](const Request& request) {
+             const auto [threads, isa] = machine_of(request);
+             return wide(convolution_of<Operation>(request), isa, threads);
+           },
+           [](const Request& request) { return decline_wide(convolution_of<Operation>(request)); }},
+          {"implicit_gemm",
            [](const Request& request) {
              const auto [threads, isa] = machine_of(request);
              return implicit_gemm(convolution_of<Operation>(request), isa, threads);

@@ -120,15 +120,29 @@ Launch cast(const Request& request) {
   const Machine machine = machine_of(request);
   const Access read(machine.isa, request.inputs[0]), written(machine.isa, request.outputs[0]);
   const std::int64_t elements = request.outputs[0].shape.elements();
+  const Largest largest_of = largest_finder(machine.isa);
   const auto run = [=](const Arguments& arguments) {
     const Input x(read, arguments.inputs[0]);
     const Output y(written, arguments, 0);
+    if (written.storage.scaling == Scaling::tensor) {
+      std::int32_t bits = 0;  // of magnitudes: NaN's lie behind those of all numbers
+      for_chunks(machine.threads, elements, [&](std::int64_t first, std::int64_t count) {
+        alignas(64) float buffer[chunk];
+        const auto some = bit_cast<std::int32_t>(largest_of(x(first, count, buffer), count));
+        std::int32_t seen = __atomic_load_n(&bits, __ATOMIC_RELAXED);
+        while (seen < some &&
+               !__atomic_compare_exchange_n(&bits, &seen, some, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        }
+      });
+      y.settle_scale(bit_cast<float>(bits));
+    }
     for_chunks(machine.threads, elements, [&](std::int64_t first, std::int64_t count) {
       alignas(64) float buffer[chunk];
       y(first, count, x(first, count, y.place(first, buffer)));
     });
   };
-  const bool same = request.inputs[0].storage == request.outputs[0].storage && read.storage.block == 0;
+  const bool same =
+      request.inputs[0].storage == request.outputs[0].storage && same_places(request.inputs[0], request.outputs[0]);
   return {run, 0, same ? 0 : -1};
 }
 

@@ -192,7 +192,7 @@ Launch move_ranges(const Request& request) {
     if (!state.last_micro_batch) return;
     const bool commit = state.commit && state.outcome == 0;
     auto* range = a.out<RangeState>(0);
-    for (const auto& [controller, moves, lasts] : op.ranges) move_range(controller, *range++, commit && moves, lasts);
+    for (const auto& [controller, moves, lasts] : op.ranges) move_range(controller, *range++, commit, moves, lasts);
   }};
 }
 
@@ -207,7 +207,7 @@ Launch settle_ranges(const Request& request) {
 namespace {
 
 float largest_of(const Storage& storage) {
-  if (!storage.plain()) return std::numeric_limits<float>::max();  // it saturates by itself
+  if (storage.scaling != Scaling::none) return std::numeric_limits<float>::max();  // it saturates by itself
   return visit_format(storage.code, [](auto format) { return decltype(format)::largest; });
 }
 
@@ -223,7 +223,7 @@ struct Updating {
   Updating(Isa isa, const Request& request, std::size_t input, std::size_t output, int slot_count,
            const Update::Updated& updated)
       : shape(request.inputs[input].shape),
-        limits{largest_of(request.outputs[output].storage),
+        limits{std::min(request.attributes<Update>().limit, largest_of(request.outputs[output].storage)),
                largest_of(slot_count > 0 ? request.outputs[output + 1].storage : Storage())},
         gradient(isa, request.inputs[input]),
         truth(isa, request.outputs[output]),

@@ -251,20 +251,6 @@ void read(const Access& access, const std::byte* data, float scale, std::int64_t
   }
 }
 
-void add_atomically(Noticed& to, const Noticed& more) {
-  const auto add = [](std::int64_t& sum, std::int64_t x) { __atomic_fetch_add(&sum, x, __ATOMIC_RELAXED); };
-  add(to.count, more.count);
-  add(to.zeros, more.zeros);
-  add(to.flushed, more.flushed);
-  add(to.saturated, more.saturated);
-  add(to.upper_half, more.upper_half);
-  float largest = more.largest, seen;
-  __atomic_load(&to.largest, &seen, __ATOMIC_RELAXED);
-  while (seen < largest &&
-         !__atomic_compare_exchange(&to.largest, &seen, &largest, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-  }
-}
-
 /// As `write_numbers`.
 void write(const Access& access, std::byte* data, const Writing& writing, std::int64_t first, std::int64_t count,
            const float* from) {
@@ -301,10 +287,26 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace halftone::cpu {
 
+void add_atomically(Noticed& to, const Noticed& more) {
+  const auto add = [](std::int64_t& sum, std::int64_t x) { __atomic_fetch_add(&sum, x, __ATOMIC_RELAXED); };
+  add(to.count, more.count);
+  add(to.zeros, more.zeros);
+  add(to.flushed, more.flushed);
+  add(to.saturated, more.saturated);
+  add(to.upper_half, more.upper_half);
+  float largest = more.largest, seen;
+  __atomic_load(&to.largest, &seen, __ATOMIC_RELAXED);
+  while (seen < largest &&
+         !__atomic_compare_exchange(&to.largest, &seen, &largest, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
 Decode decoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, decoder(code)); }
 Encode encoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, encoder(code, overflow_of(code))); }
 Draw drawer(Isa isa) { return HALFTONE_PER_ISA(isa, draw); }
 Round rounder(Isa isa, const Grid& grid) { return HALFTONE_PER_ISA(isa, rounder(grid)); }
+
+Largest largest_finder(Isa isa) { return HALFTONE_PER_ISA(isa, largest_of); }
 
 Access::Access(Isa isa, const TensorSpec& tensor)
     : f32(tensor.storage.plain() && tensor.storage.code == DType::f32),
@@ -323,7 +325,7 @@ Access::Access(Isa isa, const TensorSpec& tensor)
 
 Access::Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {
   if (value.role != Role::activation) return;
-  largest_of = HALFTONE_PER_ISA(isa, largest_of);
+  largest_of = largest_finder(isa);
   finite_limit = storage.finite_limit();
   hides = !storage.keeps_nan();
 }
@@ -335,6 +337,10 @@ void Output::note_bad() const {
   while (node_ < seen &&
          !__atomic_compare_exchange_n(bad_node, &seen, node_, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
+}
+
+void Output::settle_scale(float largest) const {
+  data_[access_->storage.code_bytes(access_->count)] = std::byte{BlockScale::fitting(largest, access_->grid.largest)};
 }
 
 Output::Output(const Access& access, const Arguments& arguments, std::size_t i)

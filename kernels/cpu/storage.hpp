@@ -30,6 +30,13 @@ using Round = void (*)(const Grid& grid, const RandomKey& key, std::int64_t firs
                        float* y);
 Round rounder(Isa isa, const Grid& grid);
 
+/// The largest magnitude; NaN where there is one.
+using Largest = float (*)(const float* x, std::int64_t count);
+Largest largest_finder(Isa isa);
+
+/// Adds counts to those that other threads add to.
+void add_atomically(Noticed& to, const Noticed& more);
+
 struct Access;
 
 /// What the writing of one tensor takes besides its memory.
@@ -64,7 +71,7 @@ struct Access {
   // Activations alone: whether numbers that are stored will be read as finite ones.
   float finite_limit = 0;  ///< the largest magnitude that stays so
   bool hides = false;      ///< they will be, whatever they were
-  float (*largest_of)(const float* x, std::int64_t count) = nullptr;
+  Largest largest_of = nullptr;
 };
 
 /// A tensor in memory as a kernel reads it.
@@ -109,6 +116,9 @@ class Output {
     std::byte* to = data_ + first * access_->size;
     if (static_cast<const void*>(from) != to) access_->encode(from, to, count);
   }
+  /// The scale of a `Scaling::tensor`, before its numbers are stored: `largest` is the largest magnitude among them,
+  /// NaN where there is one.
+  void settle_scale(float largest) const;
   /// What has been stored, as it will be read.
   void read_back(std::int64_t first, std::int64_t count, float* to) const {
     if (access_->plain) return access_->decode(data_ + first * access_->size, to, count);
@@ -127,7 +137,8 @@ class Output {
 
 /// Whether a tensor may be written, run by run, over another that was read: each number takes the same place.
 inline bool same_places(const ValueSpec& a, const ValueSpec& b) {
-  return bits_of(a.storage.code) == bits_of(b.storage.code) && a.storage.block == 0 && b.storage.block == 0;
+  const auto alone = [](const Storage& s) { return s.block == 0 && s.scaling != Scaling::tensor; };
+  return bits_of(a.storage.code) == bits_of(b.storage.code) && alone(a.storage) && alone(b.storage);
 }
 
 }  // namespace halftone::cpu

@@ -60,7 +60,7 @@ Launch finish(const Request&);
 
 const KernelTable& kernel_table() {
   using Table = KernelTable;
-  constexpr Takes packs = any_storage;
+  constexpr Takes packs = any_runs;
   static const Table table({
       Table::list<Conv2d>("conv2d", convolution_kernels<Conv2d>()),
       Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<Conv2dDInput>()),
@@ -74,7 +74,7 @@ const KernelTable& kernel_table() {
       Table::list<Add>("add", {{"flat", add, nullptr, packs}}),
       Table::list<Multiply>("multiply", {{"flat", multiply, nullptr, packs}}),
       Table::list<Scale>("scale", {{"flat", scale, nullptr, packs}}),
-      Table::list<Cast>("cast", {{"flat", cast, nullptr, packs}}),
+      Table::list<Cast>("cast", {{"flat", cast, nullptr, any_storage}}),
       Table::list<Normalize>("normalize", {{"rows", normalize, nullptr, packs}}),
       Table::list<Dropout>("dropout", {{"flat", dropout, nullptr, packs}}),
       Table::list<Quantize>("quantize", {{"flat", quantize, nullptr, packs}}),

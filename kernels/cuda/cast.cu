@@ -23,6 +23,45 @@ struct Converted {
   }
 };
 
+/// The bits of the largest magnitude, which NaN's lie behind, of all numbers into a word that was zero.
+struct LargestBits {
+  static constexpr unsigned threads = 256;
+  static constexpr int run = 16;
+  using Shared = NoShared;
+
+  Stored x;
+  float* largest;
+
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    const std::int64_t first = thread_number<LargestBits>() * run;
+    std::int32_t bits = 0;
+    for (std::int64_t i = first; i < first + run && i < x.count; ++i) {
+      const auto own = bit_cast<std::int32_t>(math::abs(x[i]));
+      if (own > bits) bits = own;
+    }
+    if (bits > 0) atomic_max(largest, bit_cast<float>(bits));
+  }
+};
+
+struct Clear {
+  static constexpr unsigned threads = 1;
+  using Shared = NoShared;
+  float* largest;
+  HALFTONE_DEVICE void operator()(Shared&) const { *largest = 0; }
+};
+
+/// The scale of a `Scaling::tensor`.
+struct SettleScale {
+  static constexpr unsigned threads = 1;
+  using Shared = NoShared;
+  Stored y;
+  float largest_code;
+  const float* largest;
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    y.data[y.storage.code_bytes(y.count)] = std::byte{BlockScale::fitting(*largest, largest_code)};
+  }
+};
+
 }  // namespace
 
 std::string decline_cast(const Request& request) {
@@ -33,12 +72,19 @@ Launch cast(const Request& request) {
   const ValueSpec from = request.inputs[0], to = request.outputs[0];
   if (is_known(from.storage) && is_compiled(to.storage)) return known_cast(request);
   const int run = run_of(to.storage);
+  const bool whole = to.storage.scaling == Scaling::tensor;
   const auto launch = [=](const Arguments& a) {
     const std::int64_t count = to.shape.elements();
+    if (whole) {
+      auto* largest = static_cast<float*>(a.workspace);
+      enqueue(a, 1, Clear{largest});
+      enqueue(a, blocks_for<LargestBits>(count, LargestBits::run), LargestBits{{from, a.inputs[0], a.state}, largest});
+      enqueue(a, 1, SettleScale{{to, a.outputs[0], a.state}, to.storage.grid().largest, largest});
+    }
     enqueue(a, blocks_for<Converted>(count, run),
             Converted{{from, a.inputs[0], a.state}, {to, a.outputs[0], a.state}, run});
   };
-  return {launch, 0, from.storage == to.storage && from.storage.block == 0 ? 0 : -1};
+  return {launch, whole ? sizeof(float) : 0, from.storage == to.storage && same_places(from, to) ? 0 : -1};
 }
 
 }  // namespace halftone::cuda

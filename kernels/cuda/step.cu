@@ -174,7 +174,7 @@ struct Move {
     if (!state->last_micro_batch) return;
     const bool commit = state->commit && state->outcome == 0;
     const std::int64_t i = thread_number<Move>();
-    if (i < count) move_range(moves[i].controller, ranges[i], commit && moves[i].moves, moves[i].lasts);
+    if (i < count) move_range(moves[i].controller, ranges[i], commit, moves[i].moves, moves[i].lasts);
   }
 };
 
@@ -432,7 +432,7 @@ std::string decline_update(const Request& request) {
 namespace {
 
 float largest_of(const Storage& storage) {
-  if (!storage.plain()) return F32::largest;  // it saturates by itself
+  if (storage.scaling != Scaling::none) return F32::largest;  // it saturates by itself
   return visit_format(storage.code, [](auto format) { return decltype(format)::largest; });
 }
 
@@ -451,7 +451,7 @@ std::vector<Updated<Tensor>> updated(const Update& op, int slot_count, const Ope
       return tensor;
     };
     p.gradient = Tensor(values.inputs[i], a.inputs[i], a.state);
-    p.weight_limit = largest_of(values.outputs[output].storage);
+    p.weight_limit = std::min(op.limit, largest_of(values.outputs[output].storage));
     p.truth = next();
     p.slot_count = slot_count;
     p.slot_limit = largest_of(slot_count > 0 ? values.outputs[output].storage : Storage());

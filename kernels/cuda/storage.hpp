@@ -176,7 +176,8 @@ auto with_format(std::initializer_list<const ValueSpec*> values, F&& f) {
 
 /// Whether a tensor may be written over another that was read: each number takes the same place.
 inline bool same_places(const ValueSpec& a, const ValueSpec& b) {
-  return bits_of(a.storage.code) == bits_of(b.storage.code) && a.storage.block == 0 && b.storage.block == 0;
+  const auto alone = [](const Storage& s) { return s.block == 0 && s.scaling != Scaling::tensor; };
+  return bits_of(a.storage.code) == bits_of(b.storage.code) && alone(a.storage) && alone(b.storage);
 }
 
 }  // namespace halftone::cuda

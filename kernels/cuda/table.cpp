@@ -117,7 +117,7 @@ const KernelTable& kernel_table() {
       Table::list<AccumulateGradients>("accumulate_gradients", {{"chunks", accumulate_gradients}}),
       Table::list<Advance>("advance", {{"plain", advance}}),
       Table::list<MoveRanges>("move_ranges", {{"plain", move_ranges}}),
-      Table::list<Update>("update", {{"chunks", update, decline_update, any_storage}}),
+      Table::list<Update>("update", {{"chunks", update, decline_update, any_runs}}),
       Table::list<SettleRanges>("settle_ranges", {{"plain", settle_ranges}}),
       Table::list<KeepStatistics>("keep_statistics", {{"chunks", keep_statistics}}),
       Table::list<AverageWeights>("average_weights", {{"chunks", average_weights}}),

@@ -16,11 +16,42 @@ Json to_json(const MemoryReport& m) {
           {"peak", m.peak}};
 }
 
+namespace {
+
+/// The counts of all tensors of a role together.
+Json roles_of(const std::vector<TensorNumerics>& tensors) {
+  Json roles = Json::object();
+  for (const auto& [role, storage] : role_names) {
+    double numbers = 0, zeros = 0, flushed = 0, saturated = 0;
+    for (const TensorNumerics& t : tensors) {
+      if (t.role != std::string_view(role)) continue;
+      const auto count = static_cast<double>(t.numbers);
+      numbers += count, zeros += count * t.zeros, flushed += count * t.flushed, saturated += count * t.saturated;
+    }
+    if (numbers > 0)
+      roles[role] = {{"zeros", zeros / numbers}, {"flushed", flushed / numbers}, {"saturated", saturated / numbers}};
+  }
+  return roles;
+}
+
+}  // namespace
+
 Json to_json(const NumericsReport& n) {
+  Json tensors = Json::array();
+  for (const TensorNumerics& t : n.tensors)
+    tensors.push_back({{"tensor", t.tensor},
+                       {"role", t.role},
+                       {"zeros", t.zeros},
+                       {"flushed", t.flushed},
+                       {"saturated", t.saturated},
+                       {"largest", t.largest},
+                       {"range", t.range}});
   return {{"zero_weight_gradients", n.zero_weight_gradients},
           {"unchanged_weights", n.unchanged_weights},
           {"skipped_steps", n.skipped_steps},
-          {"nonfinite", n.nonfinite}};
+          {"nonfinite", n.nonfinite},
+          {"roles", roles_of(n.tensors)},
+          {"tensors", std::move(tensors)}};
 }
 
 Json to_json(const EpochResult& epoch) {

@@ -240,9 +240,11 @@ class Study {
 
 int study(const StudySettings& settings) {
   if (settings.train.out.empty()) fail("--out is missing: the folder that the study lies in");
-  if (!settings.train.resume.empty() || !settings.train.trace.empty() || !settings.train.json.empty() ||
-      settings.train.keep_best)
-    fail("--resume, --trace, --json and --keep-best are train's; a study writes its own files into --out");
+  const TrainSettings& t = settings.train;
+  if (!t.resume.empty() || !t.trace.empty() || !t.json.empty() || t.keep_best || t.convert)
+    fail("--resume, --convert, --trace, --json and --keep-best are train's; a study writes its own files into --out");
+  if (!t.keep.empty() || t.range_steps)
+    fail("--keep and --range-steps are train's; a study's number systems name what they keep: f16+weights=f32");
   check_output_folder("--out", settings.train.out);
   return Study(settings)();
 }

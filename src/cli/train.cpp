@@ -24,6 +24,7 @@ void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: " + listed(dataset_names(), " or "));
   net_by_name(s.recipe.net);
+  if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
   if (!s.out.empty()) check_output_folder("--out", s.out);
   if (s.keep_best && s.out.empty()) fail("--keep-best: --out must say where");
   check_outputs({{"--json", s.json}, {"--trace", s.trace}},
@@ -33,6 +34,10 @@ void check(const TrainSettings& s) {
 Precision precision_of(const TrainSettings& s) {
   Precision precision = precision_by_name(s.recipe.precision);
   if (!s.loss_scale.empty()) precision.loss_scale = parse_loss_scale(s.loss_scale);
+  if (s.notice) precision = precision.noticing();
+  if (s.range_steps && precision.range_steps == 0)
+    fail(fmt::format("--range-steps: precision {} finds no ranges", precision.name));
+  precision.range_steps = s.range_steps.value_or(precision.range_steps);
   return precision;
 }
 
@@ -96,8 +101,8 @@ class Run {
         train_(training_loader(settings)),
         test_(test_loader(settings)),
         logits_(build()),
-        trainer_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing}),
-                 trainer_options(settings, precision_, train_)),
+        loss_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing})),
+        trainer_(loss_, trainer_options(settings, precision_, train_)),
         accuracy_(accuracy(logits_, labels_)),
         trace_(settings.trace),
         best_(best_folder(settings)) {}
@@ -151,9 +156,24 @@ class Run {
     naming("--out " + settings_.out, [&] { lock_.emplace(settings_.out); });
   }
 
+  /// Takes over a checkpoint that may be of another precision.
+  std::vector<std::string> convert() {
+    TrainerOptions options = trainer_.options();
+    const std::string name = text_at(read_state_metadata(settings_.resume), "precision");
+    options.precision = naming(settings_.resume, [&] { return precision_by_name(name); });
+    if (!settings_.loss_scale.empty()) options.precision.loss_scale = precision_.loss_scale;
+    if (settings_.range_steps) options.precision.range_steps = precision_.range_steps;
+    Trainer before(loss_, options);
+    auto changes = before.load(settings_.resume, identity());
+    trainer_.take(before);
+    if (name != precision_.name)
+      changes.insert(changes.begin(), fmt::format("precision was {}, is {}", name, precision_.name));
+    return changes;
+  }
+
   void resume() {
     if (settings_.resume.empty()) return;
-    changes_ = trainer_.load(settings_.resume, identity());
+    changes_ = settings_.convert ? convert() : trainer_.load(settings_.resume, identity());
     if (trainer_.batches() >= settings_.recipe.epochs * train_.batches())
       fail(fmt::format("--epochs {}: the checkpoint in {} has seen them all", settings_.recipe.epochs,
                        settings_.resume));
@@ -248,7 +268,7 @@ class Run {
   Precision precision_;
   Loader train_, test_;
   Graph graph_;
-  Value labels_, logits_;
+  Value labels_, logits_, loss_;
   Trainer trainer_;
   Value accuracy_;
   Trace trace_;

@@ -40,6 +40,11 @@ void add_augmentation(CLI::App& app, Recipe& r) {
 
 void add_numerics(CLI::App& app, TrainSettings& s) {
   app.add_option("--loss-scale", s.loss_scale, "none, a number, dynamic or dynamic:INITIAL [the precision's own]");
+  app.add_option("--keep", s.keep, "ROLE=PRECISION or SCOPE=PRECISION: stored as in another number system")
+      ->allow_extra_args(false);
+  app.add_option("--range-steps", s.range_steps, "of a first training that only finds ranges [dynamic_fixed 200]")
+      ->check(within(0, 1e9));
+  app.add_flag("--notice", s.notice, "counts zeros, flushed and saturated numbers of every tensor for --json");
   app.add_option("--stress", s.stress, "multiplies the gradient at the loss and divides it out again")
       ->check(positive());
   app.add_option("--accumulate", s.accumulate, "batches a step")->check(within(1, 1e6))->capture_default_str();
@@ -56,6 +61,7 @@ void add_places(CLI::App& app, TrainSettings& s) {
   app.add_option("--out", s.out, "folder for the checkpoint, written after every epoch; one training at a time");
   app.add_flag("--keep-best", s.keep_best, "keeps the model of the best test accuracy so far in OUT/best");
   app.add_option("--resume", s.resume, "folder of a checkpoint to continue from");
+  app.add_flag("--convert", s.convert, "the checkpoint to continue from may be of another precision");
   app.add_option("--trace", s.trace, "CSV file with one row a step");
   app.add_option("--json", s.json, "JSON file with the results");
 }
@@ -79,7 +85,10 @@ void add_train(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("train", "trains a net and evaluates it after every epoch");
   auto settings = std::make_shared<TrainSettings>();
   settings->add_to(*sub);
-  sub->callback([settings, &command] { command = [settings] { return train(*settings); }; });
+  sub->callback([settings, &command] {
+    for (const std::string& what : settings->keep) settings->recipe.precision += "+" + what;
+    command = [settings] { return train(*settings); };
+  });
 }
 
 }  // namespace halftone::cli

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace halftone {
 
@@ -10,6 +11,26 @@ std::string name_in(Store store, const std::string& parameter) {
   if (store == Store::weights) return parameter;
   return store == Store::gradients ? "gradient of " + parameter : fmt::format("{}.{}", name_of(store), parameter);
 }
+
+namespace {
+
+const char* name_of_role(Role role) {
+  return role == Role::activation            ? "activations"
+         : role == Role::activation_gradient ? "activation_gradients"
+         : role == Role::weight              ? "weights"
+         : role == Role::weight_gradient     ? "weight_gradients"
+                                             : "exact";
+}
+
+const char* name_of_role(Store store) {
+  return store == Store::weights                          ? "weights"
+         : store == Store::masters                        ? "update"
+         : store == Store::gradients                      ? "weight_gradients"
+         : store == Store::slot0 || store == Store::slot1 ? "slots"
+                                                          : name_of(store);
+}
+
+}  // namespace
 
 Parameters::Parameters(const Graph& graph, Device device, const Options& options) : device_(std::move(device)) {
   for (const auto& info : graph->parameters) add_slot(graph, info, options);
@@ -22,7 +43,7 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   for (const Node& node : graph->nodes)
     for (int id : node.outputs)
       if (const ValueInfo& value = graph.info(id); value.spec.storage.has_range() && !node.op->is_view())
-        add_range(value.name, value.spec.storage, false);
+        add_range(value.name, name_of_role(value.spec.role), value.spec.storage, false);
   if (options.average) sizes_[at(Store::averaged_statistics)] = sizes_[at(Store::statistics)];
   if (options.accumulate) sizes_[at(Store::kept_statistics)] = sizes_[at(Store::statistics)];
   sizes_[at(Store::ranges)] = ranges.size() * sizeof(RangeState);
@@ -35,10 +56,14 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   std::vector<RangeState> first(ranges.size());
   for (std::size_t i = 0; i < ranges.size(); ++i) first[i].scale = first[i].next = ranges[i].storage.first_scale();
   write_ranges(first);
+  initialize(graph, options.seed);
+}
+
+void Parameters::initialize(const Graph& graph, std::uint64_t seed) {
   for (std::size_t i = 0; i < entries.size(); ++i) {
     std::vector<float> values(static_cast<std::size_t>(entries[i].shape.elements()));
     naming("parameter " + entries[i].name,
-           [&] { graph->parameters[i].initializer(values, options.seed, static_cast<std::uint32_t>(i)); });
+           [&] { graph->parameters[i].initializer(values, seed, static_cast<std::uint32_t>(i)); });
     assign(entries[i], values);
   }
   for (std::size_t i = 0; i < statistics.size(); ++i) {
@@ -69,12 +94,13 @@ void Parameters::put(ParameterSlot& slot, Store store, const Storage& storage) {
   std::size_t& size = sizes_[at(store)];
   slot.places[at(store)] = {storage, size};
   size += padded(storage.bytes(slot.shape.elements()));
-  if (storage.has_range()) add_range(name_in(store, slot.name), storage, store != Store::gradients);
+  if (storage.has_range())
+    add_range(name_in(store, slot.name), name_of_role(store), storage, store != Store::gradients);
 }
 
-void Parameters::add_range(const std::string& value, const Storage& storage, bool lasts) {
+void Parameters::add_range(const std::string& value, const char* role, const Storage& storage, bool lasts) {
   if (!range_of_.try_emplace(value, ranges.size()).second) return;
-  ranges.push_back({value, storage, lasts});
+  ranges.push_back({value, role, storage, lasts});
 }
 
 void Parameters::place(Graph& graph) const {
@@ -139,6 +165,44 @@ void Parameters::assign(Store store, const ParameterSlot& slot, std::span<const 
 void Parameters::assign_statistic(std::size_t i, std::span<const float> values) {
   statistic(i).write(values);
   if (bytes(Store::averaged_statistics) > 0) statistic(i, Store::averaged_statistics).write(values);
+}
+
+void Parameters::take(const Parameters& from) {
+  if (entries.size() != from.entries.size() || statistics.size() != from.statistics.size())
+    fail("these are the parameters of another net");
+  take_ranges(from);
+  for (const ParameterSlot& slot : entries) {
+    const ParameterSlot& theirs = from.find(slot.name);
+    if (theirs.shape != slot.shape)
+      fail(fmt::format("parameter {}: {} here, {} there", slot.name, to_string(slot.shape), to_string(theirs.shape)));
+    assign(slot, from.truth(theirs).read());
+    for (const Store store : {Store::slot0, Store::slot1, Store::compensation, Store::average})
+      if (slot.in(store) && theirs.in(store)) assign(store, slot, from.view(store, theirs).read());
+  }
+  for (std::size_t i = 0; i < statistics.size(); ++i) {
+    assign_statistic(i, from.statistic(i).read());
+    if (const Store averaged = Store::averaged_statistics; bytes(averaged) > 0 && from.bytes(averaged) > 0)
+      statistic(i, averaged).write(from.statistic(i, averaged).read());
+  }
+  write_state(from.read_state());
+}
+
+void Parameters::take_ranges(const Parameters& from) {
+  std::vector<RangeState> states = read_ranges();
+  const std::vector<RangeState> theirs = from.read_ranges();
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    auto found = from.range_of_.find(ranges[i].value);
+    if (const std::string masters = name_in(Store::masters, "");  // which weights of the update's own storage have not
+        found == from.range_of_.end() && ranges[i].value.starts_with(masters))
+      found = from.range_of_.find(ranges[i].value.substr(masters.size()));
+    if (found == from.range_of_.end() || ranges[i].storage.scaling != Scaling::range) continue;
+    const Storage& storage = from.ranges[found->second].storage;
+    if (storage.scaling != Scaling::range) continue;
+    const int more_bits = std::ilogb(storage.grid().largest) - std::ilogb(ranges[i].storage.grid().largest);
+    states[i] = {};
+    states[i].scale = states[i].next = std::ldexp(theirs[found->second].scale, more_bits);
+  }
+  write_ranges(states);
 }
 
 StepState Parameters::read_state() const {

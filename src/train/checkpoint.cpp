@@ -175,6 +175,10 @@ void save_model(const std::filesystem::path& directory, const Parameters& parame
   of_model[format_key] = format;
   of_model["version"] = version;
   of_model["weights"] = parameters.bytes(Store::average) > 0 ? "averaged" : "raw";
+  const auto ranges = parameters.read_ranges();
+  for (std::size_t i = 0; i < ranges.size(); ++i)
+    if (parameters.ranges[i].storage.scaling == Scaling::range)
+      put_scale(ranges[i], parameters.ranges[i].value, of_model);
   std::vector<StoredTensor> tensors;
   for (const ModelTensor& t : model_of(parameters)) {
     const auto add = [&](const std::string& name, const TensorView& view) {
@@ -219,10 +223,22 @@ std::vector<std::string> load_checkpoint(const std::filesystem::path& directory,
   return changes(file, identity);
 }
 
-Metadata read_model_metadata(const std::filesystem::path& directory) {
-  const SafeTensors file = read_safetensors(directory / "model.safetensors");
+namespace {
+
+Metadata metadata_of(const std::filesystem::path& path) {
+  const SafeTensors file = read_safetensors(path);
   check_format(file);
   return file.metadata;
+}
+
+}  // namespace
+
+Metadata read_model_metadata(const std::filesystem::path& directory) {
+  return metadata_of(directory / "model.safetensors");
+}
+
+Metadata read_state_metadata(const std::filesystem::path& directory) {
+  return metadata_of(directory / "state.safetensors");
 }
 
 void load_model(const std::filesystem::path& path, Parameters& parameters, ModelWeights which) {
@@ -246,6 +262,12 @@ void load_model(const std::filesystem::path& path, Parameters& parameters, Model
   if (file.tensors.size() != tensors)
     throw FileError(
         fmt::format("{}: it holds {} tensors, the net has {}", file.file.string(), file.tensors.size(), tensors));
+  std::vector<RangeState> ranges;
+  for (const auto& range : parameters.ranges) {
+    const float scale = range_state_of(file.metadata, range.value, range.storage.first_scale()).scale;
+    ranges.push_back({.scale = scale, .next = scale});
+  }
+  parameters.write_ranges(ranges);
   auto next = wanted.begin();
   for (const auto& slot : parameters.entries) parameters.assign(slot, *next++);
   for (std::size_t i = 0; i < parameters.statistics.size(); ++i) parameters.assign_statistic(i, *next++);

@@ -32,6 +32,8 @@ std::string text_of(const RoleStorage& s) {
 std::string text_of(const Precision& precision) {
   std::string text = text_of(precision.storage);
   for (const auto& e : precision.exceptions) text += fmt::format(" | {}: {}", e.scope, text_of(e.storage));
+  if (precision.range_steps > 0) text += fmt::format(" | ranges of {} steps", precision.range_steps);
+  if (precision.binarizes) text += " | binary";
   return precision.fuses ? text : text + " | not fused";
 }
 

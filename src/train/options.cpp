@@ -31,12 +31,9 @@ void check(const UpdateRule& rule) {
 }
 
 void check(const RoleStorage& roles, const std::string& where) {
-  const std::pair<const char*, const Storage&> named[] = {
-      {"activations", roles.activations}, {"activation_gradients", roles.activation_gradients},
-      {"weights", roles.weights},         {"weight_gradients", roles.weight_gradients},
-      {"update", roles.update},           {"slots", roles.optimizer_slots}};
-  for (const auto& [role, storage] : named) {
-    const auto refuse = [&, &role = role, &storage = storage](const char* why) {
+  for (const auto& [role, member] : role_names) {
+    const Storage& storage = roles.*member;
+    const auto refuse = [&, &role = role](const char* why) {
       fail(fmt::format("precision{}: {} stored as {}: {}", where, role, to_string(storage), why));
     };
     const bool negative = visit_format(storage.code, [](auto format) { return format.decode(format.encode(-1)) < 0; });
@@ -45,6 +42,9 @@ void check(const RoleStorage& roles, const std::string& where) {
     if (storage.width > bits_of(storage.code)) refuse("the code has no such width");
     if (storage.scaling == Scaling::block && (storage.block < 8 || 1024 % storage.block != 0))
       refuse("a block has 8, 16, 32, ... or 1024 numbers");
+    if (storage.scaling == Scaling::tensor && member != &RoleStorage::activations &&
+        member != &RoleStorage::activation_gradients && member != &RoleStorage::weight_gradients)
+      refuse("an update stores it piece by piece, before its largest number is known");
     if (storage.scaling == Scaling::range && !storage.noticed) refuse("a range moves by what is noticed");
   }
 }
@@ -73,8 +73,10 @@ void check(const TrainerOptions& options) {
       const ParameterGroup& group = options.groups[g];
       if (!(group.learning_rate >= 0 && std::isfinite(group.learning_rate)))
         fail(fmt::format("learning_rate {} is not a finite factor of at least 0", group.learning_rate));
+      if (group.limit && !(*group.limit > 0)) fail(fmt::format("limit {} is not positive", *group.limit));
       if (group.rule) check(*group.rule);
     });
+  if (options.precision.range_steps < 0) fail(fmt::format("range_steps: {} steps", options.precision.range_steps));
   check(options.precision.storage, "");
   for (const auto& e : options.precision.exceptions) check(e.storage, fmt::format(" in \"{}\"", e.scope));
 }

@@ -7,6 +7,7 @@
 #include "halftone/graph/differentiate.hpp"
 #include "halftone/graph/fuse.hpp"
 #include "halftone/graph/step_ops.hpp"
+#include "halftone/train/binarize.hpp"
 
 namespace halftone {
 namespace {
@@ -32,14 +33,15 @@ std::vector<std::vector<int>> members(const Parameters& parameters, const std::v
 
 }  // namespace
 
-Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device) {
-  for (const auto& exception : precision.exceptions) {
+Graph for_training(const Graph& graph, int loss, const Precision& given, const Device& device) {
+  for (const auto& exception : given.exceptions) {
     const auto fits = [&](const auto& named) { return in_scope(named.name, exception.scope); };
     if (std::none_of(graph->nodes.begin(), graph->nodes.end(), fits) &&
         std::none_of(graph->parameters.begin(), graph->parameters.end(), fits))
       fail(fmt::format("precision exception: no node and no parameter lies in \"{}\"", exception.scope));
   }
   Graph result = graph.clone();
+  const Precision precision = given.binarizes ? with_signs(given, binarize(result, given)) : given;
   differentiate(result, result.value(loss));
   std::vector<int> wanted = {loss};
   for (const auto& parameter : result->parameters)
@@ -50,10 +52,11 @@ Graph for_training(const Graph& graph, int loss, const Precision& precision, con
   return result;
 }
 
-Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision,
-                     const Device& device) {
+Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& given, const Device& device) {
   const int outputs[] = {output};
-  Graph result = with_batch(for_inference(graph, outputs), batch);
+  Graph result = graph.clone();
+  const Precision precision = given.binarizes ? with_signs(given, binarize(result, given)) : given;
+  result = with_batch(for_inference(result, outputs), batch);
   result.info(output).spec.role = Role::exact;
   narrow(result, precision);
   if (precision.fuses) fuse(result, device, outputs);
@@ -161,6 +164,7 @@ class StepEnd {
     if (group < options_.groups.size()) {
       op->rule = options_.groups[group].rule.value_or(options_.optimizer);
       op->learning_rate = options_.groups[group].learning_rate;
+      op->limit = options_.groups[group].limit.value_or(op->limit);
     }
     op->policy = policy_;
     const int slots = std::visit([](const auto& rule) { return rule.slot_count(); }, op->rule);

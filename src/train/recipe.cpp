@@ -78,7 +78,16 @@ std::span<const Recipe> recipes() {
        .epochs = 30,
        .crop = 4,
        .cutout = 8,
-       .flip = true}};
+       .flip = true},
+      {.name = "binary_mlp",
+       .net = "mlp",
+       .data = "mnist",
+       .precision = "binary",
+       .optimizer = "adam",
+       .schedule = "exponential:3e-5",
+       .learning_rate = 3e-3f,
+       .epochs = 10,
+       .batch = 100}};
   return all;
 }
 

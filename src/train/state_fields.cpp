@@ -40,7 +40,8 @@ void for_each_field(State& s, F&& f) {
 template <class State, class F>
 void for_each_range_field(State& s, F&& f) {
   f("scale", s.scale, smallest, largest);
-  for (const auto& named : {std::pair{"noticed", &s.noticed}, std::pair{"kept", &s.kept}}) {
+  for (const auto& named :
+       {std::pair{"noticed", &s.noticed}, std::pair{"kept", &s.kept}, std::pair{"total", &s.total}}) {
     const char* name = named.first;
     auto* noticed = named.second;
     const auto field = [&](const char* which, auto& number) {
@@ -98,6 +99,10 @@ void put_fields(const StepState& state, std::map<std::string, std::string>& meta
 
 void put_fields(const RangeState& state, const std::string& value, std::map<std::string, std::string>& metadata) {
   for_each_range_field(state, Put{metadata, of_range(value)});
+}
+
+void put_scale(const RangeState& state, const std::string& value, std::map<std::string, std::string>& metadata) {
+  metadata[of_range(value) + "scale"] = fmt::format("{}", state.scale);
 }
 
 StepState step_state_of(const std::map<std::string, std::string>& metadata) {

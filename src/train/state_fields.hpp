@@ -12,6 +12,7 @@ namespace halftone {
 
 void put_fields(const StepState& state, std::map<std::string, std::string>& metadata);
 void put_fields(const RangeState& state, const std::string& value, std::map<std::string, std::string>& metadata);
+void put_scale(const RangeState& state, const std::string& value, std::map<std::string, std::string>& metadata);
 
 /// Throws Error naming a field that no training leaves so, nor one of the seed and micro-batches that the metadata has
 /// beside the state.

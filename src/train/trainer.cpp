@@ -9,6 +9,7 @@
 #include <deque>
 #include <ostream>
 
+#include "halftone/train/binarize.hpp"
 #include "halftone/train/pipeline.hpp"
 
 namespace halftone {
@@ -104,6 +105,13 @@ class AveragedWeights {
   std::vector<std::vector<std::byte>> saved_;
 };
 
+TrainerOptions with_groups(TrainerOptions options, const Graph& graph) {
+  if (!options.precision.binarizes) return options;
+  const auto groups = groups_of_signs(graph);
+  options.groups.insert(options.groups.begin(), groups.begin(), groups.end());
+  return options;
+}
+
 Identity joined(Identity own, const Identity& given) {
   own.fixed.insert(own.fixed.begin(), given.fixed.begin(), given.fixed.end());
   own.changeable.insert(own.changeable.begin(), given.changeable.begin(), given.changeable.end());
@@ -114,18 +122,19 @@ Identity joined(Identity own, const Identity& given) {
 
 struct Trainer::Impl {
   Impl(Value loss, const TrainerOptions& given)
-      : Impl(loss.id(), given, for_training(graph_of(loss), loss.id(), given.precision, given.device)) {}
+      : Impl(loss, given, for_training(graph_of(loss), loss.id(), given.precision, given.device)) {}
 
-  Impl(int loss, const TrainerOptions& given, Graph graph)
-      : options(given),
+  Impl(Value the_loss, const TrainerOptions& given, Graph graph)
+      : loss(the_loss),
+        options(with_groups(given, graph)),
         parameters(graph, options.device,
                    {.precision = options.precision,
                     .slot_count = slots_of(options),
                     .accumulate = options.accumulate > 1,
                     .average = options.average_decay > 0,
                     .seed = options.seed}) {
-    add_step(graph, loss, parameters, options);
-    const int keep[] = {loss};
+    add_step(graph, loss.id(), parameters, options);
+    const int keep[] = {loss.id()};
     plan = std::make_unique<Plan>(graph, parameters, keep);
     ring.resize(static_cast<std::size_t>(options.device.backend().steps_ahead()) + 1);
     StepState state = parameters.read_state();
@@ -211,6 +220,7 @@ struct Trainer::Impl {
     return *evaluations.back().plan;
   }
 
+  Value loss;
   TrainerOptions options;
   Parameters parameters;
   std::unique_ptr<Plan> plan;
@@ -236,11 +246,25 @@ StepReport Trainer::step(std::span<const std::span<const std::byte>> inputs) {
   return impl_->report(impl_->take());
 }
 
+void Trainer::find_ranges(const Loader& loader, std::int64_t steps) {
+  if (steps == 0) return;
+  impl_->settle();
+  TrainerOptions options = impl_->options;
+  options.precision = options.precision.wide();
+  Trainer first(impl_->loss, options);
+  while (first.attempts() < steps)
+    if (first.epoch(loader, [&](const StepReport& step) { return step.attempt < steps; }).committed_steps == 0)
+      fail("find_ranges: no step could be committed");
+  impl_->parameters.take_ranges(first.parameters());
+  impl_->parameters.initialize(impl_->plan->graph(), options.seed);
+}
+
 EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
   if (!*loader.options().drop_last && loader.size() % loader.batch() != 0)
     fail(fmt::format("epoch: the last batch of {} images would be shorter than {}; training needs drop_last",
                      loader.size(), loader.batch()));
   impl_->settle();
+  if (impl_->consumed() == 0) find_ranges(loader, impl_->options.precision.range_steps);
   const auto began = std::chrono::steady_clock::now();
   const std::int64_t first = impl_->consumed() % loader.batches();
   EpochReport report;
@@ -312,6 +336,19 @@ std::vector<std::string> Trainer::load(const std::filesystem::path& directory, c
   return changes;
 }
 
+void Trainer::take(const Trainer& other) {
+  impl_->settle();
+  other.impl_->settle();
+  if (other.impl_->last.micro_batch != 0) fail("take: the other trainer is within a step");
+  impl_->parameters.take(other.impl_->parameters);
+  StepState state = impl_->parameters.read_state();
+  state.seed = impl_->options.seed;
+  state.stress = impl_->options.stress;
+  state.scale = initial_state(impl_->options.precision.loss_scale);
+  impl_->parameters.write_state(state);
+  impl_->last = state;
+}
+
 MemoryReport Trainer::memory() const {
   const Parameters& p = impl_->parameters;
   return {p.bytes(Store::weights),
@@ -327,8 +364,20 @@ MemoryReport Trainer::memory() const {
 NumericsReport Trainer::numerics() const {
   const StepState state = impl_->parameters.read_state();
   const auto steps = static_cast<double>(std::max<std::int64_t>(state.steps, 1));
-  return {state.zero_gradient_shares / steps, state.unchanged_weight_shares / steps, state.attempts - state.steps,
-          state.nonfinite_total};
+  NumericsReport report{state.zero_gradient_shares / steps, state.unchanged_weight_shares / steps,
+                        state.attempts - state.steps, state.nonfinite_total};
+  const auto ranges = impl_->parameters.read_ranges();
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const auto& [value, role, storage, lasts] = impl_->parameters.ranges[i];
+    const Noticed& total = ranges[i].total;
+    const auto share = [&](std::int64_t count) {
+      return static_cast<double>(count) / static_cast<double>(std::max<std::int64_t>(total.count, 1));
+    };
+    const float scale = storage.scaling == Scaling::constant ? math::power_of_two(storage.exponent) : ranges[i].scale;
+    report.tensors.push_back({value, role, total.count, share(total.zeros), share(total.flushed),
+                              share(total.saturated), total.largest, std::ilogb(storage.grid().largest * scale) + 1});
+  }
+  return report;
 }
 
 const Plan& Trainer::plan() const { return *impl_->plan; }

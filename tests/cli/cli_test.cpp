@@ -67,8 +67,8 @@ TEST(Cli, ReportsWhatItDid) {
   EXPECT_EQ(keys_of(j["memory"]), (std::vector<std::string>{"activations", "gradients", "masters", "optimizer", "peak",
                                                             "weights", "workspace"}));
   EXPECT_GE(j["memory"]["masters"], 61706 * 4);
-  EXPECT_EQ(keys_of(j["numerics"]),
-            (std::vector<std::string>{"nonfinite", "skipped_steps", "unchanged_weights", "zero_weight_gradients"}));
+  EXPECT_EQ(keys_of(j["numerics"]), (std::vector<std::string>{"nonfinite", "roles", "skipped_steps", "tensors",
+                                                              "unchanged_weights", "zero_weight_gradients"}));
 }
 
 TEST(Cli, TracesEveryStep) {
@@ -137,6 +137,28 @@ TEST(Cli, AResumeTellsWhatHasChanged) {
         "changed: weight-decay was 0.0005, is 0.25\n", "changed: crop was 2, is 0\n", "changed: flip was off, is on\n",
         "changed: clip-norm was 0, is 3\n"})
     EXPECT_NE(other.find(line), std::string::npos) << line << other;
+}
+
+TEST(Cli, KeepsRolesWiderAndGoesOnInALongerWord) {
+  const Folder folder;
+  const std::string gupta = "fixed:4.12:stochastic";
+  const auto run = [&](Words more) {
+    more.insert(more.end(), {"--json", folder / "r.json"});
+    return expect_success(train(more));
+  };
+  run({"--precision", gupta, "--keep", "update=f32", "--keep", "conv1=bf16", "--epochs", "1", "--out",
+       folder / "kept"});
+  EXPECT_EQ(json_of(folder / "r.json")["precision"], gupta + "+update=f32+conv1=bf16");
+  EXPECT_GE(json_of(folder / "r.json")["memory"]["masters"], 61706 * 4);
+  Program(Words{"eval", "--checkpoint", folder / "kept", "--json", folder / "e.json"}).wait();
+  EXPECT_EQ(json_of(folder / "e.json")["test_error"], json_of(folder / "r.json")["final"]["test_error"]);
+
+  run({"--precision", gupta, "--epochs", "1", "--out", folder / "short"});
+  const std::string out = run({"--precision", "fixed:4.16:stochastic", "--epochs", "2", "--resume", folder / "short",
+                               "--convert", "--out", folder / "long"});
+  EXPECT_NE(out.find("changed: precision was " + gupta + ", is fixed:4.16:stochastic\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("continues after step 8\n"), std::string::npos) << out;
+  run({"--precision", "fixed:4.16:stochastic", "--epochs", "3", "--resume", folder / "long"});
 }
 
 TEST(Cli, TellsOfBatchesThatMadeNoStep) {

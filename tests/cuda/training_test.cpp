@@ -59,6 +59,12 @@ TEST(CudaTraining, OtherNumberSystemsTrainAsOnTheCpu) {
     expect_as_on_the_cpu(lenet, precision, 2 * epsilon_of(DType::bf16));
 }
 
+/// Coarser ones, whose scales follow their tensors.
+TEST(CudaTraining, SystemsWithScalesOfTheirOwnTrainAsOnTheCpu) {
+  for (const char* precision : {"fp8:current", "fp8:delayed", "int8"})
+    expect_as_on_the_cpu(lenet, precision, epsilon_of(DType::e4m3));
+}
+
 /// The same backend, but nothing is captured: every step is enqueued anew.
 class Eager final : public Backend {
  public:

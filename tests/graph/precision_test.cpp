@@ -116,6 +116,23 @@ TEST(Presets, HaveTheNamesByWhichTheyAreFound) {
   for (const std::string& name : names) EXPECT_EQ(precision_by_name(name).name, name);
 }
 
+TEST(Presets, MayTakeRolesAndScopesFromOthers) {
+  const std::string name = "fixed:6.10:nearest+activation_gradients=f32+slots=bf16_pure+conv1=bf16";
+  const Precision mixed = precision_by_name(name);
+  EXPECT_EQ(mixed.name, name);
+  const Storage fixed = Storage::fixed(6, 10);
+  EXPECT_EQ(mixed.storage.activation_gradients, Storage(DType::f32));
+  EXPECT_EQ(mixed.storage.optimizer_slots, Storage(DType::bf16));
+  for (const Storage& kept :
+       {mixed.storage.activations, mixed.storage.weights, mixed.storage.weight_gradients, mixed.storage.update})
+    EXPECT_EQ(kept, fixed);
+  EXPECT_EQ(mixed.at("conv1.weight").weights, Storage(DType::bf16));
+  EXPECT_EQ(mixed.at("conv1.weight").update, Storage(DType::f32));
+  EXPECT_EQ(mixed.at("conv10.weight").weights, fixed);
+  for (const char* bad : {"f16+", "f16+update", "f16+=f32", "f16+update=", "f16+update=f33", "+update=f32"})
+    EXPECT_THROW(precision_by_name(bad), Error) << bad;
+}
+
 TEST(Parameters, MastersExistOnlyWhereWeightsAreNarrow) {
   Graph g;
   const Value loss = small_net(g);

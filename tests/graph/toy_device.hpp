@@ -96,7 +96,8 @@ class ToyBackend final : public Backend {
   static KernelTable::Lists kernels_of_cpu() {
     KernelTable::Lists lists;
     for (const auto& [type, list] : cpu().backend().kernels().all()) {
-      const Kernel kernel{.name = "on_cpu", .make = enqueued, .decline = declined_by_cpu, .writes = any_storage};
+      const Kernel kernel{
+          .name = "on_cpu", .make = enqueued, .decline = declined_by_cpu, .writes = list.kernels[0].writes};
       lists.emplace(type, KernelTable::List{list.operation, {kernel}});
     }
     return lists;

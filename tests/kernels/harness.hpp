@@ -77,6 +77,7 @@ inline const std::vector<std::vector<Storage>> storage_choices = {
     {Storage::fixed(5, 3, Rounding::stochastic)},
     {in_range(DType::i16)},
     {DType::sign},
+    {Storage::scaled(DType::e4m3)},
     {Storage::blocks(DType::e2m1, 32), Storage::fixed(8, 8), {DType::e5m2, Rounding::toward_zero}}};
 
 /// Device memory between two guard zones, 64-byte aligned as in an arena.
@@ -132,7 +133,7 @@ inline Doubles stored(const Doubles& values, const Storage& storage, const Rando
 }
 
 /// The first number that is not as it should be, told in words; empty where there is none. Rounding is monotonic, also
-/// where it draws a number, but for blocks, whose scales may change.
+/// where it draws a number, but for blocks and scaled tensors, whose scales may change.
 inline std::string first_difference(const std::vector<unsigned char>& bytes, const Storage& storage,
                                     const Doubles& expected, const Bound& bound, const RandomKey& key = {}) {
   if (bytes.size() != storage.bytes(std::ssize(expected)))

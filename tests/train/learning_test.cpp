@@ -24,9 +24,12 @@ double error_after_an_epoch(const Precision& precision, float stress = 1) {
 }
 
 TEST(Learning, AllFormatsLearnTheDrawnDigits) {
-  for (const Precision& precision : {Precision::f32(), Precision::f16(), Precision::bf16()})
-    EXPECT_LT(error_after_an_epoch(precision), 0.3) << precision.name;  // chance is 0.9
+  for (const char* name : {"f32", "f16", "bf16", "f16_pure:kahan", "fixed:6.10:stochastic", "dynamic_fixed:10/12",
+                           "fp8", "fp8:delayed", "int8", "mxfp8"})
+    EXPECT_LT(error_after_an_epoch(precision_by_name(name)), 0.3) << name;  // chance is 0.9
 }
+
+TEST(Learning, TwelveBitsOfOneRangeForAllDoNot) { EXPECT_GT(error_after_an_epoch(Precision::static_fixed(12)), 0.8); }
 
 TEST(Learning, UnscaledF16DoesNotWhereGradientsAreSmall) {
   Precision unscaled = Precision::f16();

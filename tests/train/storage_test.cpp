@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -76,10 +77,19 @@ Precision hardest() {
 
 std::vector<Precision> systems() {
   using Update = Precision::Update;
-  return {Precision::bf16_pure(Update::nearest),         Precision::bf16_pure(Update::stochastic),
-          Precision::bf16_pure(Update::kahan),           Precision::fixed(6, 10, Rounding::nearest),
-          Precision::fixed(6, 10, Rounding::stochastic), Precision::fixed(3, 4, Rounding::stochastic),
-          Precision::fixed(16, 16, Rounding::nearest),   hardest()};
+  return {Precision::bf16_pure(Update::nearest),
+          Precision::bf16_pure(Update::stochastic),
+          Precision::bf16_pure(Update::kahan),
+          Precision::fixed(6, 10, Rounding::nearest),
+          Precision::fixed(6, 10, Rounding::stochastic),
+          Precision::fixed(3, 4, Rounding::stochastic),
+          Precision::fixed(16, 16, Rounding::nearest),
+          Precision::f16_pure(Update::stochastic),
+          Precision::dynamic_fixed(10, 12),
+          Precision::fp8(),
+          Precision::fp8(Precision::Fp8Scaling::delayed),
+          Precision::binary(),
+          hardest()};
 }
 
 TEST(Storages, TrainingHasTheSameBitsForAnyThreadsAndAfterAResume) {
@@ -99,6 +109,31 @@ TEST(Storages, TrainingHasTheSameBitsForAnyThreadsAndAfterAResume) {
     EXPECT_EQ(lasting(resumed), lasting(one));
     EXPECT_EQ(resumed.parameters().read_state().steps, 6);
   }
+}
+
+/// A step of 2^-10 and one of 2^-16: what a number becomes in a longer word is itself.
+TEST(Storages, TrainingGoesOnInALongerWord) {
+  const Net net;
+  Trainer shorter(net.loss, options_for(Precision::fixed(6, 10, Rounding::stochastic))),
+      longer(net.loss, options_for(Precision::fixed(6, 16, Rounding::stochastic)));
+  for (unsigned i = 0; i < 3; ++i) step(shorter, Data(i));
+  longer.take(shorter);
+  const Parameters &from = shorter.parameters(), &to = longer.parameters();
+  EXPECT_EQ(to.read_state().steps, 3);
+  for (std::size_t i = 0; i < from.entries.size(); ++i)
+    for (const Store store : {Store::weights, Store::slot0})
+      EXPECT_EQ(to.view(store, to.entries[i]).read(), from.view(store, from.entries[i]).read());
+  step(longer, Data(3));
+  const auto on_the_shorter_grid = [](float x) { return std::ldexp(x, 10) == std::round(std::ldexp(x, 10)); };
+  const auto weights = to.weight(to.find("conv1.weight")).read();
+  EXPECT_FALSE(std::all_of(weights.begin(), weights.end(), on_the_shorter_grid));
+  shorter.take(longer);  // and back, rounded to the nearest
+  for (const float x : from.weight(from.find("conv1.weight")).read()) EXPECT_TRUE(on_the_shorter_grid(x));
+
+  Graph other;
+  const Value x = other.input("x", Shape::matrix(2, 3));
+  Trainer stranger(mean_squared_error(dense(x, 4), dense(x, 4)), options_for(Precision::f32()));
+  EXPECT_THROW(longer.take(stranger), Error);
 }
 
 TEST(Storages, AnotherSeedRoundsOtherwise) {

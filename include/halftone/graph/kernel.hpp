@@ -68,8 +68,10 @@ struct Launch {
 /// Whether a kernel reads or writes numbers that are stored so.
 using Takes = bool (*)(const Storage& storage);
 inline bool any_storage(const Storage&) { return true; }
-/// Runs may begin and end anywhere.
-inline bool unpacked_storage(const Storage& storage) { return storage.granule() == 1; }
+/// All numbers need not be known before the first is written.
+inline bool any_runs(const Storage& storage) { return storage.scaling != Scaling::tensor; }
+/// And runs may begin and end anywhere.
+inline bool unpacked_storage(const Storage& storage) { return any_runs(storage) && storage.granule() == 1; }
 
 /// One way to do an operation. `make` is called for requests that are not declined, and settles everything. A value in
 /// a storage that the kernel does not take is f32 to it, by casts in the same launch; so outputs that exist already

@@ -41,6 +41,9 @@ class Parameters {
   /// Lays out and initialises what `graph`, already narrowed, names.
   Parameters(const Graph& graph, Device device, const Options& options);
 
+  /// Draws all numbers as at birth, by the scales that hold now.
+  void initialize(const Graph& graph, std::uint64_t seed);
+
   /// Tells `graph`'s values (this one or another of the same model) where their memory lies. Throws Error for a
   /// stranger.
   void place(Graph& graph) const;
@@ -58,6 +61,12 @@ class Parameters {
   void assign(const ParameterSlot& slot, std::span<const float> values);
   void assign(Store store, const ParameterSlot& slot, std::span<const float> values);  ///< in one store alone
   void assign_statistic(std::size_t i, std::span<const float> values);                 ///< its average too
+
+  /// Takes over all that lasts of the same model in other storages: numbers, each rounded to the nearest that is stored
+  /// here, and the step's state. Throws Error for another model.
+  void take(const Parameters& from);
+  /// The ranges alone: each scale so that its tensor's largest number is about the same.
+  void take_ranges(const Parameters& from);
 
   std::size_t bytes(Store store) const { return stores_[at(store)].bytes(); }
   std::byte* data(Store store) const { return stores_[at(store)].data(); }  ///< device memory
@@ -83,6 +92,7 @@ class Parameters {
   std::vector<StatisticSlot> statistics;
   struct RangeSlot {
     std::string value;  ///< its name
+    const char* role;   ///< as in `role_names`; "compensation" and "exact" for what has none
     Storage storage;
     bool lasts;  ///< the value is in a store
   };
@@ -91,7 +101,7 @@ class Parameters {
  private:
   void add_slot(const Graph& graph, const ParameterInfo& info, const Options& options);
   void put(ParameterSlot& slot, Store store, const Storage& storage);
-  void add_range(const std::string& value, const Storage& storage, bool lasts);
+  void add_range(const std::string& value, const char* role, const Storage& storage, bool lasts);
 
   Device device_;
   std::array<std::size_t, store_count> sizes_ = {};

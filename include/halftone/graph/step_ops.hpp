@@ -68,7 +68,8 @@ struct KeepStatistics final : StepOp {
 struct Update final : StepOp {
   UpdateRule rule;
   StepPolicy policy;
-  float learning_rate = 1;  ///< factor on the schedule's
+  float learning_rate = 1;     ///< factor on the schedule's
+  float limit = F32::largest;  ///< magnitude that no weight exceeds
   struct Updated {
     bool compensated = false, has_copy = false;
   };

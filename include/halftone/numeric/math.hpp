@@ -24,6 +24,12 @@ HALFTONE_HD constexpr float power_of_two(int n) {
   return bit_cast<float>(n < -126 ? 1u << (n + 149) : static_cast<std::uint32_t>(n + 127) << 23);
 }
 
+/// The exponent of the smallest power of two that is no less than x, a positive normal number.
+HALFTONE_HD constexpr int ceil_log2(float x) {
+  const std::uint32_t bits = bit_cast<std::uint32_t>(x);
+  return static_cast<int>(bits >> 23) - 127 + ((bits & 0x7fffffu) != 0);
+}
+
 /// To the nearest integer, ties to even.
 HALFTONE_HD constexpr float round_even(float x) {
   const float magnitude = abs(x);

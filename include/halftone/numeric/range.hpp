@@ -33,6 +33,7 @@ struct RangeState {
   Noticed noticed{};       ///< since the controller last looked
   Noticed kept{};          ///< the controller's own, over several steps
   std::int64_t steps = 0;  ///< committed ones that `kept` stands for
+  Noticed total{};         ///< over all committed steps, `largest` in units of 1
 };
 
 // A range controller is a functor: `move` is called once at the end of each committed step with what was `noticed` in
@@ -60,19 +61,50 @@ struct OverflowRate {
   }
 };
 
+/// The smallest power of two with which no number seen of late is beyond a code's `largest`: grows at once, shrinks
+/// after `interval` steps to what these have had (delayed scaling: Micikevicius et al. 2022; a scale of their own is no
+/// power of two).
+struct Delayed {
+  float largest = 448;
+  std::int32_t interval = 1024;
+
+  static constexpr const char* name = "delayed";
+  constexpr bool operator==(const Delayed&) const = default;
+  HALFTONE_HD constexpr void move(RangeState& state) const {
+    const float seen = state.noticed.largest * state.scale;
+    const bool first = state.kept.count == 0 && seen > 0;
+    if (first) state.kept.count = 1;
+    if (seen > state.kept.largest) state.kept.largest = seen;
+    const bool judges = ++state.steps >= interval || first;
+    if (state.kept.largest >= 0x1p-126f * largest) {
+      const float fitting = math::power_of_two(math::ceil_log2(state.kept.largest / largest));
+      if (judges || fitting > state.next) state.next = fitting;
+    }
+    if (state.steps < interval) return;
+    state.kept.largest = 0;
+    state.steps = 0;
+  }
+};
+
 /// Every range controller.
-using RangeControllers = TypeList<OverflowRate>;
+using RangeControllers = TypeList<OverflowRate, Delayed>;
 using RangeController = RangeControllers::Variant;
 
 inline const char* name_of(const RangeController& controller) {
   return std::visit([](const auto& c) { return c.name; }, controller);
 }
 
-/// The end of a step for one range: the controller judges where `commit` says so and numbers were written. What was
-/// noticed counts once; a step that is no commit leaves no trace, but a tensor that `lasts` was written by an earlier
-/// one.
-HALFTONE_HD constexpr void move_range(const RangeController& controller, RangeState& state, bool commit, bool lasts) {
-  if (commit && state.noticed.count > 0) visit(RangeControllers{}, controller, [&](const auto& c) { c.move(state); });
+/// The end of a step for one range: in a `commit` the controller of one that `moves` judges, where numbers were
+/// written. What was noticed counts once; a step that is no commit leaves no trace, but a tensor that `lasts` was
+/// written by an earlier one.
+HALFTONE_HD constexpr void move_range(const RangeController& controller, RangeState& state, bool commit, bool moves,
+                                      bool lasts) {
+  if (commit && state.noticed.count > 0) {
+    Noticed seen = state.noticed;
+    seen.largest *= state.scale;
+    state.total.add(seen);
+    if (moves) visit(RangeControllers{}, controller, [&](const auto& c) { c.move(state); });
+  }
   if (!(state.next >= 0x1p-126f && state.next <= 0x1p126f)) state.next = state.scale;
   if (commit || !lasts) state.noticed = {};
 }

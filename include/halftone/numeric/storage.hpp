@@ -14,11 +14,13 @@ enum class Scaling : std::uint8_t {
   none,      ///< it is 1
   constant,  ///< 2^exponent
   range,     ///< one a tensor, at first 2^exponent, then moved by a controller
-  block      ///< a power of two for each `block` numbers in memory order, from the largest of them (OCP Microscaling)
+  block,     ///< a power of two for each `block` numbers in memory order, from the largest of them (OCP Microscaling)
+  tensor     ///< a power of two, from the largest of all numbers: it is known when they are (current scaling)
 };
 
 /// How the numbers of a tensor are stored: each is a code times a scale. It is all that tells one number system from
-/// another. Packed codes lie in memory order, low bits first; the scales of blocks, a byte each, come after all codes.
+/// another. Packed codes lie in memory order, low bits first; the scales of blocks or of a whole tensor, a byte each,
+/// come after all codes.
 struct Storage {
   DType code = DType::f32;
   Rounding rounding = Rounding::nearest;
@@ -52,6 +54,12 @@ struct Storage {
     return storage;
   }
 
+  static constexpr Storage scaled(DType code) {
+    Storage storage(code);
+    storage.scaling = Scaling::tensor;
+    return storage;
+  }
+
   constexpr bool operator==(const Storage&) const = default;
 
   /// Whether the code's own `encode` and `decode` are all there is to it.
@@ -62,7 +70,7 @@ struct Storage {
   constexpr bool has_range() const { return scaling == Scaling::range || noticed; }
   /// Whether what is not a number is read as such again.
   constexpr bool keeps_nan() const {
-    return block > 0 || visit_format(code, [](auto format) {
+    return scaling == Scaling::block || scaling == Scaling::tensor || visit_format(code, [](auto format) {
              const float read = decltype(format)::decode(decltype(format)::encode(bit_cast<float>(0x7fc00000u)));
              return read != read;
            });
@@ -90,7 +98,8 @@ struct Storage {
     return (static_cast<std::size_t>(count) * static_cast<std::size_t>(bits_of(code)) + 7) / 8;
   }
   constexpr std::size_t bytes(std::int64_t count) const {
-    return code_bytes(count) + (block > 0 ? static_cast<std::size_t>((count + block - 1) / block) : 0);
+    const std::int64_t scales = block > 0 ? (count + block - 1) / block : scaling == Scaling::tensor ? 1 : 0;
+    return code_bytes(count) + static_cast<std::size_t>(scales);
   }
 
   /// The codes' own numbers, rounded to as this storage rounds; not for f32.
@@ -130,6 +139,12 @@ struct BlockScale {
     if (bits >= 0x7f800000u) return nan;
     const int code = static_cast<int>(bits >> 23) - top;
     return static_cast<std::uint8_t>(code < 0 ? 0 : code);
+  }
+  /// The smallest power of two with which the largest magnitude is no more than the largest number among the codes.
+  HALFTONE_HD static constexpr std::uint8_t fitting(float largest, float largest_code) {
+    if (!(largest <= F32::largest)) return nan;
+    const float scale = largest / largest_code;
+    return static_cast<std::uint8_t>(scale >= 0x1p-126f ? 127 + math::ceil_log2(scale) : 1);
   }
 };
 
@@ -181,6 +196,8 @@ HALFTONE_HD constexpr float scale_at(const Storage& storage, const std::byte* da
       return range;
     case Scaling::block:
       return BlockScale::decode(std::to_integer<std::uint8_t>(data[storage.code_bytes(count) + i / storage.block]));
+    case Scaling::tensor:
+      return BlockScale::decode(std::to_integer<std::uint8_t>(data[storage.code_bytes(count)]));
     case Scaling::none:
       break;
   }
@@ -209,7 +226,8 @@ HALFTONE_HD constexpr void notice(const Grid& grid, float x, float rounded, Noti
 }
 
 /// Writes numbers [first, first + n) of a tensor of `count`, in a way that `Storage::granule` allows. Random bits are
-/// drawn by the number's place in the tensor.
+/// drawn by the number's place in the tensor. The scale of a `Scaling::tensor` is found where all are written at once;
+/// else it must be there.
 HALFTONE_HD constexpr void write_numbers(const Storage& storage, std::byte* data, std::int64_t count,
                                          std::int64_t first, std::int64_t n, const float* values,
                                          const RandomKey& key = {}, float range = 1, Noticed* noticed = nullptr) {
@@ -219,15 +237,16 @@ HALFTONE_HD constexpr void write_numbers(const Storage& storage, std::byte* data
     const std::int64_t begin = first + done, end = done + run < n ? begin + run : first + n;
     if (granule > 1)
       for (std::size_t b = storage.code_bytes(begin); b < storage.code_bytes(end); ++b) data[b] = std::byte{0};
-    if (storage.scaling == Scaling::block) {
+    const bool whole = storage.scaling == Scaling::tensor && n == count && done == 0;
+    if (storage.scaling == Scaling::block || whole) {
       float largest = 0;
-      for (std::int64_t i = begin; i < end; ++i) {
+      for (std::int64_t i = begin; i < (whole ? first + n : end); ++i) {
         const float magnitude = math::abs(values[i - first]);
         if (!(magnitude <= largest)) largest = magnitude;
         if (!(magnitude == magnitude)) break;
       }
-      data[storage.code_bytes(count) + begin / storage.block] =
-          std::byte{BlockScale::of(largest, top_exponent(storage.code))};
+      data[storage.code_bytes(count) + (whole ? 0 : begin / storage.block)] = std::byte{
+          whole ? BlockScale::fitting(largest, grid.largest) : BlockScale::of(largest, top_exponent(storage.code))};
     }
     const float inverse = 1 / scale_at(storage, data, count, begin, range);
     visit_format(storage.code, [&](auto format) {

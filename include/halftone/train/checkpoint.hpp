@@ -47,6 +47,8 @@ std::vector<std::string> load_checkpoint(const std::filesystem::path& directory,
 
 /// Metadata of a checkpoint's model; throws FileError where the folder holds none.
 Metadata read_model_metadata(const std::filesystem::path& directory);
+/// The same of its state: the facts of its `Identity` among them.
+Metadata read_state_metadata(const std::filesystem::path& directory);
 
 enum class ModelWeights { best, raw };  ///< raw: those that were trained, where the best ones are averaged
 

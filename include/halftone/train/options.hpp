@@ -15,6 +15,7 @@ struct ParameterGroup {
   std::string scope, ending;
   std::optional<UpdateRule> rule = {};  ///< by default the trainer's own
   float learning_rate = 1;              ///< factor on the schedule's
+  std::optional<float> limit = {};      ///< magnitude that no weight exceeds
 };
 
 struct TrainerOptions {

@@ -38,11 +38,22 @@ struct MemoryReport {
   std::size_t weights = 0, masters = 0, gradients = 0, optimizer = 0, activations = 0, workspace = 0, peak = 0;
 };
 
+/// What was seen of one tensor's numbers before they were rounded, over all committed steps; shares of its numbers.
+struct TensorNumerics {
+  std::string tensor;
+  const char* role;  ///< as in `role_names`
+  std::int64_t numbers = 0;
+  double zeros = 0, flushed = 0, saturated = 0;  ///< exact zeros; others that became zero; at the largest number
+  float largest = 0;                             ///< magnitude
+  int range = 0;                                 ///< the numbers that can be stored now reach up to about 2^range
+};
+
 /// Shares over all committed steps, and counts.
 struct NumericsReport {
   double zero_weight_gradients = 0, unchanged_weights = 0;
   std::int64_t skipped_steps = 0,
-               nonfinite = 0;  ///< nonfinite: numbers in weight gradients, over all steps of this trainer
+               nonfinite = 0;                ///< nonfinite: numbers in weight gradients, over all steps of this trainer
+  std::vector<TensorNumerics> tensors = {};  ///< those whose storage is `noticed`
 };
 
 /// Wires the passes, the plan and the data into training. The graph is copied; its values' numbers stay valid.
@@ -56,6 +67,10 @@ class Trainer {
   StepReport step(const Batch& batch);
   /// One step on raw bytes, one span per graph input in the order they were made. Throws Error for other sizes.
   StepReport step(std::span<const std::span<const std::byte>> inputs);
+
+  /// Finds where ranges come to in `steps` steps of a first training in wide words, then begins anew with these ranges
+  /// (Courbariaux et al. 2014, section 8). `epoch` does so before the first step, for the precision's `range_steps`.
+  void find_ranges(const Loader& loader, std::int64_t steps);
 
   /// Called with every step's report in order; false ends the epoch early. On a device that works ahead of the host, a
   /// report comes some steps late, and those steps still run.
@@ -79,6 +94,11 @@ class Trainer {
   /// `identity.fixed` name. Throws Error naming a difference and FileError naming file, tensor or field, before
   /// anything has changed. Returns the differences from `identity.changeable`, each in words.
   std::vector<std::string> load(const std::filesystem::path& directory, const Identity& identity = {});
+
+  /// Goes on from where another trainer of the same net and optimizer stands, in this one's number system: each number
+  /// becomes the nearest that is stored here, the loss scale begins anew. Throws Error for another net and within a
+  /// step.
+  void take(const Trainer& other);
 
   MemoryReport memory() const;
   NumericsReport numerics() const;

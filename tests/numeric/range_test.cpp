@@ -1,0 +1,109 @@
+#include "halftone/numeric/range.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <vector>
+
+#include "halftone/numeric/storage.hpp"
+
+namespace halftone {
+namespace {
+
+/// Scales after each step, in which `seen` was noticed.
+std::vector<float> scales(const RangeController& controller, float first, const std::vector<Noticed>& seen) {
+  RangeState state{.scale = first, .next = first};
+  std::vector<float> result;
+  for (const Noticed& noticed : seen) {
+    state.noticed = noticed;
+    move_range(controller, state, true, true, false);
+    result.push_back(state.scale = state.next);
+  }
+  return result;
+}
+
+Noticed counted(std::int64_t saturated, std::int64_t upper_half) {
+  return {.count = 8192, .saturated = saturated, .upper_half = upper_half};
+}
+
+/// 2^-13 of 8192 numbers a step: one number is no larger share, two are. Over two steps: two and three.
+TEST(OverflowRate, DoublesHalvesAndStaysAsCourbariauxSays) {
+  const OverflowRate each{.threshold = 0x1p-13f, .interval = 1}, two{.threshold = 0x1p-13f, .interval = 2};
+  EXPECT_EQ(scales(each, 1, {counted(2, 2), counted(1, 2), counted(0, 2), counted(1, 1), counted(0, 0)}),
+            (std::vector<float>{2, 2, 2, 1, 0.5f}));
+  EXPECT_EQ(scales(two, 1, {counted(3, 3), counted(0, 0), counted(2, 2), counted(0, 0), counted(1, 2), counted(1, 1)}),
+            (std::vector<float>{1, 2, 2, 1, 1, 1}));
+}
+
+/// In units of the scale of the step.
+Noticed reaching(float largest) { return {.count = 1, .largest = largest}; }
+
+TEST(Delayed, FitsAtOnceGrowsAtOnceAndShrinksAfterItsInterval) {
+  const Delayed eight{.largest = 8, .interval = 3};
+  // True magnitudes 3, which 8 * 0.5 holds, 5, 33, then three of 1.
+  EXPECT_EQ(
+      scales(eight, 1,
+             {reaching(3), reaching(10), reaching(33), reaching(1 / 8.0f), reaching(1 / 8.0f), reaching(1 / 8.0f)}),
+      (std::vector<float>{0.5f, 1, 8, 8, 8, 0.125f}));
+  EXPECT_EQ(scales({Delayed{.largest = 8, .interval = 1}}, 1, {reaching(64), reaching(1), reaching(8), reaching(0)}),
+            (std::vector<float>{8, 1, 1, 1}));
+}
+
+TEST(RangeTotals, CountCommittedStepsInTrueMagnitudes) {
+  RangeState state{.scale = 4, .next = 4};
+  for (const bool commit : {true, false, true}) {
+    state.noticed = {.count = 10, .zeros = 1, .flushed = 2, .saturated = 3, .largest = 2};
+    move_range(OverflowRate{}, state, commit, false, false);
+  }
+  EXPECT_EQ(state.total.count, 20);
+  EXPECT_EQ(state.total.zeros, 2);
+  EXPECT_EQ(state.total.flushed, 4);
+  EXPECT_EQ(state.total.saturated, 6);
+  EXPECT_EQ(state.total.largest, 8);
+  EXPECT_EQ(state.scale, state.next);
+}
+
+/// The scale of a tensor: the smallest power of two with which nothing saturates.
+TEST(ScaledTensor, NothingSaturatesAndHalfTheScaleWould) {
+  std::mt19937 random(3);
+  for (const DType code : {DType::e4m3, DType::e5m2, DType::i8, DType::i16, DType::e2m1}) {
+    const Storage storage = Storage::scaled(code);
+    const float top = storage.grid().largest;
+    for (int trial = 0; trial < 200; ++trial) {
+      std::vector<float> x(37);
+      for (float& number : x)
+        number = std::ldexp(static_cast<float>(random() % 2001) / 1000 - 1, static_cast<int>(random() % 40) - 20);
+      std::vector<std::byte> data(storage.bytes(37));
+      EXPECT_EQ(data.size(), storage.code_bytes(37) + 1);
+      write_numbers(storage, data.data(), 37, 0, 37, x.data());
+      const float scale = scale_at(storage, data.data(), 37, 0, 1);
+      float largest = 0;
+      for (const float number : x) largest = std::max(largest, std::abs(number));
+      EXPECT_LE(largest, top * scale);
+      EXPECT_GT(largest, top * scale / 2);
+      std::vector<float> once(37);
+      for (int i = 0; i < 37; ++i) once[static_cast<std::size_t>(i)] = read_number(storage, data.data(), 37, i);
+      std::vector<std::byte> again(data.size());
+      write_numbers(storage, again.data(), 37, 0, 37, once.data());
+      for (int i = 0; i < 37; ++i)
+        EXPECT_EQ(read_number(storage, again.data(), 37, i), once[static_cast<std::size_t>(i)]);
+    }
+  }
+}
+
+TEST(ScaledTensor, WhatIsNoNumberShows) {
+  const Storage storage = Storage::scaled(DType::i8);
+  EXPECT_TRUE(storage.keeps_nan());
+  std::vector<std::byte> data(storage.bytes(2));
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    const float x[] = {1, bad};
+    write_numbers(storage, data.data(), 2, 0, 2, x);
+    EXPECT_TRUE(std::isnan(read_number(storage, data.data(), 2, 1)));
+  }
+  const float zeros[] = {0, 0};
+  write_numbers(storage, data.data(), 2, 0, 2, zeros);
+  EXPECT_EQ(read_number(storage, data.data(), 2, 1), 0);
+}
+
+}  // namespace
+}  // namespace halftone

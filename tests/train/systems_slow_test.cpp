@@ -1,0 +1,105 @@
+#include <gtest/gtest.h>
+
+#include "halftone/halftone.hpp"
+
+// Each number system on real data: what must come out, and the control that must fail. Chance is an error of 0.9.
+namespace halftone {
+namespace {
+
+struct Run {
+  Precision precision;
+  int epochs = 2;
+  float rate = 0.05f, stress = 1;
+  std::int64_t limit = 0;
+  double error = 0, loss = 0;  ///< of the last epoch
+};
+
+/// Gupta's net on MNIST.
+Run trained(Run run) {
+  const std::filesystem::path folder = find_data("mnist");
+  const Loader train = mnist(folder, Split::train, {.batch = 100, .limit = run.limit}),
+               test = mnist(folder, Split::test, {.batch = 500});
+  Graph graph;
+  const auto [images, labels] = inputs(graph, train);
+  const Value logits = gupta(images);
+  TrainerOptions options;
+  options.precision = run.precision;
+  options.optimizer = Sgd{.momentum = 0.9f, .weight_decay = 5e-4f};
+  options.schedule = Schedule::constant(run.rate);
+  options.stress = run.stress;
+  Trainer trainer(cross_entropy(logits, labels), options);
+  for (int epoch = 0; epoch < run.epochs; ++epoch) run.loss = trainer.epoch(train).loss;
+  run.error = 1 - trainer.evaluate(test, accuracy(logits, labels));
+  return run;
+}
+
+double error_of(const std::string& name) { return trained({.precision = precision_by_name(name)}).error; }
+
+struct Systems : testing::Test {
+  void SetUp() override {
+    try {
+      find_data("mnist");
+    } catch (const Error&) {
+      GTEST_SKIP() << "MNIST is not here (HALFTONE_DATA)";
+    }
+  }
+};
+
+TEST_F(Systems, SixteenBitsOfFixedPointNeedStochasticRounding) {
+  EXPECT_LT(error_of("fixed:6.10:stochastic"), 0.035);
+  EXPECT_GT(error_of("fixed:6.10:nearest"), 0.6);
+  EXPECT_LT(error_of("fixed:8.8:stochastic"), 0.08);
+  EXPECT_GT(error_of("fixed:8.8:nearest"), 0.6);
+}
+
+TEST_F(Systems, ThirtyTwoBitsOfFixedPointDoNot) { EXPECT_LT(error_of("fixed:16.16:nearest"), 0.035); }
+
+/// What nearest rounding breaks are the gradients of activations, not the update.
+TEST_F(Systems, ExactActivationGradientsCureNearestRoundingMastersDoNot) {
+  EXPECT_LT(error_of("fixed:6.10:nearest+activation_gradients=f32"), 0.035);
+  EXPECT_GT(error_of("fixed:6.10:nearest+update=f32+slots=f32"), 0.6);
+}
+
+/// Ten bits with a range a tensor do what twelve with one range for all cannot; ranges must be found before.
+TEST_F(Systems, DynamicFixedPointNeedsItsRanges) {
+  EXPECT_LT(error_of("dynamic_fixed:10/12"), 0.035);
+  EXPECT_LT(error_of("static_fixed:20"), 0.035);
+  EXPECT_GT(error_of("static_fixed:12"), 0.6);
+  Precision unprepared = Precision::dynamic_fixed(10, 12);
+  unprepared.range_steps = 0;
+  EXPECT_GT(trained({.precision = unprepared}).error, 0.3);
+}
+
+/// Gradients times 2^-8 lie below what e5m2 holds; a scale of their own cures that.
+TEST_F(Systems, EightBitFloatsNeedScales) {
+  const auto stressed = [](const char* name) {
+    return trained({.precision = precision_by_name(name), .stress = 0x1p-8f, .limit = 20000}).error;
+  };
+  const double f32 = stressed("f32");
+  EXPECT_LT(f32, 0.05);
+  EXPECT_NEAR(stressed("fp8:current"), f32, 0.02);
+  EXPECT_NEAR(stressed("fp8:delayed"), f32, 0.02);
+  EXPECT_GT(stressed("fp8:none"), 0.5);
+}
+
+/// At a small rate updates are less than half a unit of the weights.
+TEST_F(Systems, PureSixteenBitsLoseSmallUpdatesToNearestRounding) {
+  const auto loss = [](const char* name) {
+    return trained({.precision = precision_by_name(name), .epochs = 3, .rate = 0.001f}).loss;
+  };
+  const double f32 = loss("f32");
+  EXPECT_NEAR(loss("bf16_pure:kahan"), f32, 0.02 * f32);
+  EXPECT_NEAR(loss("bf16_pure:stochastic"), f32, 0.05 * f32);
+  EXPECT_GT(loss("bf16_pure:nearest"), 1.5 * f32);
+  EXPECT_GT(loss("f16_pure:nearest"), 1.03 * f32);
+  EXPECT_NEAR(loss("f16_pure:kahan"), f32, 0.02 * f32);
+}
+
+TEST_F(Systems, EightBitIntegersTrainFourLoseMuch) {
+  EXPECT_LT(error_of("int8"), 0.035);
+  EXPECT_LT(error_of("mxfp8"), 0.035);
+  EXPECT_GT(error_of("int4"), 1.5 * error_of("int8"));
+}
+
+}  // namespace
+}  // namespace halftone

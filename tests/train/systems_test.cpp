@@ -1,0 +1,174 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "halftone/halftone.hpp"
+#include "tests/io/temporary_folder.hpp"
+
+// What is particular to a number system; that it learns, and its control does not, is in learning_test.cpp and, on real
+// data, in systems_slow_test.cpp.
+namespace halftone {
+namespace {
+
+/// Gupta's net or another on drawn digits.
+struct Task {
+  Loader train, test;
+  Graph graph;
+  Inputs in;
+  Value logits, loss, hits;
+
+  explicit Task(const std::string& net, std::int64_t images = 1000)
+      : train(std::make_shared<Dataset>(rendered_digits(Split::train, images)), {.batch = 50}),
+        test(std::make_shared<Dataset>(rendered_digits(Split::test, 200)), {.batch = 100}),
+        in(inputs(graph, train)),
+        logits(net_by_name(net).build(in.images, 10)),
+        loss(cross_entropy(logits, in.labels)),
+        hits(accuracy(logits, in.labels)) {}
+
+  TrainerOptions options(const Precision& precision) const {
+    TrainerOptions result;
+    result.device = cpu_device({.threads = 2});
+    result.precision = precision;
+    return result;
+  }
+};
+
+float scale_of(const Parameters& parameters, const std::string& value) {
+  const auto states = parameters.read_ranges();
+  for (std::size_t i = 0; i < states.size(); ++i)
+    if (parameters.ranges[i].value == value) return states[i].scale;
+  return 0;
+}
+
+TEST(DynamicFixed, RangesAreFoundFirstAndWeightsBornAnew) {
+  const Task task("gupta");
+  Trainer trainer(task.loss, task.options(Precision::dynamic_fixed(10, 12)));
+  Parameters& p = trainer.parameters();
+  for (const RangeState& state : p.read_ranges()) EXPECT_TRUE(state.scale == 0x1p-4f || state.scale == 0x1p-6f);
+  trainer.find_ranges(task.train, 60);
+  EXPECT_EQ(trainer.attempts(), 0);
+  const auto& ranges = p.ranges;
+  const auto states = p.read_ranges();
+  float smallest = 1, largest = 0;
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    EXPECT_EQ(std::exp2(std::round(std::log2(states[i].scale))), states[i].scale) << ranges[i].value;
+    smallest = std::min(smallest, states[i].scale), largest = std::max(largest, states[i].scale);
+  }
+  EXPECT_GT(largest / smallest, 16) << "gradients lie binades below activations";
+  Trainer exact(task.loss, task.options(Precision::f32()));
+  for (const ParameterSlot& slot : p.entries) {
+    const auto born = exact.parameters().truth(exact.parameters().find(slot.name)).read(), here = p.truth(slot).read();
+    const float step = scale_of(p, name_in(slot.truth(), slot.name));
+    for (std::size_t i = 0; i < born.size(); ++i) EXPECT_NEAR(here[i], born[i], step / 2) << slot.name;
+  }
+}
+
+TEST(DynamicFixed, EveryTensorHasARangeAndTakesTwoBytesANumber) {
+  const Task task("gupta");
+  const Trainer trainer(task.loss, task.options(Precision::dynamic_fixed(10, 12)));
+  const Parameters& p = trainer.parameters();
+  for (const ParameterSlot& slot : p.entries)
+    for (const Store store : {Store::weights, Store::masters, Store::gradients, Store::slot0})
+      EXPECT_NE(p.range(name_in(store, slot.name)), nullptr) << name_in(store, slot.name);
+  EXPECT_NE(p.range("conv1"), nullptr) << "what a convolution gives is rounded before the relu";
+  EXPECT_NE(p.range("relu1"), nullptr);
+  const MemoryReport half = Trainer(task.loss, task.options(Precision::bf16())).memory(), here = trainer.memory();
+  EXPECT_EQ(here.weights, half.weights);
+  EXPECT_EQ(here.masters, half.weights);
+  EXPECT_EQ(here.gradients, half.gradients);
+}
+
+TEST(DynamicFixed, AModelTakesItsRangesAlong) {
+  const TemporaryFolder folder;
+  const Task task("gupta");
+  Trainer trainer(task.loss, task.options(Precision::dynamic_fixed(10, 12)));
+  trainer.epoch(task.train);
+  trainer.save(folder / "model");
+  Trainer loaded(task.loss, task.options(Precision::dynamic_fixed(10, 12)));
+  load_model(folder / "model/model.safetensors", loaded.parameters());
+  EXPECT_EQ(loaded.evaluate(task.test, task.loss), trainer.evaluate(task.test, task.loss));
+}
+
+TEST(Fp8, TakesAByteANumberAndScalesFollowTheTensors) {
+  const Task task("gupta");
+  Trainer trainer(task.loss, task.options(Precision::fp8()));
+  const MemoryReport half = Trainer(task.loss, task.options(Precision::bf16())).memory(), here = trainer.memory();
+  EXPECT_LE(here.weights, half.weights / 2 + 64 * trainer.parameters().entries.size());
+  EXPECT_EQ(here.masters, half.masters);
+  trainer.epoch(task.train);
+  for (const ParameterSlot& slot : trainer.parameters().entries) {
+    const TensorView weights = trainer.parameters().weight(slot);
+    const float scale = scale_of(trainer.parameters(), slot.name);
+    float largest = 0;
+    for (const float w : weights.read()) largest = std::max(largest, std::abs(w));
+    EXPECT_LE(largest, 448 * scale);
+    EXPECT_GT(largest, 448 * scale / 4) << slot.name;  // half, and what a step may change
+  }
+}
+
+TEST(Precisions, ThatNoTrainingCanHaveAreRefused) {
+  Precision precision;
+  precision.storage.weights = Storage::scaled(DType::e4m3);
+  const Task task("gupta");
+  EXPECT_THROW(Trainer(task.loss, task.options(precision)), Error);
+  EXPECT_THROW(Precision::dynamic_fixed(1, 12), Error);
+  EXPECT_THROW(Precision::dynamic_fixed(10, 25), Error);
+  EXPECT_THROW(Precision::static_fixed(5), Error);
+}
+
+std::vector<std::string> nodes_of(const Graph& graph) {
+  std::vector<std::string> names;
+  for (const Node& node : graph->nodes) names.push_back(node.op->name());
+  return names;
+}
+
+TEST(Binary, HiddenLayersMultiplySignsByNormalisedSigns) {
+  const Task task("mlp");
+  Graph graph = task.graph.clone();
+  EXPECT_EQ(binarize(graph, Precision::binary()), (std::vector<std::string>{"dense2.weight", "dense3.weight"}));
+  EXPECT_EQ(nodes_of(graph),
+            (std::vector<std::string>{"normalize", "dense", "batch_norm", "activation", "cast", "dense", "batch_norm",
+                                      "activation", "cast", "dense", "batch_norm", "activation", "dense",
+                                      "softmax_cross_entropy", "accuracy"}));
+  Graph kept = task.graph.clone();
+  EXPECT_EQ(binarize(kept, precision_by_name("binary+dense2=f32")), std::vector<std::string>{"dense3.weight"});
+
+  Trainer trainer(task.loss, task.options(Precision::binary()));
+  trainer.epoch(task.train);
+  const Parameters& p = trainer.parameters();
+  for (const char* name : {"dense2.weight", "dense3.weight"}) {
+    const ParameterSlot& slot = p.find(name);
+    EXPECT_EQ(p.weight(slot).spec.bytes(), 512u * 512 / 8);
+    const auto masters = p.truth(slot).read(), signs = p.weight(slot).read();
+    for (std::size_t i = 0; i < masters.size(); ++i) {
+      EXPECT_LE(std::abs(masters[i]), 1);
+      EXPECT_EQ(signs[i], masters[i] >= 0 ? 1 : -1);
+    }
+  }
+  for (const char* name : {"dense1.weight", "dense2.bias", "dense4.weight", "dense2.norm.weight"})
+    EXPECT_EQ(p.find(name).truth(), Store::weights) << name;
+}
+
+/// A net with its own norms keeps them; inputs that no activation gives get a norm and a sign of their own.
+TEST(Binary, ConvolutionalNetsAndResiduals) {
+  for (const char* net : {"lenet5", "gupta"}) {
+    const Task task(net, 200);
+    Trainer trainer(task.loss, task.options(Precision::binary()));
+    EXPECT_TRUE(std::isfinite(trainer.epoch(task.train).loss));
+    EXPECT_EQ(trainer.parameters().find("conv2.weight").truth(), Store::masters);
+  }
+  Graph graph;
+  Value x = graph.input("x", {4, 8, 8, 3});
+  x = relu(batch_norm(conv2d(x, 8, 3)));
+  x = batch_norm(conv2d(x, 8, 3)) + x;  // no activation before the next
+  const Value y = dense(conv2d(x, 8, 3), 10);
+  const auto weights = binarize(graph, Precision::binary());
+  EXPECT_EQ(weights, (std::vector<std::string>{"conv2.weight", "conv3.weight"}));
+  const auto names = nodes_of(graph);
+  EXPECT_EQ(std::count(names.begin(), names.end(), "batch_norm"), 4);  // two, conv3.input_norm and conv3.norm
+  EXPECT_EQ(std::count(names.begin(), names.end(), "cast"), 2);
+  EXPECT_EQ(y.shape(), Shape::matrix(4, 10));
+}
+
+}  // namespace
+}  // namespace halftone

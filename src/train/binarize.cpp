@@ -138,7 +138,10 @@ std::vector<ParameterGroup> groups_of_signs(const Graph& graph) {
     const auto& [w, storage, role] = graph.info(parameter.value).spec;  // [k, r, s, c]
     if (storage != DType::sign) continue;
     const auto fans = static_cast<float>((w.n + w.c) * w.h * w.w);
-    groups.push_back({.scope = parameter.name, .learning_rate = std::sqrt(fans / 1.5f), .limit = 1.0f});
+    ParameterGroup& group = groups.emplace_back();
+    group.scope = parameter.name;
+    group.learning_rate = std::sqrt(fans / 1.5f);
+    group.limit = 1.0f;
   }
   return groups;
 }

@@ -94,7 +94,7 @@ TEST(ScaledTensor, NothingSaturatesAndHalfTheScaleWould) {
 TEST(ScaledTensor, WhatIsNoNumberShows) {
   const Storage storage = Storage::scaled(DType::i8);
   EXPECT_TRUE(storage.keeps_nan());
-  std::vector<std::byte> data(storage.bytes(2));
+  std::vector<std::byte> data(16);
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     const float x[] = {1, bad};
     write_numbers(storage, data.data(), 2, 0, 2, x);

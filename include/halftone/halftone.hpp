@@ -55,6 +55,7 @@
 #include "halftone/train/check_gradient.hpp"
 #include "halftone/train/checkpoint.hpp"
 #include "halftone/train/inputs.hpp"
+#include "halftone/train/load_model.hpp"
 #include "halftone/train/options.hpp"
 #include "halftone/train/pipeline.hpp"
 #include "halftone/train/recipe.hpp"

@@ -48,10 +48,4 @@ std::vector<std::string> load_checkpoint(const std::filesystem::path& directory,
 /// Metadata of a checkpoint's model; throws FileError where the folder holds none.
 Metadata read_model_metadata(const std::filesystem::path& directory);
 
-enum class ModelWeights { best, raw };  ///< raw: those that were trained, where the best ones are averaged
-
-/// Reads parameters and statistics of a checkpoint's model.safetensors into memory; throws FileError naming file and
-/// tensor.
-void load_model(const std::filesystem::path& file, Parameters& parameters, ModelWeights which = ModelWeights::best);
-
 }  // namespace halftone

@@ -46,6 +46,7 @@
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/quantize.hpp"
+#include "halftone/ops/softmax.hpp"
 #include "halftone/ops/sum_rows.hpp"
 #include "halftone/tensor/device.hpp"
 #include "halftone/tensor/error.hpp"

@@ -32,6 +32,15 @@ void softmax_slope(const float* e, float inverse_sum, float background, float fa
   for (std::int64_t i = 0; i < n; ++i) d[i] = (e[i] * inverse_sum - background) * factor;
 }
 
+/// d[i] = y[i] (d_y[i] - sum of d_y y); d may be d_y.
+void softmax_d_input(const float* d_y, const float* y, std::int64_t n, float* d) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += static_cast<double>(d_y[i]) * static_cast<double>(y[i]);
+  const auto mean = static_cast<float>(sum);
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) d[i] = y[i] * (d_y[i] - mean);
+}
+
 double squared_distance(const float* x, const float* y, std::int64_t n) {
   return sum_of(n, [=](std::int64_t i) HWY_ATTR { return static_cast<double>((x[i] - y[i]) * (x[i] - y[i])); });
 }
@@ -59,7 +68,17 @@ std::int64_t largest_of(const float* x, std::int64_t n) {
   return best;
 }
 
-/// Rows of logits, each with its label, a number of rows to a task.
+/// Calls f(row, thread) for all rows of `length` numbers, a number of rows to a task.
+template <class F>
+void for_rows(int threads, std::int64_t rows, std::int64_t length, F&& f) {
+  constexpr std::int64_t numbers_per_task = 4096;
+  const std::int64_t per_task = std::max<std::int64_t>(numbers_per_task / length, 1);
+  parallel_for(threads, (rows + per_task - 1) / per_task, [&](std::int64_t task, int thread) {
+    for (std::int64_t row = task * per_task; row < std::min(rows, (task + 1) * per_task); ++row) f(row, thread);
+  });
+}
+
+/// Rows of logits, each with its label.
 struct LogitRows {
   LogitRows(const Request& request, std::size_t logits, std::size_t& bytes)
       : threads(machine_of(request).threads),
@@ -94,18 +113,60 @@ struct LogitRows {
   /// Calls f(row, x, label, scratch) for every row; x may be scratch.
   template <class F>
   void for_each(const Arguments& a, F&& f) const {
-    constexpr std::int64_t numbers_per_task = 4096;
-    const std::int64_t per_task = std::max<std::int64_t>(numbers_per_task / classes, 1);
     const Input x(access, a.inputs[logits]);
-    parallel_for(threads, (rows + per_task - 1) / per_task, [&](std::int64_t task, int thread) {
+    for_rows(threads, rows, classes, [&](std::int64_t row, int thread) {
       float* scratch = buffers(a.workspace, thread);
-      for (std::int64_t row = task * per_task; row < std::min(rows, (task + 1) * per_task); ++row)
-        f(row, x(row * classes, classes, scratch), a.in<std::int32_t>(logits + 1)[row], scratch);
+      f(row, x(row * classes, classes, scratch), a.in<std::int32_t>(logits + 1)[row], scratch);
     });
   }
 };
 
 }  // namespace
+
+Launch softmax(const Request& request) {
+  const Machine machine = machine_of(request);
+  const std::int64_t rows = request.inputs[0].shape.rows(), n = request.inputs[0].shape.c;
+  std::size_t bytes = 0;
+  const Arrays<float> buffers(n, machine.threads, bytes);
+  const Access x_access(machine.isa, request.inputs[0]), y_access(machine.isa, request.outputs[0]);
+  const auto exponentials = HALFTONE_PER_ISA(machine.isa, exponentials);
+  const auto slope = HALFTONE_PER_ISA(machine.isa, softmax_slope);
+  const auto run = [=, threads = machine.threads](const Arguments& a) {
+    const Input input(x_access, a.inputs[0]);
+    const Output output(y_access, a, 0);
+    for_rows(threads, rows, n, [&](std::int64_t row, int thread) {
+      float* scratch = buffers(a.workspace, thread);
+      const float* x = input(row * n, n, scratch);
+      float* y = output.place(row * n, scratch);
+      const double sum = exponentials(x, x[largest_of(x, n)], n, y);
+      slope(y, static_cast<float>(1 / sum), 0, 1, n, y);
+      output(row * n, n, y);
+    });
+  };
+  return {run, bytes};
+}
+
+Launch softmax_gradient(const Request& request) {
+  const Machine machine = machine_of(request);
+  const std::int64_t rows = request.inputs[1].shape.rows(), n = request.inputs[1].shape.c;
+  std::size_t bytes = 0;
+  const Arrays<float> buffers(n, 2 * machine.threads, bytes);
+  const Access d_y_access(machine.isa, request.inputs[0]), y_access(machine.isa, request.inputs[1]),
+      d_x_access(machine.isa, request.outputs[0]);
+  const auto d_input = HALFTONE_PER_ISA(machine.isa, softmax_d_input);
+  const auto run = [=, threads = machine.threads](const Arguments& a) {
+    const Input d_outputs(d_y_access, a.inputs[0]), outputs(y_access, a.inputs[1]);
+    const Output d_inputs(d_x_access, a, 0);
+    for_rows(threads, rows, n, [&](std::int64_t row, int thread) {
+      float* scratch = buffers(a.workspace, 2 * thread);
+      const float* d_y = d_outputs(row * n, n, scratch);
+      float* d_x = d_inputs.place(row * n, scratch);
+      d_input(d_y, outputs(row * n, n, buffers(a.workspace, 2 * thread + 1)), n, d_x);
+      d_inputs(row * n, n, d_x);
+    });
+  };
+  return {run, bytes};
+}
 
 Launch softmax_cross_entropy(const Request& request) {
   std::size_t bytes = 0;

@@ -6,6 +6,7 @@
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/quantize.hpp"
+#include "halftone/ops/softmax.hpp"
 #include "halftone/ops/sum_rows.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/convolution.hpp"
@@ -40,6 +41,8 @@ Launch update_running_statistics(const Request&);
 Launch group_norm(const Request&);
 Launch group_norm_gradient(const Request&);
 // loss.cpp
+Launch softmax(const Request&);
+Launch softmax_gradient(const Request&);
 Launch softmax_cross_entropy(const Request&);
 Launch softmax_cross_entropy_gradient(const Request&);
 Launch mean_squared_error(const Request&);
@@ -90,6 +93,8 @@ const KernelTable& kernel_table() {
       Table::list<UpdateRunningStatistics>("update_running_statistics", {{"plain", update_running_statistics}}),
       Table::list<GroupNorm>("group_norm", {{"samples", group_norm}}),
       Table::list<GroupNormGradient>("group_norm_gradient", {{"samples", group_norm_gradient}}),
+      Table::list<Softmax>("softmax", {{"rows", softmax}}),
+      Table::list<SoftmaxGradient>("softmax_gradient", {{"rows", softmax_gradient}}),
       Table::list<SoftmaxCrossEntropy>("softmax_cross_entropy", {{"rows", softmax_cross_entropy}}),
       Table::list<SoftmaxCrossEntropyGradient>("softmax_cross_entropy_gradient",
                                                {{"rows", softmax_cross_entropy_gradient}}),

@@ -6,7 +6,7 @@
 #include "kernels/cuda/operands.hpp"
 #include "kernels/cuda/table.hpp"
 
-// A warp has a row of logits and leaves a number a row; one block adds these up, and looks at all labels.
+// A warp has a row of logits; losses leave a number a row, one block adds these up and looks at all labels.
 namespace halftone::cuda {
 namespace {
 
@@ -108,6 +108,45 @@ struct Row {
     double sum = 0;
     for_own([&](std::int64_t i) { sum += static_cast<double>(exponential(i, largest)); });
     return warp_sum(sum);
+  }
+};
+
+template <class Format>
+struct Shares {
+  static constexpr unsigned threads = 128;
+  using Shared = NoShared;
+
+  Source<Format> x;
+  Sink<Format> y;
+  std::int64_t rows, n;
+
+  HALFTONE_DEVICE void operator()(NoShared&) const {
+    const std::int64_t number = warp_number<Shares>();
+    if (number >= rows) return;
+    const Row<Format> row{x, number * n, n};
+    const float largest = row.largest().value;
+    const auto inverse = static_cast<float>(1 / row.sum_of_exponentials(largest));
+    row.for_own([&](std::int64_t i) { y.write(row.first + i, row.exponential(i, largest) * inverse); });
+  }
+};
+
+template <class Format>
+struct ShareGradients {
+  static constexpr unsigned threads = 128;
+  using Shared = NoShared;
+
+  Source<Format> d_y, y;
+  Sink<Format> d_x;
+  std::int64_t rows, n;
+
+  HALFTONE_DEVICE void operator()(NoShared&) const {
+    const std::int64_t number = warp_number<ShareGradients>();
+    if (number >= rows) return;
+    const Row<Format> slopes{d_y, number * n, n}, shares{y, number * n, n};
+    double sum = 0;
+    shares.for_own([&](std::int64_t i) { sum += static_cast<double>(slopes[i]) * static_cast<double>(shares[i]); });
+    const auto mean = static_cast<float>(warp_sum(sum));
+    shares.for_own([&](std::int64_t i) { d_x.write(shares.first + i, shares[i] * (slopes[i] - mean)); });
   }
 };
 
@@ -391,6 +430,30 @@ Launch squared_error_backward(const Request& request) {
 }
 
 }  // namespace
+
+Launch softmax(const Request& request) {
+  return with_format({&request.inputs[0], &request.outputs[0]}, [&](auto format) -> Launch {
+    using Format = decltype(format);
+    using Kernel = Shares<Format>;
+    const std::int64_t rows = request.inputs[0].shape.rows(), n = request.inputs[0].shape.c;
+    return {.run = [=, operands = Operands(request)](const Arguments& a) {
+      enqueue(a, blocks_for<Kernel>(rows * warp_lanes),
+              Kernel{operands.in<Format>(a, 0), operands.out<Format>(a, 0), rows, n});
+    }};
+  });
+}
+
+Launch softmax_gradient(const Request& request) {
+  return with_format({&request.inputs[0], &request.inputs[1], &request.outputs[0]}, [&](auto format) -> Launch {
+    using Format = decltype(format);
+    using Kernel = ShareGradients<Format>;
+    const std::int64_t rows = request.inputs[1].shape.rows(), n = request.inputs[1].shape.c;
+    return {.run = [=, operands = Operands(request)](const Arguments& a) {
+      enqueue(a, blocks_for<Kernel>(rows * warp_lanes),
+              Kernel{operands.in<Format>(a, 0), operands.in<Format>(a, 1), operands.out<Format>(a, 0), rows, n});
+    }};
+  });
+}
 
 Launch softmax_cross_entropy(const Request& request) {
   return with_format({&request.inputs[0]},

@@ -8,6 +8,7 @@
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/quantize.hpp"
+#include "halftone/ops/softmax.hpp"
 #include "halftone/ops/sum_rows.hpp"
 #include "kernels/cuda/backend.hpp"
 #include "kernels/cuda/cudnn.hpp"
@@ -105,6 +106,8 @@ const KernelTable& kernel_table() {
       Table::list<UpdateRunningStatistics>("update_running_statistics", {{"plain", update_running_statistics}}),
       Table::list<GroupNorm>("group_norm", list("samples", group_norm)),
       Table::list<GroupNormGradient>("group_norm_gradient", list("samples", group_norm_gradient)),
+      Table::list<Softmax>("softmax", list("rows", softmax)),
+      Table::list<SoftmaxGradient>("softmax_gradient", list("rows", softmax_gradient)),
       Table::list<SoftmaxCrossEntropy>("softmax_cross_entropy", list("rows", softmax_cross_entropy)),
       Table::list<SoftmaxCrossEntropyGradient>("softmax_cross_entropy_gradient",
                                                list("rows", softmax_cross_entropy_gradient)),

@@ -41,6 +41,8 @@ Launch update_running_statistics(const Request&);
 Launch group_norm(const Request&);
 Launch group_norm_gradient(const Request&);
 // loss.cu
+Launch softmax(const Request&);
+Launch softmax_gradient(const Request&);
 Launch softmax_cross_entropy(const Request&);
 Launch softmax_cross_entropy_gradient(const Request&);
 Launch mean_squared_error(const Request&);

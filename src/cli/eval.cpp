@@ -9,6 +9,7 @@
 #include "halftone/ops/loss.hpp"
 #include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
+#include "halftone/train/load_model.hpp"
 #include "halftone/train/trainer.hpp"
 
 namespace halftone::cli {
@@ -71,7 +72,7 @@ int evaluate(const EvalSettings& s) {
   const Value loss = cross_entropy(logits, in.labels), hits = accuracy(logits, in.labels);
   Trainer trainer(loss, {.device = s.device.open(), .precision = precision_by_name(precision)});
   load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters(),
-             s.raw ? ModelWeights::raw : ModelWeights::best);
+             {.weights = s.raw ? ModelWeights::raw : ModelWeights::best});
   const char* weights = text_at(model, "weights") == "averaged" && !s.raw ? "averaged" : "raw";
   const Score test = score(trainer, loader, hits);
   const double mean_loss = trainer.evaluate(loader, loss);

@@ -76,9 +76,9 @@ void Parameters::initialize(const Graph& graph, std::uint64_t seed) {
 void Parameters::add_slot(const Graph& graph, const ParameterInfo& info, const Options& options) {
   const ValueSpec& spec = graph.info(info.value).spec;
   const RoleStorage& roles = options.precision.at(info.name);
-  ParameterSlot slot{info.name, spec.shape, info.rank, info.trainable && info.gradient >= 0};
+  ParameterSlot slot{info.name, spec.shape, info.rank, info.trainable && info.gradient >= 0, info.flattened};
   put(slot, Store::weights, spec.storage);
-  if (roles.update != spec.storage) put(slot, Store::masters, roles.update);
+  if (options.gradients && roles.update != spec.storage) put(slot, Store::masters, roles.update);
   if (options.average) put(slot, Store::average, DType::f32);
   if (slot.trainable) {
     if (options.gradients) put(slot, Store::gradients, graph.info(info.gradient).spec.storage);

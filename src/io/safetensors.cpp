@@ -261,6 +261,10 @@ void read_exactly(RegularFile& file, std::span<std::byte> to) {
 
 }  // namespace
 
+bool StoredTensor::is_float() const {
+  return foreign.empty() ? epsilon_of(dtype) < 1 : foreign.starts_with('F') || foreign.starts_with('C');
+}
+
 const StoredTensor* SafeTensors::find(std::string_view name) const {
   const auto found = std::ranges::find(tensors, name, &StoredTensor::name);
   return found == tensors.end() ? nullptr : &*found;

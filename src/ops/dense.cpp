@@ -8,6 +8,28 @@
 #include "halftone/ops/sum_rows.hpp"
 
 namespace halftone {
+namespace {
+
+/// The value whose numbers `id` holds, reshaped or changed one by one since.
+int origin(const Graph& g, int id) {
+  for (auto node = g->nodes.rbegin(); node != g->nodes.rend(); ++node)
+    if (node->outputs[0] == id && (node->op->is_view() || dynamic_cast<const Elementwise*>(node->op.get())))
+      id = node->inputs[0];
+  return id;
+}
+
+Value add_dense(const std::vector<Value>& inputs, const std::string& label = {}) {
+  Graph g = graph_of(inputs[0]);
+  const Value y = g.add_one(std::make_shared<Dense>(), inputs, label);
+  Shape image = g.info(origin(g, inputs[0].id())).spec.shape;
+  if (image.features() != inputs[1].shape().c) image = inputs[0].shape();  // reshaped across images
+  const int weight = origin(g, inputs[1].id());
+  for (ParameterInfo& parameter : g->parameters)
+    if (parameter.value == weight && image.h * image.w > 1) parameter.flattened = {1, image.h, image.w, image.c};
+  return y;
+}
+
+}  // namespace
 
 Value dense(Value x, int units, const DenseOptions& options) {
   Graph g = graph_of(x);
@@ -19,13 +41,13 @@ Value dense(Value x, int units, const DenseOptions& options) {
       g.parameter(name + ".weight", Shape::matrix(units, features), options.weight_init.value_or(uniform(bound)), 2);
   std::vector<Value> inputs{x, weight};
   if (options.bias) inputs.push_back(g.parameter(name + ".bias", Shape::vector(units), uniform(bound), 1));
-  return g.add_one(std::make_shared<Dense>(), inputs, name);
+  return add_dense(inputs, name);
 }
 
 Value dense(Value x, Value weight, Value bias) {
   std::vector<Value> inputs{x, weight};
   if (bias) inputs.push_back(bias);
-  return graph_of(x).add_one(std::make_shared<Dense>(), inputs);
+  return add_dense(inputs);
 }
 
 std::vector<ValueSpec> Dense::infer(std::span<const ValueSpec> inputs) const {

@@ -6,25 +6,16 @@
 #include <optional>
 
 #include "halftone/io/atomic_file.hpp"
-#include "halftone/io/safetensors.hpp"
 #include "halftone/version.hpp"
+#include "src/train/model_format.hpp"
 #include "src/train/state_fields.hpp"
 
 namespace halftone {
 namespace {
 
-constexpr const char* format_key = "format";
-constexpr const char* format = "halftone 2";
-
 /// What a parameter has in the state of a checkpoint, each as it is stored.
 constexpr Store lasting[] = {Store::weights, Store::masters,      Store::accumulated, Store::slot0,
                              Store::slot1,   Store::compensation, Store::average};
-
-std::vector<std::int64_t> file_shape(Shape s, int rank) {
-  if (rank == 1) return {s.c};
-  if (rank == 2) return {s.n, s.c};
-  return {s.n, s.h, s.w, s.c};
-}
 
 StoredTensor f32_tensor(std::string name, std::vector<std::int64_t> shape, const std::vector<float>& values) {
   const auto bytes = std::as_bytes(std::span(values));
@@ -40,12 +31,12 @@ StoredTensor blank(const std::string& name, const TensorSpec& spec, int rank) {
   return {name, spec.storage.code, file_shape(spec.shape, rank), {}};
 }
 
+[[noreturn]] void refuse_version(const SafeTensors& file) {
+  throw FileError(fmt::format("{}: it is no checkpoint of this version", file.file.string()));
+}
+
 void check_format(const SafeTensors& file) {
-  const std::string text = text_at(file.metadata, format_key);
-  if (text == "halftone 1")
-    throw FileError(fmt::format("{}: it was written by Halftone 0.1.0, whose checkpoints this version does not read",
-                                file.file.string()));
-  if (text != format) throw FileError(fmt::format("{}: it is no checkpoint of this version", file.file.string()));
+  if (!is_own(file)) refuse_version(file);
 }
 
 /// The place of the first number that is not finite.
@@ -99,8 +90,6 @@ std::vector<ModelTensor> model_of(const Parameters& parameters) {
   return tensors;
 }
 
-std::string raw(const std::string& name) { return "raw." + name; }
-
 /// A tensor of memory that a checkpoint holds, and what a file calls it.
 struct Kept {
   TensorView view;
@@ -144,6 +133,21 @@ std::vector<std::string> changes(const SafeTensors& file, const Identity& identi
 
 }  // namespace
 
+bool is_own(const SafeTensors& file) {
+  const std::string text = text_at(file.metadata, format_key);
+  if (text == "halftone 1")
+    throw FileError(fmt::format("{}: it was written by Halftone 0.1.0, whose checkpoints this version does not read",
+                                file.file.string()));
+  if (text != own_format && text.starts_with("halftone ")) refuse_version(file);
+  return text == own_format;
+}
+
+std::vector<std::int64_t> file_shape(Shape s, int rank) {
+  if (rank == 1) return {s.c};
+  if (rank == 2) return {s.n, s.c};
+  return {s.n, s.h, s.w, s.c};
+}
+
 std::string text_at(const Metadata& metadata, const std::string& key) {
   const auto found = metadata.find(key);
   return found == metadata.end() ? "" : found->second;
@@ -154,7 +158,7 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
   make_folder(directory);
   Metadata of_state(identity.fixed.begin(), identity.fixed.end());
   of_state.insert(identity.changeable.begin(), identity.changeable.end());
-  of_state[format_key] = format;
+  of_state[format_key] = own_format;
   const StepState step = parameters.read_state();
   put_fields(step, of_state);
   std::vector<StoredTensor> tensors;
@@ -172,7 +176,7 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
 void save_model(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model) {
   make_folder(directory);
   Metadata of_model = model;
-  of_model[format_key] = format;
+  of_model[format_key] = own_format;
   of_model["version"] = version;
   of_model["weights"] = parameters.bytes(Store::average) > 0 ? "averaged" : "raw";
   const auto ranges = parameters.read_ranges();
@@ -186,7 +190,7 @@ void save_model(const std::filesystem::path& directory, const Parameters& parame
       tensors.push_back(f32_tensor(name, file_shape(view.spec.shape, t.rank), view.read()));
     };
     add(t.name, t.average.value_or(t.trained));
-    if (t.average) add(raw(t.name), t.trained);
+    if (t.average) add(raw_name(t.name), t.trained);
   }
   write_safetensors(directory / "model.safetensors", tensors, of_model);
 }
@@ -239,38 +243,6 @@ Metadata read_model_metadata(const std::filesystem::path& directory) {
 
 Metadata read_state_metadata(const std::filesystem::path& directory) {
   return metadata_of(directory / "state.safetensors");
-}
-
-void load_model(const std::filesystem::path& path, Parameters& parameters, ModelWeights which) {
-  const SafeTensors file = read_safetensors(path);
-  check_format(file);
-  const auto numbers = [&](const std::string& name, const Shape& shape, int rank) {
-    const TensorSpec spec{shape, DType::f32};
-    bytes_of(file, blank(name, spec, rank), spec);
-    return file.numbers(name);
-  };
-  std::vector<std::vector<float>> wanted;
-  std::size_t tensors = 0;
-  for (const ModelTensor& t : model_of(parameters)) {
-    wanted.push_back(numbers(t.name, t.trained.spec.shape, t.rank));
-    ++tensors;
-    if (!file.find(raw(t.name))) continue;
-    auto trained = numbers(raw(t.name), t.trained.spec.shape, t.rank);  // checked whichever is wanted
-    if (which == ModelWeights::raw) wanted.back() = std::move(trained);
-    ++tensors;
-  }
-  if (file.tensors.size() != tensors)
-    throw FileError(
-        fmt::format("{}: it holds {} tensors, the net has {}", file.file.string(), file.tensors.size(), tensors));
-  std::vector<RangeState> ranges;
-  for (const auto& range : parameters.ranges) {
-    const float scale = range_state_of(file.metadata, range.value, range.storage.first_scale()).scale;
-    ranges.push_back({.scale = scale, .next = scale});
-  }
-  parameters.write_ranges(ranges);
-  auto next = wanted.begin();
-  for (const auto& slot : parameters.entries) parameters.assign(slot, *next++);
-  for (std::size_t i = 0; i < parameters.statistics.size(); ++i) parameters.assign_statistic(i, *next++);
 }
 
 }  // namespace halftone

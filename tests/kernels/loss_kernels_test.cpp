@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "halftone/ops/loss.hpp"
+#include "halftone/ops/softmax.hpp"
 #include "tests/kernels/harness.hpp"
 
 namespace halftone::test {
@@ -20,10 +21,10 @@ std::vector<float> random_labels(Batch batch) {
 }
 
 /// The softmax of one row and the logarithm of its denominator, both relative to `largest`.
-struct Softmax {
+struct SoftmaxOf {
   double largest, log_sum = 0;
   Doubles shares;
-  explicit Softmax(const double* x, std::int64_t n) : largest(*std::max_element(x, x + n)) {
+  explicit SoftmaxOf(const double* x, std::int64_t n) : largest(*std::max_element(x, x + n)) {
     for (std::int64_t i = 0; i < n; ++i) shares.push_back(std::exp(x[i] - largest));
     double sum = 0;
     for (double e : shares) sum += e;
@@ -36,7 +37,7 @@ Doubles cross_entropy_of(const Doubles& logits, const Doubles& labels, Batch bat
   double total = 0;
   for (std::int64_t row = 0; row < batch.rows; ++row) {
     const double* x = logits.data() + row * batch.classes;
-    const Softmax softmax(x, batch.classes);
+    const SoftmaxOf softmax(x, batch.classes);
     const auto label = static_cast<std::int64_t>(labels[static_cast<std::size_t>(row)]);
     if (label < 0 || label >= batch.classes) return {nan};
     for (std::int64_t i = 0; i < batch.classes; ++i) {
@@ -77,7 +78,7 @@ TEST(CrossEntropyKernels, GiveTheGradient) {
              [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
                Doubles d;
                for (std::int64_t row = 0; row < batch.rows; ++row) {
-                 const Softmax softmax(in[1].data() + row * batch.classes, batch.classes);
+                 const SoftmaxOf softmax(in[1].data() + row * batch.classes, batch.classes);
                  for (std::int64_t i = 0; i < batch.classes; ++i) {
                    const bool hit = i == static_cast<std::int64_t>(in[2][static_cast<std::size_t>(row)]);
                    const double target = static_cast<double>(smoothing) / static_cast<double>(batch.classes) +
@@ -112,6 +113,46 @@ TEST(CrossEntropyKernels, TurnAWrongLabelIntoNaN) {
                    },
                    {{0.5, 4, 1}}});
   }
+}
+
+const std::vector<Shape> pixels = {{}, {1, 1, 1, 10}, {2, 3, 5, 3}, {130, 1, 1, 10}, {3, 1, 1, 1000}, {9, 9, 9, 17}};
+
+TEST(SoftmaxKernels, GiveShares) {
+  for (const Shape& shape : pixels)
+    for (float middle : {0.0f, 3000.0f})
+      for (const auto& storages : storage_choices)
+        check_kernels({Softmax(),
+                       {shape},
+                       storages,
+                       {random_values(shape.elements(), 1, middle - 8, middle + 8)},
+                       [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                         Doubles y;
+                         for (std::int64_t row = 0; row < shape.rows(); ++row)
+                           for (double share : SoftmaxOf(in[0].data() + row * shape.c, shape.c).shares)
+                             y.push_back(share);
+                         return {y};
+                       },
+                       {{0.5, 4, 1}}});
+}
+
+TEST(SoftmaxKernels, GiveTheGradient) {
+  for (const Shape& shape : pixels)
+    for (const auto& storages : storage_choices)
+      check_kernels(
+          {SoftmaxGradient(),
+           {shape, shape},
+           storages,
+           {random_values(shape.elements(), 1), random_values(shape.elements(), 2, 0, 2 / static_cast<float>(shape.c))},
+           [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+             Doubles d;
+             for (std::int64_t first = 0; first < shape.elements(); first += shape.c) {
+               double sum = 0;
+               for (std::int64_t i = first; i < first + shape.c; ++i) sum += in[0][at(i)] * in[1][at(i)];
+               for (std::int64_t i = first; i < first + shape.c; ++i) d.push_back(in[1][at(i)] * (in[0][at(i)] - sum));
+             }
+             return {d};
+           },
+           {{0.5, 3, 16}}});  // |y| at most 2, d_y and the sum at most 4 apart each
 }
 
 TEST(AccuracyKernels, CountTheFirstLargest) {

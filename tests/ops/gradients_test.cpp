@@ -17,6 +17,7 @@
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/quantize.hpp"
+#include "halftone/ops/softmax.hpp"
 #include "halftone/train/check_gradient.hpp"
 
 namespace halftone {
@@ -104,6 +105,11 @@ TEST(Gradients, Norms) {
   check_layer([](Value x) { return tanh(batch_norm(x)); }, {4, 3, 3, 16});
   check_layer([](Value x) { return layer_norm(x); }, {3, 2, 2, 12});
   check_layer([](Value x) { return group_norm(x, 3); }, {2, 3, 3, 12});
+}
+
+TEST(Gradients, Softmax) {
+  check_layer(softmax, {3, 1, 1, 5});
+  check_layer([](Value x) { return softmax(conv2d(x, 4, 3)); }, {2, 3, 2, 3});
 }
 
 template <class... F>

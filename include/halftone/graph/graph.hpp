@@ -62,7 +62,8 @@ struct ParameterInfo {
   Initializer initializer;
   int rank = 4;  ///< of the shape that files show: 4 KRSC, 2 [rows, columns], 1 vector
   bool trainable = true;
-  int gradient = -1;  ///< value; set by `differentiate`
+  int gradient = -1;     ///< value; set by `differentiate`
+  Shape flattened = {};  ///< of a dense layer's weight: the image [1, h, w, c] of more than a pixel that it takes
 };
 
 struct StatisticInfo {

@@ -19,6 +19,7 @@ struct ParameterSlot {
   Shape shape;
   int rank = 4;
   bool trainable = true;  ///< and the loss depends on it: it has a gradient
+  Shape flattened = {};   ///< as in `ParameterInfo`
   std::array<std::optional<Place>, store_count> places = {};
 
   const std::optional<Place>& in(Store store) const { return places[at(store)]; }
@@ -34,7 +35,8 @@ class Parameters {
   struct Options {
     Precision precision = Precision::f32();  ///< says how updates and slots are stored
     int slot_count = 0;                      ///< numbers per weight that the optimizer keeps
-    bool gradients = true, accumulate = false, average = false;
+    bool gradients = true;                   ///< false: neither they nor masters, for what never trains
+    bool accumulate = false, average = false;
     std::uint64_t seed = 1;
   };
 

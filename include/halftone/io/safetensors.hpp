@@ -19,6 +19,8 @@ struct StoredTensor {
   std::vector<std::int64_t> shape;
   std::vector<std::byte> data;
   std::string foreign = {};  ///< the file's word for a dtype that `DType` lacks; `dtype` means nothing then
+
+  bool is_float() const;  ///< not integers or booleans
 };
 
 /// The content of a .safetensors file.

@@ -50,10 +50,4 @@ Metadata read_model_metadata(const std::filesystem::path& directory);
 /// The same of its state: the facts of its `Identity` among them.
 Metadata read_state_metadata(const std::filesystem::path& directory);
 
-enum class ModelWeights { best, raw };  ///< raw: those that were trained, where the best ones are averaged
-
-/// Reads parameters and statistics of a checkpoint's model.safetensors into memory; throws FileError naming file and
-/// tensor.
-void load_model(const std::filesystem::path& file, Parameters& parameters, ModelWeights which = ModelWeights::best);
-
 }  // namespace halftone

@@ -1,0 +1,22 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "halftone/io/safetensors.hpp"
+#include "halftone/train/checkpoint.hpp"
+
+// What writers and readers of models agree on.
+namespace halftone {
+
+inline constexpr const char* format_key = "format";
+inline constexpr const char* own_format = "halftone 2";
+
+/// Whether this version of Halftone wrote the file; throws FileError for one of another version.
+bool is_own(const SafeTensors& file);
+
+std::vector<std::int64_t> file_shape(Shape shape, int rank);
+
+/// What a file calls the trained numbers where those under `name` are averaged.
+inline std::string raw_name(const std::string& name) { return "raw." + name; }
+
+}  // namespace halftone

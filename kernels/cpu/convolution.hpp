@@ -20,17 +20,21 @@ Launch reference(const Convolution& convolution);
 /// The ways to do a convolution operation.
 template <class Operation>
 std::vector<Kernel> convolution_kernels() {
-  return {{"wide",
+  return {{"implicit_gemm",
+           [](const Request& request) {
+             const auto [threads, isa] = machine_of(request);
+             return implicit_gemm(convolution_of<Operation>(request), isa, threads);
+           },
+           [](const Request& request) {
+             const bool is_wide = decline_wide(convolution_of<Operation>(request)).empty();
+             return std::string(is_wide ? "sums in f32 would lose bits of 32-bit fixed point" : "");
+           }},
+          {"wide",
            [](const Request& request) {
              const auto [threads, isa] = machine_of(request);
              return wide(convolution_of<Operation>(request), isa, threads);
            },
            [](const Request& request) { return decline_wide(convolution_of<Operation>(request)); }},
-          {"implicit_gemm",
-           [](const Request& request) {
-             const auto [threads, isa] = machine_of(request);
-             return implicit_gemm(convolution_of<Operation>(request), isa, threads);
-           }},
           {"reference", [](const Request& request) { return reference(convolution_of<Operation>(request)); }}};
 }
 

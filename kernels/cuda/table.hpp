@@ -6,7 +6,7 @@
 // The factories, each defined in the file of its operation; `decline_x` says what x does not take.
 namespace halftone::cuda {
 
-// convolution.cu
+// tensor_cores.cu, plain_convolution.cu
 Launch tensor_cores(const Convolution&);
 std::string decline_tensor_cores(const Convolution&);
 Launch plain(const Convolution&);

@@ -110,7 +110,7 @@ class Check {
       result.analytic = (4 * finer - trapezoid) / 3;
       const double magnitude = std::max({std::abs(result.analytic), std::abs(result.numeric), norm});
       const double last_change = std::exchange(change, std::abs(result.analytic - simpson));
-      settled = change <= tolerance_ / 2 * magnitude ? settled + 1 : 0;
+      settled = change <= tolerance_ / 4 * magnitude ? settled + 1 : 0;
       const bool ends = settled == 0 && !must_settle && intervals >= few_intervals;
       result.noise = rounding / h + (ends ? change + last_change : 0);
       const double difference = std::max(std::abs(result.analytic - result.numeric) - result.noise, 0.0);

@@ -33,6 +33,7 @@ int run(CLI::App& app, int argc, char** argv) {
   app.set_version_flag("--version", std::string("halftone ") + halftone::version);
   add_train(app, command);
   add_eval(app, command);
+  add_predict(app, command);
   add_info(app, command);
   add_fetch(app, command);
   add_bench(app, command);

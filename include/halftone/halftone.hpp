@@ -60,6 +60,7 @@
 #include "halftone/train/load_model.hpp"
 #include "halftone/train/options.hpp"
 #include "halftone/train/pipeline.hpp"
+#include "halftone/train/predictor.hpp"
 #include "halftone/train/recipe.hpp"
 #include "halftone/train/trainer.hpp"
 #include "halftone/train/verdict.hpp"

@@ -1,94 +1,90 @@
 #include <fmt/format.h>
 
-#include <charconv>
+#include <algorithm>
+#include <cmath>
 
+#include "cli/classifier.hpp"
 #include "cli/commands.hpp"
-#include "cli/options.hpp"
 #include "cli/report.hpp"
-#include "halftone/nn/models.hpp"
-#include "halftone/ops/loss.hpp"
-#include "halftone/tensor/text.hpp"
-#include "halftone/train/inputs.hpp"
-#include "halftone/train/load_model.hpp"
-#include "halftone/train/trainer.hpp"
+#include "halftone/ops/pointwise.hpp"
 
 namespace halftone::cli {
 namespace {
 
 struct EvalSettings {
-  DeviceOptions device;
-  std::string checkpoint, data, data_dir, precision, json;
-  std::int64_t batch = 128;
-  bool raw = false;
+  ClassifierOptions net;
+  std::string json;
 };
 
-const Net& net_of(const std::string& checkpoint, const Metadata& model) {
-  const auto name = model.find("net");
-  if (name == model.end()) throw FileError(fmt::format("{}: it does not say which net it holds", checkpoint));
-  for (const Net& net : nets())
-    if (net.name == name->second) return net;
-  throw FileError(fmt::format("{}: it holds the net '{}', which is unknown", checkpoint, name->second));
+/// What the logits of all images come to.
+struct Results {
+  Score all = {}, top5 = {};
+  std::vector<Score> by_class = {};
+  double loss = 0;  // mean
+};
+
+/// -log softmax(x)[label].
+double cross_entropy_of(const float* x, std::int64_t n, std::int32_t label) {
+  const double largest = *std::max_element(x, x + n);
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += std::exp(x[i] - largest);
+  return std::log(sum) - (x[label] - largest);
 }
 
-int classes_of(const std::string& checkpoint, const Metadata& model) {
-  const std::string text = text_at(model, "classes");
-  int classes = 0;
-  const char* end = std::from_chars(text.data(), text.data() + text.size(), classes).ptr;
-  if (classes < 1 || end != text.data() + text.size())
-    throw FileError(fmt::format("{}: it does not say how many classes it tells apart", checkpoint));
-  return classes;
+/// How many classes come before `label`: those with more, and the equal ones of lower number.
+std::int64_t rank_of(const float* x, std::int64_t n, std::int32_t label) {
+  std::int64_t before = 0;
+  for (std::int64_t i = 0; i < n; ++i) before += x[i] > x[label] || (x[i] == x[label] && i < label);
+  return before;
 }
 
-/// The numbers, one a channel, by which the net's own training normalised its images.
-std::vector<float> per_channel(const std::string& checkpoint, const Metadata& model, const char* key,
-                               const Dataset& data) {
-  const std::string text = text_at(model, key);
-  std::vector<float> numbers;
-  for (const std::string_view part : parts(text, ',')) {
-    const auto number = parse_number(part);
-    if (number && fits_f32(*number)) numbers.push_back(static_cast<float>(*number));
+Results results_of(const Classifier& net) {
+  const std::int64_t classes = net.classes();
+  const std::vector<float> logits = net([](Value x) { return cast(x, DType::f32); });  // as they are stored
+  Results results{.by_class = std::vector<Score>(static_cast<std::size_t>(classes))};
+  for (std::int64_t i = 0; i < net.data().size(); ++i) {
+    const float* x = logits.data() + i * classes;
+    const std::int32_t label = net.data().labels[static_cast<std::size_t>(i)];
+    results.loss += cross_entropy_of(x, classes, label) / static_cast<double>(net.data().size());
+    const bool hit = first_largest(x, classes) == label;
+    for (Score* score : {&results.all, &results.by_class[static_cast<std::size_t>(label)]})
+      score->right += hit, ++score->images;
+    results.top5.right += rank_of(x, classes, label) < 5, ++results.top5.images;
   }
-  if (numbers.size() != data.mean.size())
-    throw FileError(fmt::format("{}: its {} is not that of {} channels", checkpoint, key, data.mean.size()));
-  return numbers;
+  return results;
+}
+
+Json by_class(const Classifier& net, const std::vector<Score>& scores) {
+  Json all = Json::array();
+  for (std::size_t label = 0; label < scores.size(); ++label) {
+    Json one = {{"class", net.name_of(static_cast<std::int64_t>(label))},
+                {"images", scores[label].images},
+                {"accuracy", nullptr}};
+    if (scores[label].images > 0) one["accuracy"] = scores[label].accuracy();
+    all.push_back(one);
+  }
+  return all;
 }
 
 int evaluate(const EvalSettings& s) {
-  check_outputs({{"--json", s.json}}, {{"--checkpoint", s.checkpoint}});
-  const Metadata model = read_model_metadata(s.checkpoint);
-  const auto as_trained = [&](const std::string& given, const char* key) {
-    return given.empty() ? text_at(model, key) : given;
-  };
-  const Net& net = net_of(s.checkpoint, model);
-  const std::string name(net.name), precision = as_trained(s.precision, "precision");
-  const auto data = std::make_shared<Dataset>(load_dataset(as_trained(s.data, "data"), Split::test, s.data_dir));
-  data->mean = per_channel(s.checkpoint, model, "mean", *data);
-  data->stddev = per_channel(s.checkpoint, model, "stddev", *data);
-  const Loader loader(data, {.batch = std::min(s.batch, data->size())});
-
-  Graph graph;
-  const Inputs in = inputs(graph, loader);
-  const Value logits = net.build(in.images, classes_of(s.checkpoint, model));
-  const Value loss = cross_entropy(logits, in.labels), hits = accuracy(logits, in.labels);
-  Trainer trainer(loss, {.device = s.device.open(), .precision = precision_by_name(precision)});
-  load_model(std::filesystem::path(s.checkpoint) / "model.safetensors", trainer.parameters(),
-             {.weights = s.raw ? ModelWeights::raw : ModelWeights::best});
-  const char* weights = text_at(model, "weights") == "averaged" && !s.raw ? "averaged" : "raw";
-  const Score test = score(trainer, loader, hits);
-  const double mean_loss = trainer.evaluate(loader, loss);
-
-  fmt::print("{} on {} in {}, {} weights: test error {:.2f} %, loss {:.4f}, {} images\n", name, name_for_people(*data),
-             precision, weights, 100 * test.error(), mean_loss, data->size());
-  write_json(s.json, {{"net", name},
-                      {"data", data->name},
-                      {"synthetic", data->synthetic},
-                      {"device", trainer.options().device.backend().name()},
-                      {"precision", precision},
-                      {"weights", weights},
-                      {"images", data->size()},
-                      {"test_loss", mean_loss},
-                      {"test_accuracy", test.accuracy()},
-                      {"test_error", test.error()}});
+  check_outputs({{"--json", s.json}}, {{"--checkpoint", s.net.checkpoint}});
+  const Classifier net(s.net, Split::test);
+  const Results test = results_of(net);
+  fmt::print("{} on {} in {}, {} weights: test error {:.2f} %, loss {:.4f}, {} images\n", net.model().net->name,
+             name_for_people(net.data()), net.precision(), net.weights(), 100 * test.all.error(), test.loss,
+             test.all.images);
+  write_json(s.json, {{"net", net.model().net->name},
+                      {"data", net.data().name},
+                      {"synthetic", net.data().synthetic},
+                      {"device", net.device_name()},
+                      {"precision", net.precision()},
+                      {"weights", net.weights()},
+                      {"images", test.all.images},
+                      {"test_loss", test.loss},
+                      {"test_accuracy", test.all.accuracy()},
+                      {"test_error", test.all.error()},
+                      {"top5_accuracy", test.top5.accuracy()},
+                      {"by_class", by_class(net, test.by_class)}});
   return 0;
 }
 
@@ -97,14 +93,8 @@ int evaluate(const EvalSettings& s) {
 void add_eval(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("eval", "evaluates a checkpoint on a test set");
   auto s = std::make_shared<EvalSettings>();
-  sub->add_option("--checkpoint", s->checkpoint, "folder that `halftone train --out` wrote")->required();
-  sub->add_option("--data", s->data, listed(dataset_names(), " or ") + " [as trained]");
-  sub->add_option("--data-dir", s->data_dir, "the only folder searched for the data");
-  sub->add_option("--precision", s->precision, "the number system [as trained]");
-  sub->add_flag("--raw", s->raw, "the weights themselves where the checkpoint has an average (train --ema)");
-  sub->add_option("--batch", s->batch, "images at a time")->check(within(1, 1e9))->capture_default_str();
-  sub->add_option("--json", s->json, "JSON file with the results");
-  s->device.add_to(*sub);
+  s->net.add_to(*sub);
+  sub->add_option("--json", s->json, "JSON file with the results, also by class");
   sub->callback([s, &command] { command = [s] { return evaluate(*s); }; });
 }
 

@@ -14,6 +14,7 @@ Inputs inputs(Graph graph, const Dataset& dataset, std::int64_t batch) {
   shape.n = batch;
   const Value images = graph.input("images", shape, dataset.dtype);
   const Value labels = graph.input("labels", {batch, 1, 1, 1}, DType::i32);
+  graph->metadata.merge(metadata_of(dataset));
   return {normalize(images, dataset.mean, dataset.stddev), labels};
 }
 
@@ -22,6 +23,7 @@ Metadata metadata_of(const Dataset& dataset) {
   Metadata metadata = {{"data", dataset.name},
                        {"classes", std::to_string(dataset.classes)},
                        {"image", fmt::format("{}x{}x{}", image.h, image.w, image.c)},
+                       {"dtype", name_of(dataset.dtype)},
                        {"mean", fmt::format("{}", fmt::join(dataset.mean, ","))},
                        {"stddev", fmt::format("{}", fmt::join(dataset.stddev, ","))}};
   if (!dataset.class_names.empty()) metadata["class_names"] = fmt::format("{}", fmt::join(dataset.class_names, ","));

@@ -320,7 +320,9 @@ double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
 }
 
 void Trainer::save(const std::filesystem::path& directory, const Metadata& model, const Identity& identity) const {
-  save_checkpoint(directory, impl_->parameters, model, joined(identity_of(impl_->options), identity));
+  Metadata all = model;
+  all.insert(impl_->plan->graph()->metadata.begin(), impl_->plan->graph()->metadata.end());
+  save_checkpoint(directory, impl_->parameters, all, joined(identity_of(impl_->options), identity));
 }
 
 std::vector<std::string> Trainer::load(const std::filesystem::path& directory, const Identity& identity) {

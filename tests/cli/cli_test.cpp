@@ -1,8 +1,12 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <numeric>
+#include <sstream>
 #include <thread>
 
 #include "tests/cli/program.hpp"
@@ -226,6 +230,63 @@ TEST(Cli, EvaluatesWhatItTrained) {
   EXPECT_EQ(evaluated["synthetic"], true);
   EXPECT_EQ(evaluated["weights"], "raw");
   expect_success({"eval", "--checkpoint", folder / "out", "--precision", "bf16", "--threads", "1"});
+}
+
+TEST(Cli, PredictsWhatItEvaluates) {
+  const Folder folder;
+  expect_success(train({"--epochs", "1", "--out", folder / "out", "--json", folder / "train.json"}));
+  expect_success({"eval", "--threads", "1", "--checkpoint", folder / "out", "--json", folder / "eval.json"});
+  const std::string csv = folder / "p.csv";
+  Program program({"predict", "--threads", "1", "--checkpoint", folder / "out", "--out", csv});
+  ASSERT_EQ(program.wait(), 0) << program.err();
+  const Json evaluated = json_of(folder / "eval.json");
+
+  std::ifstream in(csv);
+  std::string line;
+  std::getline(in, line);
+  EXPECT_EQ(line, "index,label,predicted,p0,p1,p2,p3,p4,p5,p6,p7,p8,p9");
+  std::vector<std::vector<std::int64_t>> counts(10, std::vector<std::int64_t>(10));
+  std::int64_t rows = 0, right = 0, top5 = 0;
+  double loss = 0;
+  for (; std::getline(in, line); ++rows) {
+    std::vector<double> numbers;
+    std::stringstream words(line);
+    for (std::string word; std::getline(words, word, ',');) numbers.push_back(std::stod(word));
+    ASSERT_EQ(numbers.size(), 13u) << line;
+    EXPECT_EQ(numbers[0], static_cast<double>(rows));
+    const auto label = static_cast<std::size_t>(numbers[1]), predicted = static_cast<std::size_t>(numbers[2]);
+    const std::vector<double> shares(numbers.begin() + 3, numbers.end());
+    EXPECT_NEAR(std::accumulate(shares.begin(), shares.end(), 0.0), 1, 1e-6);
+    EXPECT_EQ(static_cast<std::size_t>(std::max_element(shares.begin(), shares.end()) - shares.begin()), predicted);
+    top5 += std::count_if(shares.begin(), shares.end(), [&](double p) { return p > shares[label]; }) < 5;
+    loss -= std::log(shares[label]);
+    right += label == predicted;
+    ++counts[label][predicted];
+  }
+  EXPECT_EQ(rows, evaluated["images"]);
+  const auto images = static_cast<double>(rows);
+  EXPECT_EQ(static_cast<double>(right) / images, evaluated["test_accuracy"]);
+  EXPECT_EQ(static_cast<double>(top5) / images, evaluated["top5_accuracy"]);
+  EXPECT_NEAR(loss / images, evaluated["test_loss"], 1e-5);
+  ASSERT_EQ(evaluated["by_class"].size(), 10u);
+  const std::string out = program.out();
+  for (std::size_t label = 0; label < 10; ++label) {
+    const auto of_class = std::accumulate(counts[label].begin(), counts[label].end(), std::int64_t{0});
+    EXPECT_EQ(evaluated["by_class"][label]["images"], of_class);
+    EXPECT_EQ(evaluated["by_class"][label]["accuracy"],
+              static_cast<double>(counts[label][label]) / static_cast<double>(of_class));
+    std::string row, expected = fmt::format("{0} {0}", label);  // the matrix's line, its blanks made one
+    for (const std::int64_t count : counts[label]) expected += fmt::format(" {}", count);
+    std::stringstream text(out.substr(out.find(fmt::format("\n{} ", label)) + 1));
+    std::getline(text, line);
+    std::stringstream cells(line);
+    for (std::string cell; cells >> cell;) row += (row.empty() ? cell : ' ' + cell);
+    EXPECT_EQ(row, expected) << out;
+  }
+
+  expect_success({"predict", "--threads", "1", "--checkpoint", folder / "out", "--precision", "f16", "--split", "train",
+                  "--batch", "77", "--out", folder / "t.csv"});
+  EXPECT_EQ(lines_of(folder / "t.csv"), 20001);
 }
 
 TEST(Cli, EvaluatesTheAverageThatItReported) {

@@ -36,7 +36,8 @@ void expect_one_line(const Case& c, int status) {
 TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
   const Case cases[] = {
       {{}, "command"},
-      {{"trian", "--net", "x"}, "unknown command 'trian': there are train, study, eval, info, fetch and bench"},
+      {{"trian", "--net", "x"},
+       "unknown command 'trian': there are train, study, eval, predict, info, fetch and bench"},
       {{"--flavour", "train"}, "unknown option --flavour"},
       {{"fetch", "mnist", "cifar10"}, "unexpected word 'cifar10'"},
       {{"train"}, "--net"},
@@ -98,6 +99,8 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {{"bench", "--net", "lenet5", "--profile", "all"}, "--profile"},
       {{"info", "--net", "lenet7"}, "lenet7"},
       {{"eval"}, "--checkpoint"},
+      {{"predict"}, "--checkpoint"},
+      {{"predict", "--checkpoint", "x", "--split", "all"}, "--split"},
       {{"fetch", "letters"}, "letters"},
   };
   for (const Case& c : cases) expect_one_line(c, 2);
@@ -108,6 +111,7 @@ TEST(Cli, AMissingValueIsNeverTakenFromElsewhere) {
   const std::vector<std::pair<std::string, Words>> commands = {
       {"train", {"--recipe", "--resume", "--out", "--json", "--trace", "--loss-scale", "--lr", "--isa", "--data-dir"}},
       {"eval", {"--checkpoint", "--data", "--data-dir", "--precision", "--json"}},
+      {"predict", {"--checkpoint", "--split", "--out"}},
       {"info", {"--net", "--threads"}},
       {"fetch", {"--data-dir", "--out"}},
       {"bench", {"--profile", "--json", "--seconds"}},
@@ -239,11 +243,20 @@ TEST(Cli, ACheckpointThatSaysNonsenseOfItselfIsAtFault) {
   ASSERT_EQ(Program(but({"--out", out, "--ema", "0.5"})).wait(), 0);
   const auto file = out + "/model.safetensors";
   const SafeTensors model = read_safetensors(file), state = read_safetensors(out + "/state.safetensors");
-  for (const auto& [key, value] : {std::pair("net", "lenet7"), std::pair("classes", "10x"), std::pair("classes", "")}) {
+  for (const auto& [key, value] : {std::pair("net", "lenet7"),
+                                   {"classes", "10x"},
+                                   {"classes", ""},
+                                   {"image", "28"},
+                                   {"image", "28x28x-1"},
+                                   {"mean", ""},
+                                   {"mean", "1,2"},
+                                   {"dtype", "i32"}}) {
     auto metadata = model.metadata;
     metadata[key] = value;
     write_safetensors(file, model.tensors, metadata);
     expect_one_line({{"eval", "--checkpoint", out}, out}, 1);
+    expect_one_line({{"predict", "--checkpoint", out, "--out", folder / "p.csv"}, out}, 1);
+    EXPECT_FALSE(std::filesystem::exists(folder / "p.csv"));
   }
   write_safetensors(file, model.tensors, model.metadata);
   const auto with_nan = [](SafeTensors content, const std::string& name) {

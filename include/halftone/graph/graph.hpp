@@ -79,7 +79,8 @@ struct GraphBody {
   std::vector<int> inputs;
   std::vector<ParameterInfo> parameters;
   std::vector<StatisticInfo> statistics;
-  std::string scope;       ///< with its final dot
+  std::string scope;                            ///< with its final dot
+  std::map<std::string, std::string> metadata;  ///< what a checkpoint's model says of the net, its inputs above all
   bool evaluates = false;  ///< made by `for_inference`: random rounding draws the same numbers every time
   std::map<std::string, int> counters;
   std::uint32_t streams = 0;

@@ -11,12 +11,14 @@ struct Inputs {
 };
 
 /// The inputs that a loader's batches feed: its images in their stored format, normalised on the device, and labels.
+/// The graph's metadata get what `metadata_of` says.
 Inputs inputs(Graph graph, const Loader& loader);
 
 /// The same for images and a batch size described by hand.
 Inputs inputs(Graph graph, const Dataset& dataset, std::int64_t batch);
 
-/// What the user of a trained net must know of the data: classes and their names, image size, mean and deviation.
+/// What the user of a trained net must know of the data: classes and their names, image size and dtype, mean and
+/// deviation.
 Metadata metadata_of(const Dataset& dataset);
 
 }  // namespace halftone

@@ -86,8 +86,8 @@ class Trainer {
   /// is no average.
   double evaluate(const Loader& loader, Value metric, bool average = false);
 
-  /// Writes a checkpoint (`save_checkpoint`), with `model` among what its model says of itself and `identity` among
-  /// what a resume must agree with.
+  /// Writes a checkpoint (`save_checkpoint`), with `model`, then the graph's metadata (of the data, by `inputs`), among
+  /// what its model says of itself and `identity` among what a resume must agree with.
   void save(const std::filesystem::path& directory, const Metadata& model = {}, const Identity& identity = {}) const;
 
   /// Continues from a checkpoint of the same net, precision, optimizer, seed and whatever else `identity_of` and

@@ -1,0 +1,52 @@
+#include "cli/classifier.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "halftone/tensor/text.hpp"
+
+namespace halftone::cli {
+
+void ClassifierOptions::add_to(CLI::App& app) {
+  app.add_option("--checkpoint", checkpoint, "folder that `halftone train --out` wrote")->required();
+  app.add_option("--data", data, listed(dataset_names(), " or ") + " [as trained]");
+  app.add_option("--data-dir", data_dir, "the only folder searched for the data");
+  app.add_option("--precision", precision, "the number system [as trained]");
+  app.add_flag("--raw", raw, "the weights themselves where the checkpoint has an average (train --ema)");
+  app.add_option("--batch", batch, "images at a time")->check(within(1, 1e9))->capture_default_str();
+  device.add_to(app);
+}
+
+Classifier::Classifier(const ClassifierOptions& o, Split split)
+    : checkpoint_(o.checkpoint), model_(read_model_description(o.checkpoint)), device_(o.device.open()), raw_(o.raw) {
+  precision_ = o.precision.empty() ? model_.precision : o.precision;
+  const std::string name = o.data.empty() ? model_.data : o.data;
+  data_ = std::make_shared<const Dataset>(load_dataset(name, split, o.data_dir));
+  if (data_->image.c != model_.image.c)
+    throw FileError(fmt::format("{}: its mean is not that of {} channels", checkpoint_, data_->image.c));
+  if (data_->classes > classes())
+    throw FileError(
+        fmt::format("{}: it tells {} classes apart, {} has {}", checkpoint_, classes(), data_->name, data_->classes));
+  batch_ = std::min(o.batch, data_->size());
+}
+
+std::vector<float> Classifier::operator()(Value (*of_logits)(Value)) const {
+  Shape images = data_->image;
+  images.n = batch_;
+  ModelDescription model = model_;
+  model.dtype = data_->dtype;
+  Predictor predictor(of_logits(logits_of(model, Graph(), images)),
+                      {.device = device_, .precision = precision_by_name(precision_)});
+  predictor.load(std::filesystem::path(checkpoint_) / "model.safetensors",
+                 {.weights = raw_ ? ModelWeights::raw : ModelWeights::best});
+  return predictor(Loader(data_, {.batch = batch_, .shuffle = false, .drop_last = false}));
+}
+
+std::string Classifier::name_of(std::int64_t label) const {
+  return model_.class_names.empty() ? std::to_string(label) : model_.class_names[static_cast<std::size_t>(label)];
+}
+
+std::int64_t first_largest(const float* x, std::int64_t n) { return std::max_element(x, x + n) - x; }
+
+}  // namespace halftone::cli

@@ -1,0 +1,87 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+#include "cli/classifier.hpp"
+#include "cli/commands.hpp"
+#include "cli/report.hpp"
+#include "halftone/io/atomic_file.hpp"
+#include "halftone/ops/softmax.hpp"
+
+namespace halftone::cli {
+namespace {
+
+struct PredictSettings {
+  ClassifierOptions net;
+  std::string split = "test", out;
+};
+
+/// A line an image: index, label, predicted class, and the probability of every class.
+std::string csv_of(const Classifier& net, const std::vector<float>& shares,
+                   const std::vector<std::int64_t>& predicted) {
+  std::string text = "index,label,predicted";
+  for (int label = 0; label < net.classes(); ++label) text += fmt::format(",p{}", label);
+  auto share = shares.begin();
+  for (std::size_t i = 0; i < predicted.size(); ++i) {
+    fmt::format_to(std::back_inserter(text), "\n{},{},{}", i, net.data().labels[i], predicted[i]);
+    for (int label = 0; label < net.classes(); ++label) fmt::format_to(std::back_inserter(text), ",{}", *share++);
+  }
+  return text + "\n";
+}
+
+/// Counts by true class (rows) and predicted class (columns).
+void print_confusion(const Classifier& net, const std::vector<std::int64_t>& predicted) {
+  const auto classes = static_cast<std::size_t>(net.classes());
+  std::vector<std::vector<std::int64_t>> counts(classes, std::vector<std::int64_t>(classes));
+  for (std::size_t i = 0; i < predicted.size(); ++i)
+    ++counts[static_cast<std::size_t>(net.data().labels[i])][static_cast<std::size_t>(predicted[i])];
+  std::size_t name_width = 4, width = std::to_string(classes - 1).size();
+  for (std::size_t row = 0; row < classes; ++row) {
+    name_width = std::max(name_width, net.name_of(static_cast<std::int64_t>(row)).size());
+    for (const std::int64_t count : counts[row]) width = std::max(width, std::to_string(count).size());
+  }
+  fmt::print("{:<{}}   #", "true", name_width);
+  for (std::size_t column = 0; column < classes; ++column) fmt::print(" {:>{}}", column, width);
+  fmt::print("  <- predicted\n");
+  for (std::size_t row = 0; row < classes; ++row) {
+    fmt::print("{:<{}} {:>3}", net.name_of(static_cast<std::int64_t>(row)), name_width, row);
+    for (const std::int64_t count : counts[row]) fmt::print(" {:>{}}", count, width);
+    fmt::print("\n");
+  }
+}
+
+int predict(const PredictSettings& s) {
+  check_outputs({{"--out", s.out}}, {{"--checkpoint", s.net.checkpoint}});
+  const Classifier net(s.net, s.split == "train" ? Split::train : Split::test);
+  const std::vector<float> shares = net(softmax);
+  std::vector<std::int64_t> predicted;
+  Score score;
+  for (std::int64_t i = 0; i < net.data().size(); ++i) {
+    const float* of_image = shares.data() + i * net.classes();
+    if (!std::isfinite(of_image[0]))  // one sum divides them all
+      throw Failure(fmt::format("image {}: the net's output in {} is not finite", i, net.precision()));
+    predicted.push_back(first_largest(of_image, net.classes()));
+    score.right += predicted.back() == net.data().labels[static_cast<std::size_t>(i)];
+    ++score.images;
+  }
+  fmt::print("{} on {} ({}) in {}, {} weights: error {:.2f} %, {} images\n", net.model().net->name,
+             name_for_people(net.data()), s.split, net.precision(), net.weights(), 100 * score.error(), score.images);
+  print_confusion(net, predicted);
+  if (!s.out.empty()) write_file(s.out, csv_of(net, shares, predicted));
+  return 0;
+}
+
+}  // namespace
+
+void add_predict(CLI::App& app, Command& command) {
+  CLI::App* sub = app.add_subcommand("predict", "what a checkpoint's net says of each image, and a confusion matrix");
+  auto s = std::make_shared<PredictSettings>();
+  s->net.add_to(*sub);
+  sub->add_option("--split", s->split, "test or train")->check(CLI::IsMember({"test", "train"}))->capture_default_str();
+  sub->add_option("--out", s->out, "CSV file: index,label,predicted and the probability of every class");
+  sub->callback([s, &command] { command = [s] { return predict(*s); }; });
+}
+
+}  // namespace halftone::cli

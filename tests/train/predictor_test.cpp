@@ -38,11 +38,23 @@ struct Toy {
   PredictorOptions options() const { return {.device = device, .precision = trainer.options().precision}; }
 };
 
+constexpr const char* number_systems[] = {"f32",
+                                          "f16",
+                                          "bf16",
+                                          "bf16_pure",
+                                          "fixed:6.10:nearest",
+                                          "fixed:16.16:nearest",
+                                          "dynamic_fixed:10/12",
+                                          "fp8",
+                                          "fp8:delayed",
+                                          "mxfp8",
+                                          "int8",
+                                          "binary"};
+
 TEST(Predictor, AgreesWithTheTrainersEvaluation) {
-  for (const Precision& precision :
-       {Precision::f32(), Precision::f16(), Precision::bf16(), Precision::fixed(6, 10, Rounding::nearest)}) {
-    SCOPED_TRACE(precision.name);
-    Toy toy(precision);
+  for (const char* system : number_systems) {
+    SCOPED_TRACE(system);
+    Toy toy(precision_by_name(system));
     Predictor predict(cast(toy.logits, DType::f32), toy.trainer);
     const std::vector<float> logits = predict(toy.loader);  // 4, 4 and 3 images
     ASSERT_EQ(logits.size(), 33u);
@@ -64,17 +76,24 @@ TEST(Predictor, AgreesWithTheTrainersEvaluation) {
 }
 
 TEST(Predictor, ComputesAnyValueFromAFile) {
-  Toy toy;
-  const TemporaryFolder folder;
-  toy.trainer.save(folder / "");
-  for (const Value& value : {toy.logits, toy.hidden, softmax(toy.logits)}) {
-    Predictor own(value, toy.options()), shared(value, toy.trainer);
-    const auto at_birth = own(toy.loader);
-    const LoadReport report = own.load(folder / "model.safetensors");
-    EXPECT_TRUE(report.kept.empty() && report.unread.empty());
-    EXPECT_EQ(own(toy.loader), shared(toy.loader));
-    EXPECT_NE(own(toy.loader), at_birth);
+  for (const char* system : number_systems) {
+    SCOPED_TRACE(system);
+    Toy toy(precision_by_name(system));
+    const TemporaryFolder folder;
+    toy.trainer.save(folder / "");
+    for (const Value& value : {toy.logits, toy.hidden, softmax(toy.logits)}) {
+      Predictor own(value, toy.options()), shared(value, toy.trainer);
+      const auto at_birth = own(toy.loader);
+      const LoadReport report = own.load(folder / "model.safetensors");
+      EXPECT_TRUE(report.kept.empty() && report.unread.empty());
+      EXPECT_EQ(own(toy.loader), shared(toy.loader));
+      EXPECT_NE(own(toy.loader), at_birth);
+    }
   }
+}
+
+TEST(Predictor, GivesARowAPartOfWhatIsOneForABatch) {
+  Toy toy;
   Predictor losses(toy.loss, toy.trainer);  // one number a batch
   EXPECT_EQ(losses(toy.loader).size(), 3u);
 }

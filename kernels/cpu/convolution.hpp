@@ -11,6 +11,7 @@ namespace halftone::cpu {
 Launch implicit_gemm(const Convolution& convolution, Isa isa, int threads);
 
 /// Fixed point in 32-bit codes, all of them: sums in f64, so that no bit of a code is lost.
+bool is_wide(const Operands& operands);
 Launch wide(const Convolution& convolution, Isa isa, int threads);
 std::string decline_wide(const Convolution& convolution);
 
@@ -26,8 +27,8 @@ std::vector<Kernel> convolution_kernels() {
              return implicit_gemm(convolution_of<Operation>(request), isa, threads);
            },
            [](const Request& request) {
-             const bool is_wide = decline_wide(convolution_of<Operation>(request)).empty();
-             return std::string(is_wide ? "sums in f32 would lose bits of 32-bit fixed point" : "");
+             const bool loses = is_wide(convolution_of<Operation>(request).operands);
+             return std::string(loses ? "sums in f32 would lose bits of 32-bit fixed point" : "");
            }},
           {"wide",
            [](const Request& request) {

@@ -190,7 +190,7 @@ Launch move_ranges(const Request& request) {
   return {[op = request.attributes<MoveRanges>()](const Arguments& a) {
     const StepState& state = *a.state;
     if (!state.last_micro_batch) return;
-    const bool commit = state.commit && state.outcome == 0;
+    const bool commit = moves_ranges(state);
     auto* range = a.out<RangeState>(0);
     for (const auto& [controller, moves, lasts] : op.ranges) move_range(controller, *range++, commit, moves, lasts);
   }};
@@ -206,11 +206,6 @@ Launch settle_ranges(const Request& request) {
 
 namespace {
 
-float largest_of(const Storage& storage) {
-  if (storage.scaling != Scaling::none) return std::numeric_limits<float>::max();  // it saturates by itself
-  return visit_format(storage.code, [](auto format) { return decltype(format)::largest; });
-}
-
 /// How one parameter's numbers are read and written in an update, and which outputs they are.
 struct Updating {
   Shape shape;
@@ -223,8 +218,8 @@ struct Updating {
   Updating(Isa isa, const Request& request, std::size_t input, std::size_t output, int slot_count,
            const Update::Updated& updated)
       : shape(request.inputs[input].shape),
-        limits{std::min(request.attributes<Update>().limit, largest_of(request.outputs[output].storage)),
-               largest_of(slot_count > 0 ? request.outputs[output + 1].storage : Storage())},
+        limits{std::min(request.attributes<Update>().limit, request.outputs[output].storage.largest_update()),
+               (slot_count > 0 ? request.outputs[output + 1].storage : Storage()).largest_update()},
         gradient(isa, request.inputs[input]),
         truth(isa, request.outputs[output]),
         output(output),
@@ -334,7 +329,7 @@ Launch keep_statistics(const Request& request) {
   for (const ValueSpec& value : request.inputs) bytes.push_back(value.tensor().bytes());
   return {[=, back = request.attributes<KeepStatistics>().back](const Arguments& a) {
     const StepState& state = *a.state;
-    if (back ? !state.last_micro_batch || state.commit : state.micro_batch > 1) return;
+    if (!copies_statistics(state, back)) return;
     for (std::size_t i = 0; i < bytes.size(); ++i) std::memcpy(a.outputs[i].data, a.inputs[i].data, bytes[i]);
   }};
 }
@@ -346,8 +341,7 @@ Launch average_weights(const Request& request) {
   const auto blend = HALFTONE_PER_ISA(isa, blend);
   return {[=, threads = threads, decay = request.attributes<AverageWeights>().decay](const Arguments& a) {
     if (!a.state->commit) return;
-    const auto steps = static_cast<float>(a.state->steps);
-    const float kept = std::min(decay, (1 + steps) / (10 + steps));
+    const float kept = kept_average(*a.state, decay);
     parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
       float buffer[Chunk::most];
       const Chunk& chunk = chunks[static_cast<std::size_t>(t)];

@@ -327,7 +327,7 @@ Access::Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {
   if (value.role != Role::activation) return;
   largest_of = largest_finder(isa);
   finite_limit = storage.finite_limit();
-  hides = !storage.keeps_nan();
+  hides = !storage.keeps_nonfinite();
 }
 
 void Output::note_bad() const {

@@ -135,10 +135,4 @@ class Output {
   Writing writing_;
 };
 
-/// Whether a tensor may be written, run by run, over another that was read: each number takes the same place.
-inline bool same_places(const ValueSpec& a, const ValueSpec& b) {
-  const auto alone = [](const Storage& s) { return s.block == 0 && s.scaling != Scaling::tensor; };
-  return bits_of(a.storage.code) == bits_of(b.storage.code) && alone(a.storage) && alone(b.storage);
-}
-
 }  // namespace halftone::cpu

@@ -178,13 +178,16 @@ Launch wide(const Convolution& convolution, Isa isa, int threads) {
   return {run, run.workspace()};
 }
 
-std::string decline_wide(const Convolution& convolution) {
+bool is_wide(const Operands& operands) {
   const auto fixed = [](const ValueSpec& value) {
     const Storage& s = value.storage;
     return s.code == DType::i32 && s.scaling == Scaling::constant;
   };
-  const auto& [inputs, output] = convolution.operands;
-  if (!std::all_of(inputs.begin(), inputs.end(), fixed) || !fixed(output)) return "not in 32-bit fixed point";
+  return std::all_of(operands.inputs.begin(), operands.inputs.end(), fixed) && fixed(operands.output);
+}
+
+std::string decline_wide(const Convolution& convolution) {
+  if (!is_wide(convolution.operands)) return "not in 32-bit fixed point";
   if (convolution.activation && !std::get_if<Relu>(&*convolution.activation)) return "an activation other than relu";
   return {};
 }

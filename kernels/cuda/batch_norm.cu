@@ -4,7 +4,8 @@
 #include "kernels/cuda/columns.hpp"
 #include "kernels/cuda/table.hpp"
 
-// Two passes over x forward, two over d_y and x backward; all sums in double and, forward, of x less its first row, so
+// Two passes over x forward, two over d_y and x backward; all sums in double (a few
+// rows of f16 in f32 first) and, forward, of x less its first row, so
 // that no mean is too large. Between the passes one kernel adds up the blocks' sums and makes the coefficients.
 namespace halftone::cuda {
 namespace {

@@ -104,9 +104,9 @@ HALFTONE_DEVICE void for_each_row(const Columns& columns, const Columns::Place& 
   }
 }
 
-/// f32 loses nothing beside the rounding of numbers of 16 bits.
+/// Of f16 f32 holds every product, and loses nothing beside the rounding of numbers of 16 bits.
 template <class Format>
-using SumOfFew = std::conditional_t<std::is_same_v<Format, F16> || std::is_same_v<Format, BF16>, float, double>;
+using SumOfFew = std::conditional_t<std::is_same_v<Format, F16>, float, double>;
 
 /// partials[part, kind, j] = the sums of terms over the part's rows. `Terms::read_row(first, values)` reads n elements
 /// of each input; `of(sample, channel)` gives what `add(values, row, sums)` adds their terms to sums [kinds, n] with.

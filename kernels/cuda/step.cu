@@ -172,7 +172,7 @@ struct Move {
   const StepState* state;
   HALFTONE_DEVICE void operator()(Shared&) const {
     if (!state->last_micro_batch) return;
-    const bool commit = state->commit && state->outcome == 0;
+    const bool commit = moves_ranges(*state);
     const std::int64_t i = thread_number<Move>();
     if (i < count) move_range(moves[i].controller, ranges[i], commit, moves[i].moves, moves[i].lasts);
   }
@@ -285,7 +285,7 @@ struct Keep {
   const StepState* state;
   bool back;
   HALFTONE_DEVICE void operator()(Shared&) const {
-    if (back ? !state->last_micro_batch || state->commit : state->micro_batch > 1) return;
+    if (!copies_statistics(*state, back)) return;
     const Chunk chunk = chunks[block_index()];
     const Pair& pair = pairs[chunk.tensor];
     for (int i = static_cast<int>(thread_index()); i < chunk.count; i += static_cast<int>(threads))
@@ -305,8 +305,7 @@ struct Average {
   HALFTONE_DEVICE void operator()(Shared&) const {
     if (!state->commit) return;
     const Chunk chunk = chunks[block_index()];
-    const auto steps = static_cast<float>(state->steps);
-    const float warm_up = (1 + steps) / (10 + steps), kept = warm_up < decay ? warm_up : decay;
+    const float kept = kept_average(*state, decay);
     float* average = averages[chunk.tensor] + chunk.first;
     for (int i = static_cast<int>(thread_index()); i < chunk.count; i += static_cast<int>(threads))
       average[i] = kept * average[i] + (1 - kept) * truths[chunk.tensor][chunk.first + i];
@@ -431,11 +430,6 @@ std::string decline_update(const Request& request) {
 
 namespace {
 
-float largest_of(const Storage& storage) {
-  if (storage.scaling != Scaling::none) return F32::largest;  // it saturates by itself
-  return visit_format(storage.code, [](auto format) { return decltype(format)::largest; });
-}
-
 /// The parameters of an update, bound to memory.
 template <class Tensor>
 std::vector<Updated<Tensor>> updated(const Update& op, int slot_count, const Operands& values, const Arguments& a) {
@@ -451,10 +445,10 @@ std::vector<Updated<Tensor>> updated(const Update& op, int slot_count, const Ope
       return tensor;
     };
     p.gradient = Tensor(values.inputs[i], a.inputs[i], a.state);
-    p.weight_limit = std::min(op.limit, largest_of(values.outputs[output].storage));
+    p.weight_limit = std::min(op.limit, values.outputs[output].storage.largest_update());
     p.truth = next();
     p.slot_count = slot_count;
-    p.slot_limit = largest_of(slot_count > 0 ? values.outputs[output].storage : Storage());
+    p.slot_limit = (slot_count > 0 ? values.outputs[output].storage : Storage()).largest_update();
     for (int slot = 0; slot < slot_count; ++slot) p.slots[slot] = next();
     p.compensated = op.parameters[i].compensated;
     if (p.compensated) p.compensation = next();

@@ -99,7 +99,7 @@ struct Watch {
     state = the_state;
     limit = value.storage.finite_limit();
     node = memory.node;
-    hides = !value.storage.keeps_nan();
+    hides = !value.storage.keeps_nonfinite();
   }
 
   HALFTONE_DEVICE bool bad(float x) const { return !(math::abs(x) <= limit); }
@@ -172,12 +172,6 @@ auto with_format(std::initializer_list<const ValueSpec*> values, F&& f) {
   if (same && first.code == DType::f16) return f(F16{});
   if (same && first.code == DType::bf16) return f(BF16{});
   return f(Any{});
-}
-
-/// Whether a tensor may be written over another that was read: each number takes the same place.
-inline bool same_places(const ValueSpec& a, const ValueSpec& b) {
-  const auto alone = [](const Storage& s) { return s.block == 0 && s.scaling != Scaling::tensor; };
-  return bits_of(a.storage.code) == bits_of(b.storage.code) && alone(a.storage) && alone(b.storage);
 }
 
 }  // namespace halftone::cuda

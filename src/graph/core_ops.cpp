@@ -11,6 +11,7 @@ std::vector<Value> Add::gradient(const GradientRequest& request) const {
 }
 
 std::vector<ValueSpec> Cast::infer(std::span<const ValueSpec> inputs) const {
+  if (const char* fault = storage.fault()) fail(fmt::format("{}: {}", to_string(storage), fault));
   return {{inputs[0].shape, storage, role}};
 }
 

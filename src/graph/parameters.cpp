@@ -64,6 +64,7 @@ void Parameters::initialize(const Graph& graph, std::uint64_t seed) {
     std::vector<float> values(static_cast<std::size_t>(entries[i].shape.elements()));
     naming("parameter " + entries[i].name,
            [&] { graph->parameters[i].initializer(values, seed, static_cast<std::uint32_t>(i)); });
+    for (const Store store : {Store::weights, Store::masters}) make_room(store, entries[i], values);
     assign(entries[i], values);
   }
   for (std::size_t i = 0; i < statistics.size(); ++i) {
@@ -156,6 +157,20 @@ void Parameters::assign(const ParameterSlot& slot, std::span<const float> values
     if (slot.in(store)) assign(store, slot, values);
 }
 
+void Parameters::make_room(Store store, const ParameterSlot& slot, std::span<const float> values) {
+  const auto& place = slot.in(store);
+  if (!place || place->storage.scaling != Scaling::range) return;
+  RangeState* const range = this->range(name_in(store, slot.name));
+  RangeState state;
+  device_.backend().download(&state, range, sizeof state);
+  const float top = place->storage.grid().largest;
+  float largest = 0;
+  for (const float x : values) largest = std::max(largest, std::abs(x));
+  if (largest <= top * state.scale) return;
+  state.scale = state.next = BlockScale::decode(BlockScale::fitting(largest, top));
+  device_.backend().upload(range, &state, sizeof state);
+}
+
 void Parameters::assign(Store store, const ParameterSlot& slot, std::span<const float> values) {
   TensorView memory = view(store, slot);
   memory.spec.storage.rounding = Rounding::nearest;
@@ -175,7 +190,10 @@ void Parameters::take(const Parameters& from) {
     const ParameterSlot& theirs = from.find(slot.name);
     if (theirs.shape != slot.shape)
       fail(fmt::format("parameter {}: {} here, {} there", slot.name, to_string(slot.shape), to_string(theirs.shape)));
-    assign(slot, from.truth(theirs).read());
+    const auto values = from.truth(theirs).read();
+    for (const Store store : {Store::weights, Store::masters})
+      if (!from.range(slot.name)) make_room(store, slot, values);
+    assign(slot, values);
     for (const Store store : {Store::slot0, Store::slot1, Store::compensation, Store::average})
       if (slot.in(store) && theirs.in(store)) assign(store, slot, from.view(store, theirs).read());
   }
@@ -200,7 +218,8 @@ void Parameters::take_ranges(const Parameters& from) {
     if (storage.scaling != Scaling::range) continue;
     const int more_bits = std::ilogb(storage.grid().largest) - std::ilogb(ranges[i].storage.grid().largest);
     states[i] = {};
-    states[i].scale = states[i].next = std::ldexp(theirs[found->second].scale, more_bits);
+    states[i].scale = states[i].next =
+        std::clamp(std::ldexp(theirs[found->second].scale, more_bits), smallest_scale, largest_scale);
   }
   write_ranges(states);
 }

@@ -22,7 +22,10 @@ int root_of(const std::vector<int>& root, int id) {
 Plan::Plan(const Graph& graph, const Parameters& parameters, std::span<const int> keep)
     : graph_(graph.clone()), parameters_(parameters) {
   parameters_.place(graph_);
-  if (graph_->evaluates) make_state();
+  if (graph_->evaluates) {
+    make_state();
+    widen_unknown();
+  }
   for (const Pass pass : parameters_.device().backend().kernels().passes()) pass(graph_, parameters_.device(), keep);
   std::vector<int> root(graph_->values.size());  // the value whose memory a value shares
   std::iota(root.begin(), root.end(), 0);
@@ -39,6 +42,20 @@ void Plan::make_state() {
   state.steps = -2;  // no training reaches it, and birth draws by -1
   state_ = Buffer(parameters_.device(), sizeof state);
   parameters_.device().backend().upload(state_.data(), &state, sizeof state);
+}
+
+/// What training did not compute has no range that was found: f32.
+void Plan::widen_unknown() {
+  for (const Node& node : graph_->nodes)
+    for (const int id : node.outputs) {
+      ValueInfo& value = graph_.info(id);
+      Storage& storage = value.spec.storage;
+      if (node.op->is_view()) {
+        storage = graph_.info(node.inputs[0]).spec.storage;
+      } else if (storage.scaling == Scaling::range && !parameters_.range(value.name)) {
+        storage = DType::f32;
+      }
+    }
 }
 
 void Plan::capture() {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "halftone/tensor/text.hpp"
@@ -102,7 +103,11 @@ void keep(Precision& precision, std::string_view what, const std::string& name) 
   if (equals == 0 || equals == std::string_view::npos)
     fail(fmt::format("precision {}: what is kept otherwise reads ROLE=PRECISION or SCOPE=PRECISION", name));
   const std::string_view where = what.substr(0, equals);
-  const RoleStorage other = preset(std::string(what.substr(equals + 1)), name).storage;
+  const Precision system = preset(std::string(what.substr(equals + 1)), name);
+  if (system.binarizes) fail(fmt::format("precision {}: a part of a net cannot be made binary", name));
+  precision.fuses = precision.fuses && system.fuses;
+  precision.range_steps = std::max(precision.range_steps, system.range_steps);
+  const RoleStorage& other = system.storage;
   for (const auto& [role, storage] : role_names)
     if (where == role) return void(precision.storage.*storage = other.*storage);
   precision.exceptions.push_back({std::string(where), other});
@@ -214,6 +219,8 @@ Precision Precision::integer(int bits) {
 
 Precision Precision::mx(DType code) {
   Precision precision{fmt::format("mxfp{}", bits_of(code)), {}};
+  if (code != DType::e4m3 && code != DType::e2m1)
+    fail(fmt::format("precision mx: e4m3 or e2m1, not {}", name_of(code)));
   precision.storage.activations = precision.storage.activation_gradients = precision.storage.weights =
       Storage::blocks(code, 32);
   return precision;
@@ -246,6 +253,7 @@ Precision Precision::wide() const {
       storage.width = 24;
       storage.code = DType::i32;
       if (auto* rate = std::get_if<OverflowRate>(&storage.controller)) rate->interval = (rate->interval + 9) / 10;
+      if (auto* delayed = std::get_if<Delayed>(&storage.controller)) delayed->largest = storage.grid().largest;
     }
   };
   widen(result.storage);

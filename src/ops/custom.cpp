@@ -36,14 +36,14 @@ Launch host_launch(const Request& request, CustomBody body) {
     backend->download(&state, a.state, sizeof state);
     for (std::size_t i = 0; i < outputs->specs.size(); ++i) {
       const auto& [data, range, stream, node] = a.outputs[i];
-      const auto bad = [](float x) { return !std::isfinite(x); };
-      if (forward && node < state.bad_node &&
-          std::any_of(outputs->numbers[i].begin(), outputs->numbers[i].end(), bad)) {
-        state.bad_node = node;
-        if (!outputs->specs[i].storage.keeps_nan()) state.hidden = 1;
+      const Storage& storage = outputs->specs[i].storage;
+      const auto bad = [limit = storage.finite_limit()](float x) { return !(std::abs(x) <= limit); };
+      if (forward && std::any_of(outputs->numbers[i].begin(), outputs->numbers[i].end(), bad)) {
+        state.bad_node = std::min(state.bad_node, node);
+        if (!storage.keeps_nonfinite()) state.hidden = 1;
         backend->upload(a.state, &state, sizeof state);
       }
-      const bool notices = range && outputs->specs[i].storage.noticed;
+      const bool notices = range && storage.noticed;
       Noticed noticed;
       TensorView{outputs->specs[i], data, backend, range}.write(outputs->numbers[i], state.key(stream),
                                                                 notices ? &noticed : nullptr);

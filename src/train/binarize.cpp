@@ -93,7 +93,7 @@ class Binarizing {
       x = from->inputs[0];
       from = producer(x);
     }
-    if (from && is<Cast>(*from)) return;  // it is a sign already
+    if (from && graph_.info(x).spec.storage == DType::sign) return;
     if (from && from->op->as_activation()) {
       const std::size_t place = find(from->name);
       graph_->nodes[place].op = std::make_shared<Activate>(HardTanh{});
@@ -126,7 +126,9 @@ Precision with_signs(const Precision& precision, const std::vector<std::string>&
   Precision result = precision;
   for (const std::string& weight : weights) {
     RoleStorage storage = precision.at(weight);
+    const bool noticed = storage.weights.noticed;
     storage.weights = DType::sign;
+    storage.weights.noticed = noticed;
     result.exceptions.insert(result.exceptions.begin(), {weight, storage});
   }
   return result;

@@ -154,7 +154,11 @@ LoadReport load_model(const std::filesystem::path& path, Parameters& parameters,
     ranges[i] = {.scale = scale, .next = scale};
   }
   parameters.write_ranges(ranges);
-  for (const auto& [slot, values] : weights) parameters.assign(*slot, values);
+  for (const auto& [slot, values] : weights) {
+    for (const Store store : {Store::weights, Store::masters})
+      if (!has_scale(file.metadata(), name_in(store, slot->name))) parameters.make_room(store, *slot, values);
+    parameters.assign(*slot, values);
+  }
   for (const auto& [i, values] : statistics) parameters.assign_statistic(i, values);
   return report;
 }

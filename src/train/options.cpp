@@ -38,10 +38,7 @@ void check(const RoleStorage& roles, const std::string& where) {
     };
     const bool negative = visit_format(storage.code, [](auto format) { return format.decode(format.encode(-1)) < 0; });
     if (!negative) refuse("it holds no negative numbers");
-    if (storage.code == DType::f32 && storage.overflow == Overflow::saturate) refuse("f32 does not saturate");
-    if (storage.width > bits_of(storage.code)) refuse("the code has no such width");
-    if (storage.scaling == Scaling::block && (storage.block < 8 || 1024 % storage.block != 0))
-      refuse("a block has 8, 16, 32, ... or 1024 numbers");
+    if (const char* fault = storage.fault()) refuse(fault);
     if (storage.scaling == Scaling::tensor && member != &RoleStorage::activations &&
         member != &RoleStorage::activation_gradients && member != &RoleStorage::weight_gradients)
       refuse("an update stores it piece by piece, before its largest number is known");
@@ -50,6 +47,12 @@ void check(const RoleStorage& roles, const std::string& where) {
 }
 
 }  // namespace
+
+void check(const Precision& precision) {
+  if (precision.range_steps < 0) fail(fmt::format("range_steps: {} steps", precision.range_steps));
+  check(precision.storage, "");
+  for (const auto& e : precision.exceptions) check(e.storage, fmt::format(" in \"{}\"", e.scope));
+}
 
 void check(const TrainerOptions& options) {
   if (options.accumulate < 1) fail(fmt::format("accumulate: {} micro-batches a step", options.accumulate));
@@ -76,9 +79,7 @@ void check(const TrainerOptions& options) {
       if (group.limit && !(*group.limit > 0)) fail(fmt::format("limit {} is not positive", *group.limit));
       if (group.rule) check(*group.rule);
     });
-  if (options.precision.range_steps < 0) fail(fmt::format("range_steps: {} steps", options.precision.range_steps));
-  check(options.precision.storage, "");
-  for (const auto& e : options.precision.exceptions) check(e.storage, fmt::format(" in \"{}\"", e.scope));
+  check(options.precision);
 }
 
 }  // namespace halftone

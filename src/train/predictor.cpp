@@ -117,6 +117,7 @@ Value logits_of(const ModelDescription& model, Graph graph, Shape images) {
 struct Predictor::Impl {
   Impl(Value the_output, const Precision& the_precision, const Device& device, Parameters* of_others)
       : graph(graph_of(the_output)), output(the_output.id()), precision(the_precision), parameters(of_others) {
+    check(precision);
     if (graph->inputs.empty()) fail("predictor: the graph has no input");
     batch = graph.info(graph->inputs[0]).spec.shape.n;
     const Graph evaluated = evaluation(batch, device);

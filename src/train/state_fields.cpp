@@ -128,4 +128,8 @@ RangeState range_state_of(const std::map<std::string, std::string>& metadata, co
   return state;
 }
 
+bool has_scale(const std::map<std::string, std::string>& metadata, const std::string& value) {
+  return metadata.contains(of_range(value) + "scale");
+}
+
 }  // namespace halftone

@@ -19,5 +19,7 @@ void put_scale(const RangeState& state, const std::string& value, std::map<std::
 StepState step_state_of(const std::map<std::string, std::string>& metadata);
 RangeState range_state_of(const std::map<std::string, std::string>& metadata, const std::string& value,
                           float first_scale);
+/// Whether the file knows a scale for that value.
+bool has_scale(const std::map<std::string, std::string>& metadata, const std::string& value);
 
 }  // namespace halftone

@@ -126,6 +126,7 @@ struct Trainer::Impl {
 
   Impl(Value the_loss, const TrainerOptions& given, Graph graph)
       : loss(the_loss),
+        given(given),
         options(with_groups(given, graph)),
         parameters(graph, options.device,
                    {.precision = options.precision,
@@ -221,7 +222,7 @@ struct Trainer::Impl {
   }
 
   Value loss;
-  TrainerOptions options;
+  TrainerOptions given, options;  // and with what the number system adds
   Parameters parameters;
   std::unique_ptr<Plan> plan;
   std::deque<Evaluation> evaluations;
@@ -249,7 +250,7 @@ StepReport Trainer::step(std::span<const std::span<const std::byte>> inputs) {
 void Trainer::find_ranges(const Loader& loader, std::int64_t steps) {
   if (steps == 0) return;
   impl_->settle();
-  TrainerOptions options = impl_->options;
+  TrainerOptions options = impl_->given;
   options.precision = options.precision.wide();
   Trainer first(impl_->loss, options);
   while (first.attempts() < steps)

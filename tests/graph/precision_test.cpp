@@ -129,7 +129,10 @@ TEST(Presets, MayTakeRolesAndScopesFromOthers) {
   EXPECT_EQ(mixed.at("conv1.weight").weights, Storage(DType::bf16));
   EXPECT_EQ(mixed.at("conv1.weight").update, Storage(DType::f32));
   EXPECT_EQ(mixed.at("conv10.weight").weights, fixed);
-  for (const char* bad : {"f16+", "f16+update", "f16+=f32", "f16+update=", "f16+update=f33", "+update=f32"})
+  EXPECT_FALSE(precision_by_name("f32+activations=dynamic_fixed:10/12").fuses);
+  EXPECT_EQ(precision_by_name("f32+activations=dynamic_fixed:10/12").range_steps, 200);
+  for (const char* bad :
+       {"f32+d2=binary", "f16+", "f16+update", "f16+=f32", "f16+update=", "f16+update=f33", "+update=f32"})
     EXPECT_THROW(precision_by_name(bad), Error) << bad;
 }
 

@@ -112,11 +112,23 @@ class Guarded {
 };
 
 inline std::vector<unsigned char> encoded(const std::vector<float>& values, const Storage& storage,
-                                          const RandomKey& key = {}) {
+                                          const RandomKey& key = {}, Noticed* noticed = nullptr) {
   const std::int64_t count = std::ssize(values);
   std::vector<unsigned char> bytes(storage.bytes(count));
-  write_numbers(storage, reinterpret_cast<std::byte*>(bytes.data()), count, 0, count, values.data(), key, range_scale);
+  write_numbers(storage, reinterpret_cast<std::byte*>(bytes.data()), count, 0, count, values.data(), key, range_scale,
+                noticed);
   return bytes;
+}
+
+/// Whether what a kernel noticed is what numbers like these give; where they are not `exact`, as many.
+inline bool agree(const Noticed& noticed, const Doubles& expected, bool exact, const Storage& storage,
+                  const RandomKey& key) {
+  Noticed all;
+  encoded({expected.begin(), expected.end()}, storage, key, &all);
+  if (!storage.noticed) return noticed.count == 0;
+  if (!exact) return noticed.count == all.count;
+  return noticed.count == all.count && noticed.zeros == all.zeros && noticed.flushed == all.flushed &&
+         noticed.saturated == all.saturated && noticed.upper_half == all.upper_half && noticed.largest == all.largest;
 }
 
 inline Doubles decoded(const std::vector<unsigned char>& bytes, const Storage& storage, std::size_t count) {
@@ -205,13 +217,16 @@ struct KernelRun {
     std::vector<std::vector<unsigned char>> results;
     for (auto& output : outputs) {
       EXPECT_TRUE(output.memory.intact()) << "writes around an output";
-      RangeState range;
-      device.backend().download(&range, output.range.data(), sizeof range);
-      EXPECT_EQ(range.noticed.count, output.spec.storage.noticed ? output.spec.shape.elements() : 0);
       results.push_back(output.memory.bytes());
     }
     if (in_place) results[0] = inputs[static_cast<std::size_t>(launch.overwrites)].memory.bytes();
     return results;
+  }
+
+  Noticed noticed(std::size_t output) const {
+    RangeState range;
+    device.backend().download(&range, outputs[output].range.data(), sizeof range);
+    return range.noticed;
   }
 
  private:
@@ -228,8 +243,10 @@ struct KernelRun {
     ASSERT_EQ(values ? std::ssize(*values) : spec.shape.elements(), spec.shape.elements());
     const auto content =
         values ? encoded(*values, spec.storage) : std::vector<unsigned char>(spec.tensor().bytes(), 0xff);
-    operands.push_back(
-        {spec, {device, content}, {device, bytes_of(RangeState{.scale = range_scale, .next = range_scale})}});
+    RangeState range{.scale = range_scale, .next = range_scale};  // the other one must not be used
+    if (&operands == &inputs) range.next = 3;
+    if (!values) range.scale = 3;
+    operands.push_back({spec, {device, content}, {device, bytes_of(range)}});
   }
 };
 
@@ -248,6 +265,8 @@ inline std::vector<std::vector<unsigned char>> check_launch(const KernelTest& te
                         KernelRun::first_stream + static_cast<std::uint32_t>(i)};
     const Bound bound = i < test.bounds.size() ? test.bounds[i] : Bound{};
     EXPECT_EQ(first_difference(results[i], out[i].storage, expected[i], bound, key), "") << "output " << i;
+    const bool exact = bound.output_epsilons == 0 && bound.f32_epsilons == 0;
+    EXPECT_TRUE(agree(run.noticed(i), expected[i], exact, out[i].storage, key)) << "noticed of output " << i;
   }
   EXPECT_TRUE(KernelRun(test, device, in, out)(launch, 0x3c) == results) << "the workspace's former content matters";
   if (launch.overwrites >= 0) {

@@ -122,6 +122,57 @@ TEST(WideConvolution, SumsWhereNoF32Could) {
   }
 }
 
+/// Operands on grids of their own, 24 bits wide, with bias and relu, rounded by chance, and counted.
+TEST(WideConvolution, FinishesInTheResultsOwnGrid) {
+  const Case forward = cases()[3];
+  const Storage left = Storage::fixed(8, 16), right = Storage::fixed(20, 10), bias = Storage::fixed(16, 12);
+  Storage result = Storage::fixed(9, 8 + 12, Rounding::stochastic);
+  result.noticed = true;
+  Convolution convolution = forward.convolution(result);
+  convolution.operands.inputs[0].storage = left;
+  convolution.operands.inputs[1].storage = right;
+  convolution.operands.inputs.push_back({{1, 1, 1, forward.problem.k}, bias});
+  convolution.activation = Relu{};
+  ASSERT_EQ(decline_wide(convolution), "");
+  std::mt19937 random(2);
+  Codes a(static_cast<std::size_t>(forward.left)), b(static_cast<std::size_t>(forward.right)),
+      offsets(static_cast<std::size_t>(forward.problem.k)), y(static_cast<std::size_t>(forward.result), -1);
+  for (Codes* codes : {&a, &b, &offsets})
+    for (auto& x : *codes) x = static_cast<std::int32_t>(random() % (1u << 17)) - (1 << 16);
+  const auto sums = sums_of(forward.problem, forward.direction, a, b, forward.result);
+  StepState state;
+  RangeState range;
+  Memory output{y.data()};
+  output.range = &range;
+  output.stream = 9;
+  const Memory inputs[] = {{a.data()}, {b.data()}, {offsets.data()}};
+  for (const Isa isa : all_isas) {
+    if (!supported(isa)) continue;
+    range = {};
+    const Launch launch = wide(convolution, isa, 3);
+    std::vector<std::byte> workspace(launch.workspace);
+    launch.run({inputs, {&output, 1}, workspace.data(), &state});
+    const RandomKey key = state.key(output.stream);
+    Noticed expected;
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const auto k = i % static_cast<std::size_t>(forward.problem.k);
+      // In units of 2^-26; a code is 2^-20.
+      const __int128 sum = std::max<__int128>(0, sums[i] + static_cast<__int128>(offsets[k]) * (1 << 14));
+      const __int128 whole = sum >> 6;
+      const bool up = key.uniform(static_cast<std::int64_t>(i)) < static_cast<float>(sum - (whole << 6)) / 64;
+      const auto code = std::min<__int128>(whole + up, (1 << 28) - 1);
+      ASSERT_EQ(y[i], static_cast<std::int32_t>(code)) << i << " on " << name_of(isa);
+      ++expected.count;
+      expected.zeros += sum == 0;
+      expected.saturated += sum >= (static_cast<__int128>((1 << 28) - 1) << 6);
+    }
+    EXPECT_EQ(range.noticed.count, expected.count);
+    EXPECT_EQ(range.noticed.zeros, expected.zeros);
+    EXPECT_NEAR(static_cast<double>(range.noticed.saturated), static_cast<double>(expected.saturated), 1);
+    EXPECT_GT(expected.zeros, 0) << "the relu is at work";
+  }
+}
+
 TEST(WideConvolution, TakesNothingElse) {
   const Case c = cases()[0];
   EXPECT_NE(decline_wide(c.convolution(DType::f32)), "");
@@ -131,6 +182,7 @@ TEST(WideConvolution, TakesNothingElse) {
   EXPECT_EQ(decline_wide(smooth), "");
   smooth.activation = Gelu{};
   EXPECT_NE(decline_wide(smooth), "");
+  EXPECT_TRUE(is_wide(smooth.operands)) << "nor does the engine take it, so nothing is fused";
 }
 
 }  // namespace

@@ -49,6 +49,12 @@ TEST(Delayed, FitsAtOnceGrowsAtOnceAndShrinksAfterItsInterval) {
             (std::vector<float>{8, 1, 1, 1}));
 }
 
+TEST(Delayed, AnInfinitySaysNothingOfTheScale) {
+  const Delayed eight{.largest = 8, .interval = 1024};
+  EXPECT_EQ(scales(eight, 1, {reaching(8), reaching(std::numeric_limits<float>::infinity()), reaching(64)}),
+            (std::vector<float>{1, 1, 8}));
+}
+
 TEST(RangeTotals, CountCommittedStepsInTrueMagnitudes) {
   RangeState state{.scale = 4, .next = 4};
   for (const bool commit : {true, false, true}) {
@@ -91,9 +97,41 @@ TEST(ScaledTensor, NothingSaturatesAndHalfTheScaleWould) {
   }
 }
 
+/// 65520 is the first number that f16 rounds to infinity.
+TEST(Storage, KnowsWhereFiniteNumbersEnd) {
+  Storage scaled(DType::f16);
+  scaled.scaling = Scaling::constant;
+  scaled.exponent = -4;
+  EXPECT_LT(Storage(DType::f16).finite_limit(), 65520);
+  EXPECT_GE(Storage(DType::f16).finite_limit(), std::nextafter(65520.f, 0.f));
+  EXPECT_EQ(scaled.finite_limit(), Storage(DType::f16).finite_limit() / 16);
+  EXPECT_EQ(Storage(DType::e5m2).finite_limit(), std::numeric_limits<float>::max());
+}
+
+TEST(Storage, KnowsWhatHidesThatANumberIsNotFinite) {
+  for (const DType code : {DType::f32, DType::f16, DType::bf16}) EXPECT_TRUE(Storage(code).keeps_nonfinite());
+  for (const DType code : {DType::e4m3, DType::e5m2, DType::e2m1, DType::i8, DType::i16, DType::sign})
+    EXPECT_FALSE(Storage(code).keeps_nonfinite()) << name_of(code);
+  Storage infinite(DType::e5m2);
+  infinite.overflow = Overflow::infinity;
+  EXPECT_TRUE(infinite.keeps_nonfinite());
+}
+
+TEST(Storage, SaysWhyThereIsNone) {
+  Storage wide(DType::i8), moving(DType::f16), saturated(DType::f32);
+  wide.width = 9;
+  moving.scaling = Scaling::range;
+  saturated.overflow = Overflow::saturate;
+  for (const Storage& storage :
+       {wide, moving, saturated, Storage::blocks(DType::e4m3, 24), Storage::blocks(DType::e4m3, 0)})
+    EXPECT_NE(storage.fault(), nullptr);
+  for (const Storage& storage : {Storage(DType::f32), Storage::fixed(6, 10), Storage::blocks(DType::e2m1, 32)})
+    EXPECT_EQ(storage.fault(), nullptr);
+}
+
 TEST(ScaledTensor, WhatIsNoNumberShows) {
   const Storage storage = Storage::scaled(DType::i8);
-  EXPECT_TRUE(storage.keeps_nan());
+  EXPECT_TRUE(storage.keeps_nonfinite());
   std::vector<std::byte> data(16);
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     const float x[] = {1, bad};

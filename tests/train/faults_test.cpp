@@ -145,6 +145,27 @@ TEST(BadForward, IsSeenWhereTheCodeHidesIt) {
   }
 }
 
+/// An infinity that saturates to the largest number is seen as well.
+TEST(BadForward, IsSeenWhereInfinitySaturates) {
+  const Net net;
+  Precision plain;
+  plain.storage.activations = DType::e5m2;
+  for (const Precision& precision :
+       {plain, Precision::fp8(Precision::Fp8Scaling::none), Precision::fp8(Precision::Fp8Scaling::delayed),
+        Precision::fp8(), Precision::mx(DType::e4m3), Precision::dynamic_fixed(10, 12)}) {
+    Trainer trainer(net.loss, options_for(precision));
+    step(trainer, Data(3));
+    const auto before = lasting(trainer);
+    Data bad(1);
+    bad.images[7] = infinity;
+    const StepReport report = step(trainer, bad);
+    EXPECT_TRUE(report.skipped) << precision.name;
+    EXPECT_NE(report.reason.find("conv1"), std::string::npos) << report.reason;
+    EXPECT_EQ(lasting(trainer), before) << precision.name;
+    EXPECT_FALSE(step(trainer, Data(2)).skipped);
+  }
+}
+
 /// 3.4e38 is a number of f32 and rounds to an infinity of bf16.
 TEST(BadForward, KnowsWhereBf16Ends) {
   Graph graph;

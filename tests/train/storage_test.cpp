@@ -331,6 +331,24 @@ TEST(Custom, BodiesThatGiveBadNumbersAreNamed) {
   EXPECT_EQ(trainer.parameters().read_state().scale.scale, report.scale);
 }
 
+/// Also behind another that was bad before, and where f32 holds what the storage does not.
+TEST(Custom, BadNumbersAreNotHiddenByOthers) {
+  const auto report_of = [](float first, float second, const char* precision) {
+    const Net net;
+    CustomOptions a = twice(first), b = twice(second);
+    a.name = "a", b.name = "b";
+    Trainer trainer(cross_entropy(dense(custom({custom({net.images}, a)}, b), classes), net.labels),
+                    options_for(precision_by_name(precision)));
+    return step(trainer, Data(1));
+  };
+  const float bad = std::nanf("");
+  EXPECT_TRUE(report_of(bad, bad, "fixed:8.8:nearest+a1=f32").skipped);
+  EXPECT_TRUE(report_of(0, bad, "fixed:8.8:nearest+a1=f32").skipped);
+  EXPECT_FALSE(report_of(0, 0, "fixed:8.8:nearest+a1=f32").skipped);
+  const StepReport large = report_of(1e5f, 0, "f16");
+  EXPECT_NE(large.reason.find("of a1"), std::string::npos) << large.reason;
+}
+
 TEST_F(Ranges, ASkippedStepLeavesNoTraceInThem) {
   Trainer trainer(net.loss, options_for(moving(-20)));
   step(trainer, Data(1));

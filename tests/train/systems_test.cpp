@@ -106,6 +106,76 @@ TEST(Fp8, TakesAByteANumberAndScalesFollowTheTensors) {
   }
 }
 
+/// From a file or a trainer of f32, and at birth, where batch norm's weights are 1.
+TEST(MovingScales, MakeRoomForNumbersThatComeFromElsewhere) {
+  const TemporaryFolder folder;
+  Graph graph;
+  const Value x = graph.input("x", Shape::matrix(2, 4)), y = dense(batch_norm(dense(x, 4)), 1, {.name = "last"});
+  const Value loss = mean_squared_error(y, graph.input("target", Shape::matrix(2, 1)));
+  TrainerOptions options;
+  options.device = cpu_device({.threads = 1});
+  Trainer exact(loss, options);
+  const std::vector<float> large = {5, -3, 2, 1};
+  exact.parameters().assign(exact.parameters().find("last.weight"), large);
+  exact.save(folder / "");
+  for (const char* name : {"int8", "int4", "fp8:current", "fp8:delayed", "dynamic_fixed:10/12"}) {
+    options.precision = precision_by_name(name);
+    Trainer taking(loss, options);
+    const auto norm = taking.parameters().weight(taking.parameters().find("norm1.weight")).read();
+    EXPECT_EQ(norm, std::vector<float>(4, 1)) << name;
+    Predictor predictor(y, {.device = options.device, .precision = options.precision});
+    predictor.load(folder / "model.safetensors");
+    taking.take(exact);
+    Trainer loading(loss, options);
+    load_model(folder / "model.safetensors", loading.parameters());
+    for (const Parameters* parameters : {&std::as_const(taking).parameters(), &std::as_const(loading).parameters()}) {
+      EXPECT_EQ(parameters->weight(parameters->find("last.weight")).read(), large) << name;
+      EXPECT_EQ(parameters->truth(parameters->find("last.weight")).read(), large) << name;
+    }
+  }
+}
+
+/// A value that training did not have has no scale that was found.
+TEST(MovingScales, ValuesThatTrainingDidNotHaveAreExact) {
+  Graph graph;
+  const Value x = graph.input("x", Shape::matrix(1, 4)), y = dense(x, 3);
+  const Value loss = mean_squared_error(y, graph.input("target", Shape::matrix(1, 3)));
+  TrainerOptions options;
+  options.device = cpu_device({.threads = 1});
+  options.precision = Precision::dynamic_fixed(10, 12);
+  Trainer trainer(loss, options);
+  const float numbers[] = {0.5f, 0.25f, -0.5f, 1};
+  Predictor plain(y, trainer), beyond(scale(scale(y, 1024), 0x1p-10f), trainer);
+  const auto exact = plain(std::as_bytes(std::span(numbers))), rounded = beyond(std::as_bytes(std::span(numbers)));
+  const float step = scale_of(trainer.parameters(), "dense1");
+  for (std::size_t i = 0; i < exact.size(); ++i) EXPECT_NEAR(rounded[i], exact[i], step / 2);
+}
+
+TEST(MovingScales, KeepWithinNormalNumbersInOtherWords) {
+  const Task task("gupta", 100);
+  Trainer narrow(task.loss, task.options(Precision::dynamic_fixed(2, 2))),
+      wide(task.loss, task.options(Precision::dynamic_fixed(24, 24)));
+  auto states = narrow.parameters().read_ranges();
+  for (auto& state : states) state.scale = state.next = smallest_scale;
+  narrow.parameters().write_ranges(states);
+  wide.parameters().take_ranges(narrow.parameters());
+  for (const RangeState& state : wide.parameters().read_ranges()) EXPECT_EQ(state.scale, smallest_scale);
+}
+
+/// In the wide words of the first training a delayed scale fits the words too.
+TEST(MovingScales, OfEveryKindAreFound) {
+  const Task task("gupta", 500);
+  Trainer trainer(task.loss, task.options(precision_by_name("dynamic_fixed:10/12+weights=int8")));
+  trainer.find_ranges(task.train, 20);
+  for (const ParameterSlot& slot : trainer.parameters().entries) {
+    const auto truth = trainer.parameters().truth(slot).read(), weights = trainer.parameters().weight(slot).read();
+    float largest = 0, working = 0;
+    for (const float w : truth) largest = std::max(largest, std::abs(w));
+    for (const float w : weights) working = std::max(working, std::abs(w));
+    EXPECT_NEAR(working, largest, largest / 4) << slot.name;
+  }
+}
+
 TEST(Precisions, ThatNoTrainingCanHaveAreRefused) {
   Precision precision;
   precision.storage.weights = Storage::scaled(DType::e4m3);
@@ -114,6 +184,10 @@ TEST(Precisions, ThatNoTrainingCanHaveAreRefused) {
   EXPECT_THROW(Precision::dynamic_fixed(1, 12), Error);
   EXPECT_THROW(Precision::dynamic_fixed(10, 25), Error);
   EXPECT_THROW(Precision::static_fixed(5), Error);
+  EXPECT_THROW(Precision::mx(DType::e5m2), Error);
+  EXPECT_THROW(cast(task.logits, Storage::blocks(DType::e4m3, 24)), Error);
+  precision.storage.weights = Storage::blocks(DType::e4m3, 24);
+  EXPECT_THROW(Predictor(task.logits, {.device = cpu_device(), .precision = precision}), Error);
 }
 
 std::vector<std::string> nodes_of(const Graph& graph) {
@@ -147,6 +221,39 @@ TEST(Binary, HiddenLayersMultiplySignsByNormalisedSigns) {
   }
   for (const char* name : {"dense1.weight", "dense2.bias", "dense4.weight", "dense2.norm.weight"})
     EXPECT_EQ(p.find(name).truth(), Store::weights) << name;
+}
+
+/// Numbers that were cast into something else are no signs.
+TEST(Binary, OnlySignsCountAsSigns) {
+  Graph graph;
+  Value x = dense(graph.input("x", Shape::matrix(2, 4)), 4);
+  dense(dense(cast(relu(batch_norm(x)), DType::bf16), 4), 4);
+  binarize(graph, Precision::binary());
+  for (const Node& node : graph->nodes) {
+    if (node.name == "dense2") {
+      EXPECT_EQ(graph.info(node.inputs[0]).spec.storage, Storage(DType::sign));
+    }
+  }
+}
+
+TEST(Binary, FindsRangesWithoutDoublingItsGroups) {
+  const Task task("mlp", 100);
+  Precision precision = Precision::binary();
+  precision.range_steps = 2;
+  EXPECT_TRUE(std::isfinite(Trainer(task.loss, task.options(precision)).epoch(task.train).loss));
+}
+
+TEST(Binary, SignsAreNoticedToo) {
+  const Task task("mlp", 100);
+  Trainer trainer(task.loss, task.options(Precision::binary().noticing()));
+  trainer.epoch(task.train);
+  const auto tensors = trainer.numerics().tensors;
+  const auto has = [&](const char* name) {
+    return std::any_of(tensors.begin(), tensors.end(),
+                       [&](const auto& t) { return t.tensor == name && t.numbers > 0; });
+  };
+  EXPECT_TRUE(has("dense2.weight"));
+  EXPECT_TRUE(has("dense1.weight"));
 }
 
 /// A net with its own norms keeps them; inputs that no activation gives get a norm and a sign of their own.

@@ -65,6 +65,12 @@ struct Launch {
   std::function<void(const Arguments&)> prepare = {};  ///< called before the first run, when memory is settled
 };
 
+/// Whether a tensor may be written, run by run, over another that was read: each number takes the same place.
+inline bool same_places(const ValueSpec& a, const ValueSpec& b) {
+  const auto alone = [](const Storage& s) { return s.block == 0 && s.scaling != Scaling::tensor; };
+  return bits_of(a.storage.code) == bits_of(b.storage.code) && alone(a.storage) && alone(b.storage);
+}
+
 /// Whether a kernel reads or writes numbers that are stored so.
 using Takes = bool (*)(const Storage& storage);
 inline bool any_storage(const Storage&) { return true; }

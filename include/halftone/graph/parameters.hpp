@@ -43,7 +43,7 @@ class Parameters {
   /// Lays out and initialises what `graph`, already narrowed, names.
   Parameters(const Graph& graph, Device device, const Options& options);
 
-  /// Draws all numbers as at birth, by the scales that hold now.
+  /// Draws all numbers as at birth, by the scales that hold now, or wider ones where these are too small.
   void initialize(const Graph& graph, std::uint64_t seed);
 
   /// Tells `graph`'s values (this one or another of the same model) where their memory lies. Throws Error for a
@@ -58,6 +58,9 @@ class Parameters {
   TensorView statistic(std::size_t i, Store store = Store::statistics) const;  ///< or averaged or kept ones
   const ParameterSlot& find(const std::string& name) const;                    ///< throws Error for an unknown name
 
+  /// Widens the scale of a parameter's weights or masters, where it moves and is too small for finite numbers that
+  /// they are to hold.
+  void make_room(Store store, const ParameterSlot& slot, std::span<const float> values);
   /// Writes f32 numbers into a parameter: its truth, its running average and its working copy, each rounded to the
   /// nearest that is stored.
   void assign(const ParameterSlot& slot, std::span<const float> values);

@@ -52,6 +52,7 @@ class Plan {
     std::vector<Memory> inputs, outputs;
   };
   void make_state();
+  void widen_unknown();
   void choose(std::vector<int>& root);
   void place(const std::vector<int>& root, std::span<const int> keep);
   void bind();

@@ -72,7 +72,8 @@ struct Precision {
   /// Integers of `bits`, 2 to 8, with a power of two a tensor, for weights, activations and their gradients; masters
   /// and weight gradients are f32.
   static Precision integer(int bits);
-  /// Blocks of 32 numbers in memory order with a power of two each (OCP Microscaling), for the same roles.
+  /// Blocks of 32 numbers, e4m3 or e2m1, in memory order with a power of two each (OCP Microscaling), for the same
+  /// roles. Throws Error for other codes.
   static Precision mx(DType code);
 
   /// Weights and inputs of all convolutions and dense layers but the first and the last are signs, all else is f32
@@ -91,7 +92,8 @@ struct Precision {
 };
 
 /// A preset by its name, such as "f16" or "fixed:6.10:stochastic", and what others are taken for: "+update=f32" for a
-/// role (`role_names`), "+conv1=bf16" for all roles in a scope. Throws Error that lists the names.
+/// role (`role_names`), "+conv1=bf16" for all roles in a scope; the loss scale stays the first one's. Throws Error that
+/// lists the names.
 Precision precision_by_name(const std::string& name);
 
 /// "f32, f16, ...": what `precision_by_name` takes.

@@ -144,6 +144,21 @@ HALFTONE_HD void decide(StepState& state, const StepPolicy& policy) {
   state.scale = next(policy.loss_scale, state.scale, static_cast<StepOutcome>(state.outcome), !state.commit);
 }
 
+/// Whether scales may move: no micro-batch was lost.
+HALFTONE_HD bool moves_ranges(const StepState& state) { return state.commit && state.outcome == 0; }
+
+/// Whether running statistics are copied now: at the beginning of a step, or `back` at the end of one that is skipped.
+HALFTONE_HD bool copies_statistics(const StepState& state, bool back) {
+  return back ? state.last_micro_batch && !state.commit : state.micro_batch <= 1;
+}
+
+/// The share of itself that a running average keeps: at first less than `decay`.
+HALFTONE_HD float kept_average(const StepState& state, float decay) {
+  const auto steps = static_cast<float>(state.steps);
+  const float warm_up = (1 + steps) / (10 + steps);
+  return warm_up < decay ? warm_up : decay;
+}
+
 /// The factor that makes of a stored gradient, or of the sum over micro-batches, what the update rule takes.
 HALFTONE_HD float update_factor(const StepState& state, const StepPolicy& policy) {
   return state.clip / (policy.accumulate > 1 ? static_cast<float>(state.good_micro_batches) : state.gradient_scale());

@@ -71,7 +71,8 @@ struct Delayed {
   static constexpr const char* name = "delayed";
   constexpr bool operator==(const Delayed&) const = default;
   HALFTONE_HD constexpr void move(RangeState& state) const {
-    const float seen = state.noticed.largest * state.scale;
+    const float largest_seen = state.noticed.largest * state.scale;
+    const float seen = largest_seen <= 0x1.fffffep127f ? largest_seen : 0;  // an infinity says nothing of a scale
     const bool first = state.kept.count == 0 && seen > 0;
     if (first) state.kept.count = 1;
     if (seen > state.kept.largest) state.kept.largest = seen;
@@ -94,6 +95,9 @@ inline const char* name_of(const RangeController& controller) {
   return std::visit([](const auto& c) { return c.name; }, controller);
 }
 
+/// Within these a scale and its inverse are normal numbers.
+inline constexpr float smallest_scale = 0x1p-126f, largest_scale = 0x1p126f;
+
 /// The end of a step for one range: in a `commit` the controller of one that `moves` judges, where numbers were
 /// written. What was noticed counts once; a step that is no commit leaves no trace, but a tensor that `lasts` was
 /// written by an earlier one.
@@ -105,7 +109,7 @@ HALFTONE_HD constexpr void move_range(const RangeController& controller, RangeSt
     state.total.add(seen);
     if (moves) visit(RangeControllers{}, controller, [&](const auto& c) { c.move(state); });
   }
-  if (!(state.next >= 0x1p-126f && state.next <= 0x1p126f)) state.next = state.scale;
+  if (!(state.next >= smallest_scale && state.next <= largest_scale)) state.next = state.scale;
   if (commit || !lasts) state.noticed = {};
 }
 

@@ -68,17 +68,20 @@ struct Storage {
            !noticed && bits_of(code) % 8 == 0;
   }
   constexpr bool has_range() const { return scaling == Scaling::range || noticed; }
-  /// Whether what is not a number is read as such again.
-  constexpr bool keeps_nan() const {
-    return scaling == Scaling::block || scaling == Scaling::tensor || visit_format(code, [](auto format) {
-             const float read = decltype(format)::decode(decltype(format)::encode(bit_cast<float>(0x7fc00000u)));
-             return read != read;
+  /// Whether infinity and NaN are read as numbers that are not finite again.
+  constexpr bool keeps_nonfinite() const {
+    return scaling == Scaling::block || scaling == Scaling::tensor || visit_format(code, [&](auto format) {
+             using Format = decltype(format);
+             const auto kept = [&](float x) {
+               return !(math::abs(Format::decode(halftone::encode<Format>(x, overflow))) <= F32::largest);
+             };
+             return kept(bit_cast<float>(0x7f800000u)) && kept(bit_cast<float>(0x7fc00000u));
            });
   }
   /// The largest f32 number that is stored as a finite one.
   constexpr float finite_limit() const {
     if (overflow == Overflow::saturate) return F32::largest;
-    return visit_format(code, [](auto format) {
+    const float limit = visit_format(code, [](auto format) {
       using Format = decltype(format);
       if constexpr (requires { Format::dropped_bits; }) {  // the next number rounds up, to even
         constexpr std::uint32_t half = 1u << (Format::dropped_bits - 1);
@@ -87,6 +90,24 @@ struct Storage {
         return F32::largest;
       }
     });
+    const float scaled = scaling == Scaling::constant ? limit * math::power_of_two(exponent) : limit;
+    return scaled < F32::largest ? scaled : F32::largest;
+  }
+  /// The largest number that an update may give; what is scaled saturates by itself.
+  constexpr float largest_update() const {
+    return scaling != Scaling::none
+               ? F32::largest
+               : visit_format(code, [](auto format) -> float { return decltype(format)::largest; });
+  }
+  /// Why there is no such storage; null where there is.
+  constexpr const char* fault() const {
+    if (width > bits_of(code)) return "the code has no such width";
+    if (code == DType::f32 && overflow == Overflow::saturate) return "f32 does not saturate";
+    if ((scaling == Scaling::block) != (block > 0) || (block > 0 && (block < 8 || 1024 % block != 0)))
+      return "a block has 8, 16, 32, ... or 1024 numbers";
+    if (scaling == Scaling::range && overflow == Overflow::infinity && overflow_of(code) == Overflow::infinity)
+      return "what lies beyond a range that moves saturates";
+    return nullptr;
   }
   /// Of a `Scaling::range`, before anything has moved it.
   constexpr float first_scale() const { return scaling == Scaling::range ? math::power_of_two(exponent) : 1.0f; }

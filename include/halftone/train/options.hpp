@@ -34,5 +34,6 @@ struct TrainerOptions {
 
 /// Throws Error naming the option that no training can have.
 void check(const TrainerOptions& options);
+void check(const Precision& precision);
 
 }  // namespace halftone

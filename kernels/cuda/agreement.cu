@@ -1,9 +1,8 @@
-#include "kernels/cuda/agreement.hpp"
-
 #include <functional>
 #include <limits>
 #include <memory>
 
+#include "kernels/cuda/agreement.hpp"
 #include "kernels/cuda/operands.hpp"
 #include "kernels/cuda/table.hpp"
 
@@ -98,9 +97,9 @@ std::string Agreement::differs(const Launch& launch, bool finite) const {
   // What is not finite is in the tensor that has padding: zeros times the other are zeros.
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const std::int64_t count = values[i].shape.elements();
-    enqueue(on_stream, blocks_for<Fill>(count),
-            Fill{Sink<Any>(values[i], inputs[i], nullptr), count, 7919 * static_cast<std::uint32_t>(i),
-                 finite || i > 0});
+    enqueue(
+        on_stream, blocks_for<Fill>(count),
+        Fill{Sink<Any>(values[i], inputs[i], nullptr), count, 7919 * static_cast<std::uint32_t>(i), finite || i > 0});
   }
   const std::int64_t count = result.shape.elements();
   const auto run = [&](const Launch& by, const Scratch& output) {

@@ -42,9 +42,8 @@ struct PlainConvolution {
       for (int i = thread; i < tile * tile_depth; i += static_cast<int>(threads)) {
         int row, k;
         place<Where::a_deep>(i, row, k);
-        shared.in.a[k][row] = own.row + row < where.rows && depth + k < own.end
-                                  ? number(a, matrix_a, own.row + row, depth + k)
-                                  : 0.0f;
+        shared.in.a[k][row] =
+            own.row + row < where.rows && depth + k < own.end ? number(a, matrix_a, own.row + row, depth + k) : 0.0f;
         place<Where::b_deep>(i, row, k);
         shared.in.b[k][row] = own.column + row < where.columns && depth + k < own.end
                                   ? number(b, matrix_b, own.column + row, depth + k)
@@ -137,9 +136,9 @@ Launch plain(const Convolution& convolution) {
           convolution, Kernel::tile, Kernel::tile, Kernel::tile_depth,
           [=](const Tiling& tiling, const Finish& finish, float* partials, std::int64_t count, const Arguments& a) {
             const auto source = [&](std::size_t i) { return Source<decltype(format)>(inputs[i], a.inputs[i]); };
-            enqueue(a, tiling.blocks(),
-                    Kernel{where, tiling, source(input_a<direction>), source(input_b<direction>), finish, partials,
-                           count});
+            enqueue(
+                a, tiling.blocks(),
+                Kernel{where, tiling, source(input_a<direction>), source(input_b<direction>), finish, partials, count});
           });
     };
     return inputs[0].storage == DType::f32 && inputs[1].storage == DType::f32 ? as(F32{}) : as(Any{});

@@ -86,8 +86,8 @@ HALFTONE_DEVICE Found together(Found found, FoundShared<threads>& shared) {
   return found;
 }
 
-/// Looks at one chunk of gradients; or adds it, its scale divided out, to what earlier micro-batches have left in `sums`,
-/// and looks at that.
+/// Looks at one chunk of gradients; or adds it, its scale divided out, to what earlier micro-batches have left in
+/// `sums`, and looks at that.
 template <class Tensor, bool accumulates>
 struct Inspect {
   static constexpr unsigned threads = 256;
@@ -409,11 +409,12 @@ Launch accumulate_gradients(const Request& request) {
 Launch move_ranges(const Request& request) {
   const auto& op = request.attributes<MoveRanges>();
   const Constants<MoveRanges::Range> moves(request.device, op.ranges.size());
-  return {.run =
-              [=](const Arguments& a) {
-                enqueue(a, blocks_for<Move>(moves.size()), Move{moves.data(), a.out<RangeState>(0), moves.size(), a.state});
-              },
-          .prepare = [=, ranges = op.ranges](const Arguments&) { moves.upload(ranges); }};
+  return {
+      .run =
+          [=](const Arguments& a) {
+            enqueue(a, blocks_for<Move>(moves.size()), Move{moves.data(), a.out<RangeState>(0), moves.size(), a.state});
+          },
+      .prepare = [=, ranges = op.ranges](const Arguments&) { moves.upload(ranges); }};
 }
 
 Launch settle_ranges(const Request& request) {
@@ -469,7 +470,7 @@ Launch update(const Request& request) {
         [&](const auto& rule) -> Launch {
           using Rule = std::decay_t<decltype(rule)>;
           const Operands values(request);
-                const Chunks chunks(request.device, request.inputs);
+          const Chunks chunks(request.device, request.inputs);
           const Constants<Updated<Tensor>> parameters(request.device, op.parameters.size());
           const auto prepare = [=](const Arguments& a) {
             chunks.upload();

@@ -25,7 +25,7 @@ int fuse(Graph& graph, const Device& device, std::span<const int> keep) {
     candidate.op = candidate.op->with_epilogue(*activation);
     if (!candidate.op) continue;
     candidate.outputs[0] = graph->nodes[n].outputs[0];
-    const auto inputs = graph.specs(candidate.inputs), outputs = graph.specs(candidate.outputs);
+    const auto inputs = as_read(graph.specs(candidate.inputs)), outputs = graph.specs(candidate.outputs);
     if (!has_kernel({*candidate.op, inputs, outputs, device})) continue;
     producer[at(candidate.outputs[0])] = producer[at(between)];
     graph->nodes[at(producer[at(between)])] = std::move(candidate);

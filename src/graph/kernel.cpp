@@ -103,6 +103,11 @@ std::span<const Kernel> KernelTable::find(const Op& op) const {
   return found == lists_.end() ? std::span<const Kernel>() : std::span<const Kernel>(found->second.kernels);
 }
 
+std::vector<ValueSpec> as_read(std::vector<ValueSpec> inputs) {
+  for (ValueSpec& input : inputs) input.storage.noticed = false;
+  return inputs;
+}
+
 bool has_kernel(const Request& request) {
   const auto kernels = request.device.backend().kernels().find(request.op);
   return std::any_of(kernels.begin(), kernels.end(),
@@ -127,7 +132,7 @@ Choice choose_kernel(const Request& request) {
 }
 
 Choice choose_kernel(const Graph& graph, const Node& node, const Device& device) {
-  const auto inputs = graph.specs(node.inputs), outputs = graph.specs(node.outputs);
+  const auto inputs = as_read(graph.specs(node.inputs)), outputs = graph.specs(node.outputs);
   return choose_kernel({*node.op, inputs, outputs, device});
 }
 

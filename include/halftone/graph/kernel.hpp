@@ -85,7 +85,7 @@ inline bool unpacked_storage(const Storage& storage) { return any_runs(storage) 
 struct Kernel {
   const char* name;  ///< "implicit_gemm"
   Launch (*make)(const Request&);
-  std::string (*decline)(const Request&) = nullptr;  ///< says why it does not take a request, else nothing; cheap
+  std::string (*decline)(const Request&) = nullptr;  ///< says why it does not take a request, else nothing
   Takes writes = unpacked_storage;                   ///< more only where its runs fit `Storage::granule`
   Takes reads = any_storage;
 
@@ -132,6 +132,9 @@ struct Choice {
   Launch launch;
   std::vector<std::string> declined;  ///< "conv2d/implicit_gemm: groups"
 };
+
+/// As a kernel sees its inputs: only who writes a value notices it.
+std::vector<ValueSpec> as_read(std::vector<ValueSpec> inputs);
 
 /// Whether an operation has a kernel of its own (`Op::lower`) or a listed one takes it, without making any.
 bool has_kernel(const Request& request);

@@ -83,7 +83,8 @@ struct Precision {
   /// In words of 24 bits where integers have ranges that move, and these ten times as fast: finds ranges.
   Precision wide() const;
 
-  /// Whoever writes a tensor of any role counts what it sees (`NumericsReport::tensors`).
+  /// Whoever writes a tensor of any role counts what it sees (`NumericsReport::tensors`). The numbers stay the same,
+  /// but on CUDA another kernel may compute them, by sums in another order.
   Precision noticing() const;
 
   Precision except(std::string scope, RoleStorage storage) const;

@@ -12,15 +12,8 @@ build_with -DHALFTONE_BUILD_TESTS=OFF -DHALFTONE_BUILD_EXAMPLES=OFF -DHALFTONE_B
   -DHALFTONE_WITH_CUDA=$cuda
 halftone=$build/bin/halftone
 
-has_mnist() {
-  local place
-  for place in ${HALFTONE_DATA:+"$HALFTONE_DATA/mnist"} data/mnist "${XDG_CACHE_HOME:-${HOME:-}/.cache}/halftone/mnist"; do
-    if [ -e "$place/train-images-idx3-ubyte.gz" ] || [ -e "$place/train-images-idx3-ubyte" ]; then return 0; fi
-  done
-  return 1
-}
 data=mnist
-if ! has_mnist; then
+if ! "$halftone" info --data mnist >/dev/null 2>&1; then
   echo "MNIST is not here; fetching it (at most a minute)"
   if ! timeout 60 "$halftone" fetch mnist; then
     data=digits

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "halftone/tensor/text.hpp"
 
@@ -21,6 +22,7 @@ void ClassifierOptions::add_to(CLI::App& app) {
 Classifier::Classifier(const ClassifierOptions& o, Split split)
     : checkpoint_(o.checkpoint), model_(read_model_description(o.checkpoint)), device_(o.device.open()), raw_(o.raw) {
   precision_ = o.precision.empty() ? model_.precision : o.precision;
+  precision_for(model_, precision_by_name(precision_));
   const std::string name = o.data.empty() ? model_.data : o.data;
   data_ = std::make_shared<const Dataset>(load_dataset(name, split, o.data_dir));
   if (data_->image.c != model_.image.c)
@@ -40,7 +42,12 @@ std::vector<float> Classifier::operator()(Value (*of_logits)(Value)) const {
                       {.device = device_, .precision = precision_by_name(precision_)});
   predictor.load(std::filesystem::path(checkpoint_) / "model.safetensors",
                  {.weights = raw_ ? ModelWeights::raw : ModelWeights::best});
-  return predictor(Loader(data_, {.batch = batch_, .shuffle = false, .drop_last = false}));
+  std::vector<float> values = predictor(Loader(data_, {.batch = batch_, .shuffle = false, .drop_last = false}));
+  const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });
+  if (bad != values.end())
+    throw Failure(
+        fmt::format("image {}: the net's output in {} is not finite", (bad - values.begin()) / classes(), precision_));
+  return values;
 }
 
 std::string Classifier::name_of(std::int64_t label) const {

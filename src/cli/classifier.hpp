@@ -23,7 +23,8 @@ class Classifier {
   /// Throws FileError naming the checkpoint, and Error where net and data do not fit together.
   Classifier(const ClassifierOptions& options, Split split);
 
-  /// What `of_logits` makes of the logits, a row an image, in the order of the data.
+  /// What `of_logits` makes of the logits, a number a class in a row an image, in the order of the data. Throws Failure
+  /// naming the first image for which it is not finite.
   std::vector<float> operator()(Value (*of_logits)(Value logits)) const;
 
   const Dataset& data() const { return *data_; }

@@ -6,6 +6,7 @@
 #include "cli/bench_model.hpp"
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
+#include "halftone/data/dataset.hpp"
 #include "halftone/train/recipe.hpp"
 
 namespace halftone::cli {
@@ -13,7 +14,7 @@ namespace {
 
 struct InfoSettings {
   DeviceOptions device;
-  std::string net, precision = "f32";
+  std::string net, data, precision = "f32";
   std::int64_t batch = 8;
 };
 
@@ -69,6 +70,10 @@ void show_kernels(const InfoSettings& s, const Device& device) {
 }
 
 int info(const InfoSettings& s) {
+  if (!s.data.empty()) {
+    fmt::print("{}\n", find_data(s.data).string());
+    return 0;
+  }
   const Device device = s.device.open();
   precision_by_name(s.precision);
   if (!s.net.empty()) {
@@ -84,9 +89,11 @@ int info(const InfoSettings& s) {
 }  // namespace
 
 void add_info(CLI::App& app, Command& command) {
-  CLI::App* sub = app.add_subcommand("info", "shows devices, formats and nets; with --net the kernel of each node");
+  CLI::App* sub = app.add_subcommand(
+      "info", "shows devices, formats and nets; with --net the kernel of each node, with --data a folder");
   auto s = std::make_shared<InfoSettings>();
   sub->add_option("--net", s->net, "the net whose kernels to show");
+  sub->add_option("--data", s->data, "a data set in files, to be told the folder that it lies in");
   sub->add_option("--precision", s->precision, "the number system")->capture_default_str();
   sub->add_option("--batch", s->batch, "images a step")->check(within(1, 1e9))->capture_default_str();
   s->device.add_to(*sub);

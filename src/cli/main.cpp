@@ -19,10 +19,10 @@ using halftone::cli::complain;
 
 enum Status { success = 0, failure = 1, usage = 2 };
 
-/// What the library says of one of its options, with the dashes that the option has here.
+/// What the library says of one of its options, with the dashes that the option has in the command that was asked for.
 std::string as_typed(const CLI::App& app, const std::string& text) {
   const std::string option = "--" + text.substr(0, text.find_first_of(" :"));
-  const bool known = std::ranges::any_of(app.get_subcommands({}),
+  const bool known = std::ranges::any_of(app.get_subcommands(),
                                          [&](const CLI::App* command) { return command->get_option_no_throw(option); });
   return known ? "--" + text : text;
 }

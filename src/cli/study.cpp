@@ -6,14 +6,16 @@
 #include <filesystem>
 #include <fstream>
 #include <halftone/version.hpp>
-#include <iterator>
+#include <map>
+#include <numeric>
+#include <span>
 
 #include "cli/commands.hpp"
 #include "cli/complain.hpp"
-#include "cli/interrupt.hpp"
 #include "cli/study_report.hpp"
 #include "cli/train.hpp"
 #include "halftone/io/atomic_file.hpp"
+#include "halftone/io/regular_file.hpp"
 #include "halftone/tensor/error.hpp"
 #include "halftone/train/verdict.hpp"
 
@@ -28,9 +30,51 @@ struct StudySettings {
   int seeds = 3;
 };
 
-std::string content_of(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
+std::string content_of(const fs::path& path) {
+  RegularFile file(path);
+  std::string content(file.size(), '\0');
+  content.resize(file.read(std::as_writable_bytes(std::span(content))));
+  return content;
+}
+
+/// Whether `json` has what `like` has, of the same kinds: a null stands for a number or none, the first member of a
+/// list for all of them.
+bool fits(const Json& json, const Json& like) {
+  if (like.is_null()) return json.is_null() || json.is_number();
+  if (like.is_number()) return json.is_number();
+  if (json.type() != like.type()) return false;
+  if (like.is_array() && !like.empty())
+    return std::ranges::all_of(json, [&](const Json& member) { return fits(member, like[0]); });
+  return !like.is_object() || std::ranges::all_of(like.items(), [&](const auto& member) {
+    return json.contains(member.key()) && fits(json[member.key()], member.value());
+  });
+}
+
+/// What is asked of the file of a run.
+Json like_a_run() {
+  const Json numbers = Json::array({0}), losses = Json::array({nullptr});
+  return {{"net", ""},
+          {"data", ""},
+          {"synthetic", false},
+          {"device", ""},
+          {"hardware", ""},
+          {"classes", 0},
+          {"seconds", 0},
+          {"epochs", Json::array({{{"images_per_second", 0}}})},
+          {"final", final_results({})},
+          {"memory", to_json(MemoryReport())},
+          {"numerics", to_json(NumericsReport())},
+          {"curve", {{"step", numbers}, {"loss", losses}, {"scale", numbers}}},
+          {"facts", Json::object()}};
+}
+
+/// Throws FileError naming a file that is none of a run.
+Json read_run(const fs::path& file) {
+  const Json run = Json::parse(content_of(file), nullptr, false);
+  const auto steps = [&](const char* key) { return run["curve"][key].size(); };
+  if (!fits(run, like_a_run()) || steps("loss") != steps("step") || steps("scale") != steps("step"))
+    throw FileError(file.string() + ": damaged; without it the study does that run again");
+  return run;
 }
 
 /// Steps in at most 60 stretches: the last step of each, the mean of its finite losses and the scale at its end.
@@ -57,24 +101,25 @@ class Study {
  public:
   explicit Study(const StudySettings& settings) : settings_(settings), folder_(settings.train.out) {
     for (const std::string& precision : settings.precisions) {
-      precision_by_name(precision);
-      if (std::count(settings.precisions.begin(), settings.precisions.end(), precision) > 1)
-        fail(fmt::format("--precisions: {} stands there twice", precision));
+      const bool first = facts_.emplace(precision, Json::object()).second;
+      if (!first) fail(fmt::format("--precisions: {} stands there twice", precision));
+      for (const auto& [name, value] : facts_of(run_settings(precision, settings.train.seed)))
+        facts_[precision][name] = value;
     }
     make_folder(folder_ / "runs");
     naming("--out " + settings.train.out, [&] { lock_.emplace(folder_); });
-    check_settings();
+    check_runs();
+    cut_torn_row();
   }
 
-  int operator()() {
+  int operator()(const Interrupt& interrupt) {
     const std::size_t all = settings_.precisions.size() * static_cast<std::size_t>(settings_.seeds);
     std::size_t done = 0, own = 0;
     const auto began = std::chrono::steady_clock::now();
-    for (int i = 0; i < settings_.seeds; ++i) {  // seed by seed: whoever stops early has all systems
+    for (const std::uint64_t seed : seeds()) {  // seed by seed: whoever stops early has all systems
       for (const std::string& precision : settings_.precisions) {
-        const std::uint64_t seed = settings_.train.seed + static_cast<std::uint64_t>(i);
         const bool known = fs::exists(file_of(precision, seed));
-        if (!known && !train_one(precision, seed))
+        if (!known && (interrupt.raised() || !train_one(precision, seed, interrupt)))
           return complain(interrupted_status,
                           fmt::format("interrupted after {} of {} runs; the same command goes on", done, all));
         note(precision, seed);
@@ -92,6 +137,154 @@ class Study {
     const Json study = result();
     write_json((folder_ / "study.json").string(), study);
     write_file(folder_ / "report.html", study_page(study));
+    print(study);
+    fmt::print("report: {}\n", (folder_ / "report.html").string());
+    return 0;
+  }
+
+ private:
+  TrainSettings run_settings(const std::string& precision, std::uint64_t seed) const {
+    TrainSettings one = settings_.train;
+    one.recipe.precision = precision;
+    one.seed = seed;
+    one.out.clear();
+    return one;
+  }
+
+  std::vector<std::uint64_t> seeds() const {
+    std::vector<std::uint64_t> seeds(static_cast<std::size_t>(settings_.seeds));
+    std::iota(seeds.begin(), seeds.end(), settings_.train.seed);
+    return seeds;
+  }
+
+  /// Throws Error where a run does not follow from `facts`.
+  void check_facts(const Json& run, const Json& facts) const {
+    for (const auto& [name, value] : facts.items())
+      if (const Json found = run["facts"].value(name, Json()); found != value)
+        fail(fmt::format("{} {}: the study in {} has {}; another --out begins a new one", name,
+                         value.get<std::string>(), folder_.string(),
+                         found.is_string() ? found.get<std::string>() : "none"));
+  }
+
+  /// A folder holds one study, whichever systems and seeds this one asks for: all else is the same in all runs.
+  void check_runs() const {
+    Json shared = facts_.begin()->second;
+    for (const char* own : {"precision", "storage", "loss-scale", "seed"}) shared.erase(own);
+    for (const auto& entry : fs::directory_iterator(folder_ / "runs"))
+      if (entry.path().extension() == ".json") check_facts(read_run(entry.path()), shared);
+  }
+
+  fs::path file_of(const std::string& precision, std::uint64_t seed) const {
+    std::string name = precision;
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return c == ':' || c == '/'; }, '_');
+    return folder_ / "runs" / fmt::format("{}-{}.json", name, seed);
+  }
+
+  Json run_of(const std::string& precision, std::uint64_t seed) const {
+    const Json run = read_run(file_of(precision, seed));
+    Json facts = facts_.at(precision);
+    facts["seed"] = std::to_string(seed);
+    check_facts(run, facts);
+    return run;
+  }
+
+  /// Where a run has no finite weights left its last error counts; without any, guessing's.
+  static double error_of(const Json& run) {
+    const Json& error = run["final"]["test_error"];
+    return error.is_number() ? error.get<double>() : chance_of(run);
+  }
+  static double chance_of(const Json& run) { return 1 - 1 / std::max(run["classes"].get<double>(), 1.0); }
+
+  /// False where it was interrupted.
+  bool train_one(const std::string& precision, std::uint64_t seed, const Interrupt& interrupt) const {
+    const auto began = std::chrono::steady_clock::now();
+    TrainResult result = train_quietly(run_settings(precision, seed), interrupt);
+    if (!result.finished) return false;
+    result.report["curve"] = curve_of(result.steps);
+    result.report["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    for (const auto& [name, value] : result.facts) result.report["facts"][name] = value;
+    write_json(file_of(precision, seed).string(), result.report);
+    return true;
+  }
+
+  /// Takes what a crash left of a row off runs.csv, which is otherwise only ever appended to.
+  void cut_torn_row() const {
+    const fs::path file = folder_ / "runs.csv";
+    if (!fs::exists(file)) return;
+    const std::string text = content_of(file);
+    if (const std::size_t whole = text.rfind('\n') + 1; whole < text.size()) fs::resize_file(file, whole);
+  }
+
+  /// Adds a run's row to runs.csv unless it is there.
+  void note(const std::string& precision, std::uint64_t seed) const {
+    const fs::path file = folder_ / "runs.csv";
+    const Json run = run_of(precision, seed);
+    const Json& loss = run["final"]["train_loss"];
+    const std::string row =
+        fmt::format("{},{},{},{},{:.2f}\n", precision, seed, error_of(run),
+                    loss.is_number() ? fmt::format("{}", loss.get<double>()) : "", run["seconds"].get<double>());
+    const std::string text = fs::exists(file) ? content_of(file) : "";
+    if (text.find('\n' + row) != std::string::npos) return;
+    std::ofstream stream(file, std::ios::binary | std::ios::app);
+    if (text.empty()) stream << "precision,seed,test_error,train_loss,seconds\n";
+    if (!(stream << row << std::flush)) throw FileError(file.string() + ": cannot be written");
+  }
+
+  std::string reference() const {
+    const auto& all = settings_.precisions;
+    return std::find(all.begin(), all.end(), "f32") != all.end() ? "f32" : all.front();
+  }
+
+  std::vector<double> errors_of(const std::string& precision) const {
+    std::vector<double> errors;
+    for (const std::uint64_t seed : seeds()) errors.push_back(error_of(run_of(precision, seed)));
+    return errors;
+  }
+
+  Json result() const {
+    const Json first = run_of(settings_.precisions.front(), settings_.train.seed);
+    Json study = {{"version", halftone::version}};
+    for (const char* same : {"net", "data", "synthetic", "device", "hardware"}) study[same] = first[same];
+    study["epochs"] = settings_.train.recipe.epochs;
+    study["seeds"] = seeds();
+    study["reference"] = reference();
+    const std::vector<double> held_against = errors_of(reference());
+    for (const std::string& precision : settings_.precisions)
+      study["systems"].push_back(system(precision, compare(errors_of(precision), held_against, chance_of(first))));
+    return study;
+  }
+
+  /// What all seeds of a number system come to.
+  Json system(const std::string& precision, const Comparison& found) const {
+    const bool is_reference = precision == reference();
+    Json system = {{"precision", precision},
+                   {"test_error", errors_of(precision)},
+                   {"mean", found.mean},
+                   {"deviation", found.deviation},
+                   {"train_loss", Json::array()},
+                   {"images_per_second", 0.0},
+                   {"memory", Json()},
+                   {"numerics", Json::object()},
+                   {"verdict", is_reference ? "reference" : name_of(found.verdict)},
+                   {"reason", is_reference ? "what the others are held against" : found.reason},
+                   {"curves", Json::array()}};
+    double rate = 0;
+    for (const std::uint64_t seed : seeds()) {
+      const Json run = run_of(precision, seed);
+      system["train_loss"].push_back(run["final"]["train_loss"]);
+      for (const Json& epoch : run["epochs"]) rate = std::max(rate, epoch["images_per_second"].get<double>());
+      system["memory"] = run["memory"];
+      for (const auto& [key, value] : run["numerics"].items())
+        if (value.is_number())
+          system["numerics"][key] = system["numerics"].value(key, 0.0) + value.get<double>() / settings_.seeds;
+      system["curves"].push_back(run["curve"]);
+    }
+    system["images_per_second"] = rate;
+    return system;
+  }
+
+  static void print(const Json& study) {
     fmt::print("\n{:22} {:>14} {:>10} {:>15} {:>9} {:>14}\n", "precision", "test error %", "images/s", "activations MB",
                "peak MB", "skipped steps");
     for (const Json& system : study["systems"]) {
@@ -105,148 +298,20 @@ class Study {
     for (const Json& system : study["systems"])
       fmt::print("{:22} {:9} {}\n", system["precision"].get<std::string>(), system["verdict"].get<std::string>(),
                  system["reason"].get<std::string>());
-    fmt::print("report: {}\n", (folder_ / "report.html").string());
-    return 0;
-  }
-
- private:
-  /// A study in a folder is one study: what it was begun with holds.
-  void check_settings() {
-    Json own = Json::object();
-    for (const auto& [name, value] : facts_of(settings_.train)) own[name] = value;
-    const fs::path file = folder_ / "settings.json";
-    if (!fs::exists(file)) return write_json(file.string(), own);
-    const Json other = read(file);
-    for (const auto& [name, value] : own.items())
-      if (other.value(name, Json()) != value)
-        fail(fmt::format("{} {}: the study in {} has {}; another --out begins a new one", name,
-                         value.get<std::string>(), folder_.string(), other.value(name, std::string("none"))));
-  }
-
-  static Json read(const fs::path& file) {
-    Json json = Json::parse(content_of(file), nullptr, false);
-    if (!json.is_object()) throw FileError(file.string() + ": damaged; without it the study does that part again");
-    return json;
-  }
-
-  fs::path file_of(const std::string& precision, std::uint64_t seed) const {
-    std::string name = precision;
-    std::replace_if(
-        name.begin(), name.end(), [](char c) { return c == ':' || c == '/'; }, '_');
-    return folder_ / "runs" / fmt::format("{}-{}.json", name, seed);
-  }
-  Json run_of(const std::string& precision, std::uint64_t seed) const { return read(file_of(precision, seed)); }
-
-  /// Where a run has no finite weights left its last error counts; without any, guessing's.
-  static double error_of(const Json& run) {
-    const Json& error = run["final"]["test_error"];
-    return error.is_number() ? error.get<double>() : 1 - 1 / run["classes"].get<double>();
-  }
-
-  /// False where it was interrupted.
-  bool train_one(const std::string& precision, std::uint64_t seed) const {
-    TrainSettings one = settings_.train;
-    one.recipe.precision = precision;
-    one.seed = seed;
-    one.out.clear();
-    const auto began = std::chrono::steady_clock::now();
-    TrainResult result = train_quietly(one);
-    if (!result.finished) return false;
-    result.report["curve"] = curve_of(result.steps);
-    result.report["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    write_json(file_of(precision, seed).string(), result.report);
-    return true;
-  }
-
-  /// Adds a run's row to runs.csv, which is only ever appended to, unless it is there.
-  void note(const std::string& precision, std::uint64_t seed) const {
-    const fs::path file = folder_ / "runs.csv";
-    const std::string key = fmt::format("{},{},", precision, seed), text = content_of(file);
-    if (text.find('\n' + key) != std::string::npos) return;
-    const Json run = run_of(precision, seed);
-    std::string rows = text.empty()           ? "precision,seed,test_error,train_loss,seconds\n"
-                       : text.ends_with('\n') ? ""
-                                              : "\n";
-    const Json& loss = run["final"]["train_loss"];
-    rows += fmt::format("{}{},{},{:.2f}\n", key, error_of(run),
-                        loss.is_number() ? fmt::format("{}", loss.get<double>()) : "", run["seconds"].get<double>());
-    std::ofstream stream(file, std::ios::binary | std::ios::app);
-    if (!(stream << rows << std::flush)) throw FileError(file.string() + ": cannot be written");
-  }
-
-  std::string reference() const {
-    const auto& all = settings_.precisions;
-    return std::find(all.begin(), all.end(), "f32") != all.end() ? "f32" : all.front();
-  }
-
-  std::vector<double> errors_of(const std::string& precision) const {
-    std::vector<double> errors;
-    for (int i = 0; i < settings_.seeds; ++i)
-      errors.push_back(error_of(run_of(precision, settings_.train.seed + static_cast<std::uint64_t>(i))));
-    return errors;
-  }
-
-  Json result() const {
-    const Json first = run_of(settings_.precisions.front(), settings_.train.seed);
-    Json study = {{"version", halftone::version},
-                  {"net", first["net"]},
-                  {"data", first["data"]},
-                  {"synthetic", first["synthetic"]},
-                  {"device", first["device"]},
-                  {"hardware", first["hardware"]},
-                  {"epochs", settings_.train.recipe.epochs},
-                  {"seeds", Json::array()},
-                  {"reference", reference()},
-                  {"systems", Json::array()}};
-    for (int i = 0; i < settings_.seeds; ++i)
-      study["seeds"].push_back(settings_.train.seed + static_cast<std::uint64_t>(i));
-    const std::vector<double> held_against = errors_of(reference());
-    for (const std::string& precision : settings_.precisions) {
-      const std::vector<double> errors = errors_of(precision);
-      const Comparison found = compare(errors, held_against, 1 - 1 / first["classes"].get<double>());
-      const bool is_reference = precision == reference();
-      Json system = {{"precision", precision},
-                     {"test_error", errors},
-                     {"mean", found.mean},
-                     {"deviation", found.deviation},
-                     {"train_loss", Json::array()},
-                     {"images_per_second", 0.0},
-                     {"memory", Json()},
-                     {"numerics", Json::object()},
-                     {"verdict", is_reference ? "reference" : name_of(found.verdict)},
-                     {"reason", is_reference ? "what the others are held against" : found.reason},
-                     {"curves", Json::array()}};
-      double rate = 0;
-      for (const Json& seed : study["seeds"]) {
-        const Json run = run_of(precision, seed);
-        system["train_loss"].push_back(run["final"]["train_loss"]);
-        for (const Json& epoch : run["epochs"]) rate = std::max(rate, epoch["images_per_second"].get<double>());
-        system["memory"] = run["memory"];
-        for (const auto& [key, value] : run["numerics"].items())
-          if (value.is_number())
-            system["numerics"][key] = system["numerics"].value(key, 0.0) + value.get<double>() / settings_.seeds;
-        system["curves"].push_back(run["curve"]);
-      }
-      system["images_per_second"] = rate;
-      study["systems"].push_back(std::move(system));
-    }
-    return study;
   }
 
   const StudySettings& settings_;
   fs::path folder_;
+  std::map<std::string, Json> facts_;  // of each number system's runs, by what --precisions calls it
   std::optional<FolderLock> lock_;
 };
 
 int study(const StudySettings& settings) {
   if (settings.train.out.empty()) fail("--out is missing: the folder that the study lies in");
-  const TrainSettings& t = settings.train;
-  if (!t.resume.empty() || !t.trace.empty() || !t.json.empty() || t.keep_best || t.convert)
-    fail("--resume, --convert, --trace, --json and --keep-best are train's; a study writes its own files into --out");
-  if (!t.keep.empty() || t.range_steps)
-    fail("--keep and --range-steps are train's; a study's number systems name what they keep: f16+weights=f32");
   check_output_folder("--out", settings.train.out);
-  return Study(settings)();
+  Study study(settings);
+  const Interrupt interrupt;
+  return study(interrupt);
 }
 
 }  // namespace
@@ -255,7 +320,8 @@ void add_study(CLI::App& app, Command& command) {
   CLI::App* sub =
       app.add_subcommand("study", "trains one net in several number systems and says which of them will do");
   auto settings = std::make_shared<StudySettings>();
-  settings->train.add_to(*sub);
+  settings->train.add_shared(*sub);
+  sub->add_option("--out", settings->train.out, "folder of the study; the same command goes on in it");
   sub->add_option("--precisions", settings->precisions,
                   "number systems, with commas between them; f32 is what the others are held against")
       ->delimiter(',')

@@ -3,12 +3,16 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <fstream>
 #include <iterator>
 
 #include "halftone/io/atomic_file.hpp"
+#include "halftone/tensor/text.hpp"
 
 namespace halftone::cli {
 namespace {
+
+constexpr const char* head = "step,loss,scale,skipped,reason,gradient_norm,learning_rate";
 
 std::string quoted(const std::string& text) {
   if (text.find_first_of(",\"\n") == std::string::npos) return text;
@@ -22,8 +26,16 @@ std::string number(float x) { return std::isnan(x) ? "nan" : fmt::format("{}", x
 
 }  // namespace
 
-Trace::Trace(std::filesystem::path file)
-    : file_(std::move(file)), text_("step,loss,scale,skipped,reason,gradient_norm,learning_rate\n") {}
+Trace::Trace(std::filesystem::path file) : file_(std::move(file)), text_(fmt::format("{}\n", head)) {}
+
+void Trace::resume(std::int64_t steps) {
+  if (std::error_code ignored; !std::filesystem::is_regular_file(file_, ignored)) return;
+  std::ifstream in(file_, std::ios::binary);
+  std::string row;
+  if (!std::getline(in, row) || row != head) return;
+  while (std::getline(in, row) && parse_number(row.substr(0, row.find(','))).value_or(HUGE_VAL) <= steps)
+    text_ += row + '\n';
+}
 
 void Trace::add(const StepReport& step) {
   if (file_.empty() || !step.complete) return;

@@ -10,6 +10,8 @@ namespace halftone::cli {
 class Trace {
  public:
   explicit Trace(std::filesystem::path file);
+  /// Goes on from the file's rows of the first `steps` steps, where it is a trace.
+  void resume(std::int64_t steps);
   void add(const StepReport& step);
   void write() const;  ///< all rows so far
 

@@ -4,7 +4,6 @@
 
 #include "cli/best_model.hpp"
 #include "cli/complain.hpp"
-#include "cli/interrupt.hpp"
 #include "cli/report.hpp"
 #include "cli/trace.hpp"
 #include "halftone/io/atomic_file.hpp"
@@ -100,6 +99,7 @@ class Run {
         precision_(precision_of(settings)),
         train_(training_loader(settings)),
         test_(test_loader(settings)),
+        checksum_(fmt::format("{:08x}-{:08x}", checksum_of(train_.dataset()), checksum_of(test_.dataset()))),
         logits_(build()),
         loss_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing})),
         trainer_(loss_, trainer_options(settings, precision_, train_)),
@@ -107,31 +107,43 @@ class Run {
         trace_(settings.trace),
         best_(best_folder(settings)) {}
 
-  TrainResult quietly() {
+  TrainResult quietly(const Interrupt& interrupt) {
     quiet_ = true;
-    const bool finished = go();
-    return {json(finished), std::move(steps_), finished};
+    const bool finished = go(interrupt);
+    return {json(finished), facts(), std::move(steps_), finished};
   }
 
-  int operator()() {
-    const bool finished = go();
+  int operator()(const Interrupt& interrupt) {
+    const bool finished = go(interrupt);
     report(finished);
     if (finished && in_vain())
       throw Failure(fmt::format("the last epoch committed no step; the first that was skipped: {}", first_reason_));
     if (finished) return 0;
-    const std::string how_to_go_on = settings_.out.empty() ? "" : fmt::format("; --resume {} continues", settings_.out);
+    const bool saved = !settings_.out.empty() && !results_.empty();
+    const std::string how_to_go_on = saved ? fmt::format("; --resume {} continues", settings_.out) : "";
     return complain(interrupted_status, fmt::format("interrupted after step {}{}", trainer_.attempts(), how_to_go_on));
+  }
+
+  /// All that its results follow from.
+  Identity::Facts facts() const {
+    Identity::Facts facts = {{"epochs", std::to_string(settings_.recipe.epochs)},
+                             {"device", trainer_.options().device.backend().name()},
+                             {"isa", settings_.device.cpu.isa}};
+    for (const Identity& part : {identity(), identity_of(trainer_.options())})
+      for (const Identity::Facts* more : {&part.fixed, &part.changeable})
+        facts.insert(facts.end(), more->begin(), more->end());
+    return facts;
   }
 
  private:
   /// False where it was interrupted.
-  bool go() {
+  bool go(const Interrupt& interrupt) {
     claim();  // before anything is read that another training might be about to replace
     resume();
     if (!settings_.out.empty()) make_folder(settings_.out);
     claim();
     if (!quiet_) announce();
-    return epochs();
+    return epochs(interrupt);
   }
 
   Value build() {
@@ -143,11 +155,13 @@ class Run {
   /// What the checkpoint says of this run, beside what the trainer knows.
   Identity identity() const {
     const Recipe& r = settings_.recipe;
-    return {{{"net", r.net},
-             {"data", r.data},
-             {"batch", std::to_string(train_.batch())},
-             {"limit", std::to_string(train_.size())}},
-            changeable_of(r)};
+    Identity identity = {{{"net", r.net},
+                          {"data", r.data},
+                          {"batch", std::to_string(train_.batch())},
+                          {"limit", std::to_string(train_.size())}},
+                         changeable_of(r)};
+    identity.changeable.emplace_back("data-checksum", checksum_);
+    return identity;
   }
 
   /// Makes --out this run's own, if it is there.
@@ -178,6 +192,7 @@ class Run {
       fail(fmt::format("--epochs {}: the checkpoint in {} has seen them all", settings_.recipe.epochs,
                        settings_.resume));
     best_.resume(settings_.resume);
+    trace_.resume(trainer_.attempts());
   }
 
   void announce() const {
@@ -186,10 +201,12 @@ class Run {
                trainer_.options().device.backend().description());
     if (!settings_.resume.empty()) fmt::print("continues after step {}\n", trainer_.attempts());
     for (const std::string& change : changes_) fmt::print("changed: {}\n", change);
+    std::fflush(stdout);
   }
 
-  bool epochs() {
-    const Interrupt interrupt;
+  bool epochs(const Interrupt& interrupt) {
+    const auto go_on = [&](const StepReport&) { return !interrupt.raised(); };
+    if (trainer_.batches() == 0 && !trainer_.find_ranges(train_, precision_.range_steps, go_on)) return false;
     Progress progress(settings_.recipe.epochs, train_.batches(), train_.batch());
     const auto observe = [&](const StepReport& step) {
       trace_.add(step);
@@ -200,9 +217,10 @@ class Run {
       } else {
         progress.step(step);
       }
-      return !interrupt.raised();
+      return go_on(step);
     };
     for (std::int64_t epoch = 0; epoch < settings_.recipe.epochs;) {
+      if (interrupt.raised()) return false;
       progress.begin(trainer_.batches());
       EpochResult result{trainer_.epoch(train_, observe), {}};
       const bool stopped = result.training.stopped;
@@ -211,7 +229,7 @@ class Run {
       results_.push_back(result);
       keep(result);
       epoch = result.training.epoch;
-      if (stopped || (interrupt.raised() && epoch < settings_.recipe.epochs)) return false;
+      if (stopped) return false;
     }
     return true;
   }
@@ -267,6 +285,7 @@ class Run {
   const TrainSettings& settings_;
   Precision precision_;
   Loader train_, test_;
+  std::string checksum_;  // of the data
   Graph graph_;
   Value labels_, logits_, loss_;
   Trainer trainer_;
@@ -283,32 +302,21 @@ class Run {
 
 }  // namespace
 
-Identity::Facts facts_of(const TrainSettings& s) {
-  const Recipe& r = s.recipe;
-  Identity::Facts facts = {{"net", r.net},
-                           {"data", r.data},
-                           {"epochs", std::to_string(r.epochs)},
-                           {"batch", std::to_string(r.batch)},
-                           {"limit", std::to_string(s.limit)},
-                           {"optimizer", r.optimizer},
-                           {"loss-scale", s.loss_scale},
-                           {"stress", fmt::format("{}", s.stress)},
-                           {"accumulate", std::to_string(s.accumulate)},
-                           {"clip-norm", fmt::format("{}", s.clip_norm)},
-                           {"ema", fmt::format("{}", r.average_decay)}};
-  const Identity::Facts changeable = changeable_of(r);
-  facts.insert(facts.end(), changeable.begin(), changeable.end());
-  return facts;
+Identity::Facts facts_of(const TrainSettings& settings) {
+  check(settings);
+  return Run(settings).facts();
 }
 
-TrainResult train_quietly(const TrainSettings& settings) {
+TrainResult train_quietly(const TrainSettings& settings, const Interrupt& interrupt) {
   check(settings);
-  return Run(settings).quietly();
+  return Run(settings).quietly(interrupt);
 }
 
 int train(const TrainSettings& settings) {
   check(settings);
-  return Run(settings)();
+  Run run(settings);
+  const Interrupt interrupt;
+  return run(interrupt);
 }
 
 }  // namespace halftone::cli

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/interrupt.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
 #include "halftone/train/checkpoint.hpp"
@@ -24,19 +25,21 @@ struct TrainSettings {
   std::uint64_t seed = 1;
   bool keep_best = false, convert = false, notice = false;
 
-  void add_to(CLI::App& app);
+  void add_shared(CLI::App& app);  ///< the options that a study has too
 };
 
-/// What a run is, as its options spell it: all that its results follow from but precision, seed and device.
+/// All that a run's results follow from, as its options spell it. Throws what the run itself would before its first
+/// step.
 Identity::Facts facts_of(const TrainSettings& settings);
 
 /// A training without a word on stdout.
 struct TrainResult {
   Json report;                    ///< what `--json` writes
+  Identity::Facts facts;          ///< `facts_of`
   std::vector<StepReport> steps;  ///< all of them
   bool finished = false;          ///< false where it was interrupted
 };
-TrainResult train_quietly(const TrainSettings& settings);
+TrainResult train_quietly(const TrainSettings& settings, const Interrupt& interrupt);
 
 /// Returns the exit status.
 int train(const TrainSettings& settings);

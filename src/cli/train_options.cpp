@@ -9,17 +9,23 @@ namespace {
 void add_run(CLI::App& app, Recipe& r) {
   app.add_option("--net", r.net, "the net to train; `halftone info` lists them");
   app.add_option("--data", r.data, listed(dataset_names(), " or ") + " (synthetic, needs no files)");
-  app.add_option("--precision", r.precision, "the number system")->capture_default_str();
-  app.add_option("--epochs", r.epochs, "counted from the start of training, also after --resume")
+  app.add_option("--epochs", r.epochs, "counted from the start of training")
       ->check(within(1, 1e6))
       ->capture_default_str();
   app.add_option("--batch", r.batch, "images a step")->check(within(1, 1e9))->capture_default_str();
 }
 
 void add_optimizer(CLI::App& app, Recipe& r) {
-  app.add_option("--optimizer", r.optimizer, optimizer_names())->capture_default_str();
+  app.add_option_function<std::string>(
+         "--optimizer",
+         [&r](const std::string& name) {
+           r.nesterov &= name == r.optimizer;  // a recipe's goes with the recipe's optimizer
+           r.optimizer = name;
+         },
+         optimizer_names())
+      ->default_str(r.optimizer);
   app.add_option("--lr", r.learning_rate, "peak learning rate [sgd 0.05, others 0.001]")->check(positive());
-  app.add_option("--momentum", r.momentum, "where the optimizer has one [sgd 0.9]")->check(within(0, 1));
+  app.add_option("--momentum", r.momentum, "where the optimizer has one [sgd 0.9]")->check(within(0, 0.999999));
   app.add_flag("--nesterov,!--no-nesterov", r.nesterov, "Nesterov's momentum");
   app.add_option("--weight-decay", r.weight_decay, "[sgd 5e-4, adamw 0.01, others their own]")->check(within(0, 1e6));
   app.add_option("--schedule", r.schedule,
@@ -40,11 +46,6 @@ void add_augmentation(CLI::App& app, Recipe& r) {
 
 void add_numerics(CLI::App& app, TrainSettings& s) {
   app.add_option("--loss-scale", s.loss_scale, "none, a number, dynamic or dynamic:INITIAL [the precision's own]");
-  app.add_option("--keep", s.keep, "ROLE=PRECISION or SCOPE=PRECISION: stored as in another number system")
-      ->allow_extra_args(false);
-  app.add_option("--range-steps", s.range_steps, "of a first training that only finds ranges [dynamic_fixed 200]")
-      ->check(within(0, 1e9));
-  app.add_flag("--notice", s.notice, "counts zeros, flushed and saturated numbers of every tensor for --json");
   app.add_option("--stress", s.stress, "multiplies the gradient at the loss and divides it out again")
       ->check(positive());
   app.add_option("--accumulate", s.accumulate, "batches a step")->check(within(1, 1e6))->capture_default_str();
@@ -58,17 +59,27 @@ void add_places(CLI::App& app, TrainSettings& s) {
   app.add_option("--data-dir", s.data_dir, "the only folder searched for the data");
   app.add_option("--limit", s.limit, "only the first so many training images; 0: all")->check(within(0, 1e12));
   app.add_option("--workers", s.workers, "threads that make batches")->check(within(0, 256))->capture_default_str();
+}
+
+/// What a study has no use for.
+void add_single_run(CLI::App& app, TrainSettings& s) {
+  app.add_option("--precision", s.recipe.precision, "the number system")->capture_default_str();
+  app.add_option("--keep", s.keep, "ROLE=PRECISION or SCOPE=PRECISION: stored as in another number system")
+      ->allow_extra_args(false);
+  app.add_option("--range-steps", s.range_steps, "of a first training that only finds ranges [dynamic_fixed 200]")
+      ->check(within(0, 1e9));
+  app.add_flag("--notice", s.notice, "counts zeros, flushed and saturated numbers of every tensor for --json");
   app.add_option("--out", s.out, "folder for the checkpoint, written after every epoch; one training at a time");
   app.add_flag("--keep-best", s.keep_best, "keeps the model of the best test accuracy so far in OUT/best");
   app.add_option("--resume", s.resume, "folder of a checkpoint to continue from");
   app.add_flag("--convert", s.convert, "the checkpoint to continue from may be of another precision");
-  app.add_option("--trace", s.trace, "CSV file with one row a step");
+  app.add_option("--trace", s.trace, "CSV file with one row a step; a resume goes on in it");
   app.add_option("--json", s.json, "JSON file with the results");
 }
 
 }  // namespace
 
-void TrainSettings::add_to(CLI::App& app) {
+void TrainSettings::add_shared(CLI::App& app) {
   // The first option that is defined acts first, wherever it stands: options given beside a recipe win.
   app.add_option_function<std::string>(
       "--recipe", [this](const std::string& name) { recipe = recipe_by_name(name); },
@@ -84,7 +95,8 @@ void TrainSettings::add_to(CLI::App& app) {
 void add_train(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("train", "trains a net and evaluates it after every epoch");
   auto settings = std::make_shared<TrainSettings>();
-  settings->add_to(*sub);
+  settings->add_shared(*sub);
+  add_single_run(*sub, *settings);
   sub->callback([settings, &command] {
     for (const std::string& what : settings->keep) settings->recipe.precision += "+" + what;
     command = [settings] { return train(*settings); };

@@ -102,6 +102,7 @@ class TarFile {
 void unpack_entry(TarFile& tar, const Entry& entry, const KnownFile& file, const fs::path& to) {
   if (entry.bytes != file.bytes)
     throw FileError(fmt::format("{} has {} bytes in its archive, not {}", file.name, entry.bytes, file.bytes));
+  make_folder(to);
   PartialFile out(to / file.name);
   for (auto left = static_cast<std::size_t>(entry.bytes); left > 0;) {
     const Block block = tar.block();

@@ -1,6 +1,7 @@
 #include "halftone/data/dataset.hpp"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <array>
@@ -151,6 +152,13 @@ std::vector<fs::path> usual_places(std::string_view name) {
 }
 
 }  // namespace
+
+std::uint32_t checksum_of(const Dataset& data) {
+  uLong sum = 0;
+  for (const auto bytes : {std::span<const std::byte>(data.pixels), std::as_bytes(std::span(data.labels))})
+    sum = crc32_z(sum, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size());
+  return static_cast<std::uint32_t>(sum);
+}
 
 Dataset in_memory(std::string name, Shape image, std::span<const std::uint8_t> pixels, std::vector<std::int32_t> labels,
                   int classes) {

@@ -4,6 +4,7 @@
 
 #include <exception>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "halftone/tensor/error.hpp"
@@ -60,11 +61,25 @@ const Remote& remote(std::string_view name) {
   fail(fmt::format("data set '{}' cannot be fetched; there are {}", name, listed(fetchable_names(), " and ")));
 }
 
+/// A download's file, begun with its first bytes; so are its folders.
+struct Download {
+  fs::path target;
+  std::optional<PartialFile> file = {};
+
+  void append(std::span<const std::byte> bytes) {
+    if (!file) {
+      make_folder(target.parent_path());
+      file.emplace(target);
+    }
+    file->append(bytes);
+  }
+};
+
 #ifdef HALFTONE_HAS_CURL
 
 /// What one download carries through libcurl's callback, where no exception may pass.
 struct Transfer {
-  PartialFile& out;
+  Download& out;
   std::int64_t largest;
   std::string_view file;
   const FetchOptions& options;
@@ -100,7 +115,7 @@ int on_progress(void* user, curl_off_t total, curl_off_t, curl_off_t, curl_off_t
   return !progress || transfer.succeeds([&] { progress(transfer.file, transfer.bytes, total); }) ? 0 : 1;
 }
 
-void download(const std::string& base_url, std::string_view file, std::int64_t largest, PartialFile& out,
+void download(const std::string& base_url, std::string_view file, std::int64_t largest, Download& out,
               const FetchOptions& options) {
   const std::string url = fmt::format("{}/{}", base_url, file);
   const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(curl_easy_init(), curl_easy_cleanup);
@@ -121,11 +136,12 @@ void download(const std::string& base_url, std::string_view file, std::int64_t l
   const CURLcode code = curl_easy_perform(curl.get());
   if (transfer.error) std::rethrow_exception(transfer.error);
   if (code != CURLE_OK) throw Failure(fmt::format("{} cannot be downloaded: {}", url, curl_easy_strerror(code)));
+  if (!out.file) throw Failure(fmt::format("{} cannot be downloaded: it is empty", url));
 }
 
 #else
 
-void download(const std::string& base_url, std::string_view file, std::int64_t, PartialFile&, const FetchOptions&) {
+void download(const std::string& base_url, std::string_view file, std::int64_t, Download&, const FetchOptions&) {
   fail(fmt::format("halftone was built without libcurl and cannot download {}/{}", base_url, file));
 }
 
@@ -134,9 +150,9 @@ void download(const std::string& base_url, std::string_view file, std::int64_t, 
 void fetch_archive(const Remote& from, const std::string& base_url, const fs::path& dir, const fs::path& files,
                    const FetchOptions& options) {
   constexpr std::int64_t largest = std::int64_t{1} << 29;
-  PartialFile archive(dir / from.archive);
+  Download archive{dir / from.archive};
   download(base_url, from.archive, largest, archive, options);
-  unpack(archive.path(), from.folder, from.files, files);
+  unpack(archive.file->path(), from.folder, from.files, files);
 }
 
 }  // namespace
@@ -152,16 +168,15 @@ fs::path fetch(std::string_view name, const fs::path& dir, const FetchOptions& o
   const std::string base_url = options.base_url.empty() ? std::string(from.base_url) : options.base_url;
   fs::path target = dir.empty() ? download_folder(name) : dir;
   const fs::path files = target / from.folder;
-  make_folder(files);
   for (const KnownFile& file : from.files) {
     if (is_intact(files / file.name, file)) continue;
     if (!from.archive.empty()) {
       fetch_archive(from, base_url, target, files, options);
       break;
     }
-    PartialFile out(files / file.name);
+    Download out{files / file.name};
     download(base_url, file.name, file.bytes, out, options);
-    publish(out, file);
+    publish(*out.file, file);
   }
   return target;
 }

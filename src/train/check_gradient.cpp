@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <ostream>
 #include <random>
@@ -75,25 +76,27 @@ class Check {
     return d;
   }
 
+  /// The loss at `step` times `d` from the tensor's values, where it stays.
+  double loss_beside(const Checked& tensor, const std::vector<double>& d, double step) const {
+    std::vector<float> moved(d.size());
+    for (std::size_t i = 0; i < d.size(); ++i)
+      moved[i] = static_cast<float>(static_cast<double>(tensor.values[i]) + step * d[i]);
+    TensorView(tensor.memory).write(moved);
+    return loss();
+  }
+
+  static double product(const std::vector<double>& d, const std::vector<float>& gradient) {
+    return std::inner_product(d.begin(), d.end(), gradient.begin(), 0.0);
+  }
+
   /// Where the integral must not settle, its last two changes are noise after a few intervals.
   GradientReport::Tensor along(const Checked& tensor, const std::vector<double>& d, bool must_settle) const {
     constexpr int few_intervals = 16, most_intervals = 256;
     const double size = root_mean_square(tensor.values), scale = size > 0 ? size : 1;
     const double norm =
         scale * root_mean_square(tensor.gradient) * std::sqrt(static_cast<double>(tensor.gradient.size()));
-    std::vector<float> moved(d.size());
-    TensorView memory = tensor.memory;
-    const auto loss_at = [&](double step) {
-      for (std::size_t i = 0; i < d.size(); ++i)
-        moved[i] = static_cast<float>(static_cast<double>(tensor.values[i]) + step * scale * d[i]);
-      memory.write(moved);
-      return loss();
-    };
-    const auto slope = [&](const std::vector<float>& gradient) {
-      double sum = 0;
-      for (std::size_t i = 0; i < d.size(); ++i) sum += scale * d[i] * static_cast<double>(gradient[i]);
-      return sum;
-    };
+    const auto loss_at = [&](double step) { return loss_beside(tensor, d, step * scale); };
+    const auto slope = [&](const std::vector<float>& gradient) { return scale * product(d, gradient); };
     const double expected = std::max(std::abs(slope(tensor.gradient)), norm), rounding = std::abs(loss()) * 0x1p-22;
     const double h = expected > 0 ? std::clamp(rounding / (tolerance_ / 32 * expected), 0x1p-13, 0x1p-4) : 0x1p-4;
     const double low = loss_at(-h), low_slope = slope(tensor.read_gradient()), high = loss_at(h),
@@ -120,7 +123,7 @@ class Check {
       if (settled >= (agrees ? 2 : 3) || (ends && agrees)) break;
       trapezoid = finer, simpson = result.analytic;
     }
-    memory.write(tensor.values);
+    TensorView(tensor.memory).write(tensor.values);
     return result;
   }
 

@@ -229,7 +229,7 @@ std::vector<std::string> load_checkpoint(const std::filesystem::path& directory,
 
 namespace {
 
-Metadata metadata_of(const std::filesystem::path& path) {
+Metadata read_metadata(const std::filesystem::path& path) {
   const SafeTensors file = read_safetensors(path);
   check_format(file);
   return file.metadata;
@@ -238,11 +238,11 @@ Metadata metadata_of(const std::filesystem::path& path) {
 }  // namespace
 
 Metadata read_model_metadata(const std::filesystem::path& directory) {
-  return metadata_of(directory / "model.safetensors");
+  return read_metadata(directory / "model.safetensors");
 }
 
 Metadata read_state_metadata(const std::filesystem::path& directory) {
-  return metadata_of(directory / "state.safetensors");
+  return read_metadata(directory / "state.safetensors");
 }
 
 }  // namespace halftone

@@ -38,7 +38,7 @@ Graph for_training(const Graph& graph, int loss, const Precision& given, const D
     const auto fits = [&](const auto& named) { return in_scope(named.name, exception.scope); };
     if (std::none_of(graph->nodes.begin(), graph->nodes.end(), fits) &&
         std::none_of(graph->parameters.begin(), graph->parameters.end(), fits))
-      fail(fmt::format("precision exception: no node and no parameter lies in \"{}\"", exception.scope));
+      fail(fmt::format("exception \"{}\": no node and no parameter lies in it", exception.scope));
   }
   Graph result = graph.clone();
   const Precision precision = given.binarizes ? with_signs(given, binarize(result, given)) : given;

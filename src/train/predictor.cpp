@@ -31,7 +31,7 @@ class Description {
     for (const std::string_view name : parts(names, ',')) model.class_names.emplace_back(name);
     if (std::ssize(model.class_names) != model.classes) model.class_names.clear();
     model.data = text("data");
-    if (const std::string precision = text("precision"); !precision.empty()) model.precision = precision;
+    if (const std::string precision = text("precision"); !precision.empty()) model.precision = known(precision);
     model.averaged = text("weights") == "averaged";
     return model;
   }
@@ -73,6 +73,14 @@ class Description {
     return *dtype;
   }
 
+  std::string known(const std::string& precision) const {
+    try {
+      return precision_by_name(precision), precision;
+    } catch (const Error& error) {
+      refuse(error.what());
+    }
+  }
+
   std::vector<float> per_channel(const char* key, std::int64_t channels) const {
     const std::string said = text(key);
     std::vector<float> numbers;
@@ -94,8 +102,8 @@ Value probabilities(const ModelDescription& model, std::int64_t batch) {
   return softmax(logits_of(model, Graph(), images));
 }
 
-PredictorOptions as_trained(PredictorOptions options, const std::string& precision) {
-  if (!options.precision) options.precision = precision_by_name(precision);
+PredictorOptions as_trained(PredictorOptions options, const ModelDescription& model) {
+  options.precision = precision_for(model, options.precision);
   return options;
 }
 
@@ -103,6 +111,13 @@ PredictorOptions as_trained(PredictorOptions options, const std::string& precisi
 
 ModelDescription read_model_description(const std::filesystem::path& directory) {
   return Description(directory).read();
+}
+
+Precision precision_for(const ModelDescription& model, const std::optional<Precision>& wanted) {
+  const Precision trained = precision_by_name(model.precision);
+  if (wanted && wanted->binarizes != trained.binarizes)
+    fail(fmt::format("precision {}: the net was trained in {}, and binary is another net", wanted->name, trained.name));
+  return wanted.value_or(trained);
 }
 
 Value logits_of(const ModelDescription& model, Graph graph, Shape images) {
@@ -201,7 +216,7 @@ struct Predictor::Impl {
 
 Predictor::Predictor(const std::filesystem::path& checkpoint, const PredictorOptions& options) {
   const ModelDescription model = read_model_description(checkpoint);
-  *this = Predictor(probabilities(model, options.batch), as_trained(options, model.precision));
+  *this = Predictor(probabilities(model, options.batch), as_trained(options, model));
   load(checkpoint / "model.safetensors", {.weights = options.weights});
 }
 

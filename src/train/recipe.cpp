@@ -117,7 +117,10 @@ UpdateRule update_rule_of(const Recipe& recipe) {
   if (Sgd* sgd = std::get_if<Sgd>(&*rule)) *sgd = {.momentum = 0.9f, .weight_decay = 5e-4f};
   std::visit(
       [&](auto& r) {
-        if constexpr (requires { r.nesterov; }) r.nesterov = recipe.nesterov;
+        if constexpr (requires { r.nesterov; })
+          r.nesterov = recipe.nesterov;
+        else if (recipe.nesterov)
+          fail(fmt::format("nesterov: {} has none", recipe.optimizer));
         if constexpr (requires { r.momentum; })
           r.momentum = recipe.momentum.value_or(r.momentum);
         else if (recipe.momentum)

@@ -229,6 +229,7 @@ struct Trainer::Impl {
   std::vector<UnderWay> ring;  // one more than may be under way
   std::size_t oldest = 0, under_way = 0;
   StepState last;  // that was waited for
+  bool ranges_found = false;
 };
 
 Trainer::Trainer(Value loss, const TrainerOptions& options) {
@@ -247,17 +248,23 @@ StepReport Trainer::step(std::span<const std::span<const std::byte>> inputs) {
   return impl_->report(impl_->take());
 }
 
-void Trainer::find_ranges(const Loader& loader, std::int64_t steps) {
-  if (steps == 0) return;
+bool Trainer::find_ranges(const Loader& loader, std::int64_t steps, const Observer& observer) {
+  if (steps == 0) return true;
   impl_->settle();
   TrainerOptions options = impl_->given;
   options.precision = options.precision.wide();
   Trainer first(impl_->loss, options);
-  while (first.attempts() < steps)
-    if (first.epoch(loader, [&](const StepReport& step) { return step.attempt < steps; }).committed_steps == 0)
-      fail("find_ranges: no step could be committed");
+  bool go_on = true;
+  const auto observe = [&](const StepReport& step) {
+    go_on = go_on && (!observer || observer(step));
+    return go_on && step.attempt < steps;
+  };
+  while (first.attempts() < steps && go_on)
+    if (first.epoch(loader, observe).committed_steps == 0 && go_on) fail("find_ranges: no step could be committed");
+  if (!go_on) return false;
   impl_->parameters.take_ranges(first.parameters());
   impl_->parameters.initialize(impl_->plan->graph(), options.seed);
+  return impl_->ranges_found = true;
 }
 
 EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
@@ -265,7 +272,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
     fail(fmt::format("epoch: the last batch of {} images would be shorter than {}; training needs drop_last",
                      loader.size(), loader.batch()));
   impl_->settle();
-  if (impl_->consumed() == 0) find_ranges(loader, impl_->options.precision.range_steps);
+  if (impl_->consumed() == 0 && !impl_->ranges_found) find_ranges(loader, impl_->options.precision.range_steps);
   const auto began = std::chrono::steady_clock::now();
   const std::int64_t first = impl_->consumed() % loader.batches();
   EpochReport report;

@@ -65,21 +65,23 @@ Comparison compare(std::span<const double> errors, std::span<const double> refer
       fmt::format("{} against {}", percent(own, errors.size()), percent(other, reference.size()));
   const auto stuck = std::count_if(errors.begin(), errors.end(), [&](double x) { return !(x < chance / 2); });
   const bool reference_learns = other.mean < chance / 2;
-  // Noise is what one seed does, or a tenth of the error where seeds happen to agree.
-  const double noise = std::max({own.deviation, other.deviation, 0.1 * other.mean});
+  // Noise is what one seed of the reference does, or a tenth of its error where seeds happen to agree.
+  const double noise = std::max(other.deviation, 0.1 * other.mean);
   const bool one_seed = errors.size() < 2 || reference.size() < 2;
   const bool proved = result.difference > result.interval;
+  const bool twice = result.difference > 0 && own.mean >= 2 * other.mean;
   if (!reference_learns) {
     result.reason = fmt::format("nothing can be told: the reference itself does not learn ({})", against);
   } else if (stuck > 0) {
     result.verdict = Verdict::fails;
     result.reason = fmt::format("{} of {} runs do not learn ({})", stuck, errors.size(), against);
-  } else if (own.mean >= 2 * other.mean && (proved || one_seed)) {
+  } else if (twice && (proved || (one_seed && other.mean > 0))) {
     result.verdict = Verdict::fails;
-    result.reason = fmt::format("{:.1f} times the error ({})", own.mean / other.mean, against);
+    result.reason = other.mean > 0 ? fmt::format("{:.1f} times the error ({})", own.mean / other.mean, against)
+                                   : fmt::format("errors where the reference makes none ({})", against);
   } else if (one_seed) {
     result.reason = fmt::format("one seed cannot tell ({})", against);
-  } else if (result.difference <= noise) {
+  } else if (result.difference <= noise && !twice) {
     result.verdict = Verdict::fine;
     result.reason = fmt::format("as good within what seeds do ({})", against);
   } else if (proved) {

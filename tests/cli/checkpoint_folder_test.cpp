@@ -140,6 +140,30 @@ TEST_F(CheckpointFolder, KeepBestNeedsAPlaceOfItsOwn) {
   EXPECT_FALSE(fs::exists(out));
 }
 
+TEST_F(CheckpointFolder, AResumeTellsThatItsDataIsOther) {
+  ASSERT_EQ(Program(train(1)).wait(), 0);
+  Program same(train(2, {"--resume", out}));
+  EXPECT_EQ(same.wait(), 0) << same.err();
+  EXPECT_EQ(same.out().find("changed"), std::string::npos) << same.out();
+  std::fstream(folder / "t10k-labels-idx1-ubyte", std::ios::binary | std::ios::in | std::ios::out).seekp(8).put(9);
+  Program other(train(3, {"--resume", out}));
+  EXPECT_EQ(other.wait(), 0) << other.err();
+  EXPECT_NE(other.out().find("changed: data-checksum was "), std::string::npos) << other.out();
+}
+
+TEST_F(CheckpointFolder, InfoSaysWhereItsDataLies) {
+  const fs::path raw = fs::path(folder / "data") / "mnist/MNIST/raw";
+  fs::create_directories(raw);
+  testing::write_small_mnist(raw);
+  const char* before = std::getenv("HALFTONE_DATA");
+  const std::string kept = before ? before : "";
+  ::setenv("HALFTONE_DATA", (folder / "data").c_str(), 1);
+  Program info({"info", "--data", "mnist"});
+  before ? ::setenv("HALFTONE_DATA", kept.c_str(), 1) : ::unsetenv("HALFTONE_DATA");
+  EXPECT_EQ(info.wait(), 0) << info.err();
+  EXPECT_EQ(info.out(), raw.string() + "\n");
+}
+
 TEST_F(CheckpointFolder, AWarmupAsLongAsTheRunIsAnError) {
   for (const char* warmup : {"2", "2.5", "1e6"}) {
     Program program(train(2, {"--warmup", warmup}));

@@ -212,10 +212,35 @@ TEST(Cli, AnInterruptKeepsTheStepsSoFar) {
   ASSERT_GE(steps, 200);
   ASSERT_LT(steps, 800);
 
+  std::ofstream(folder / "t.csv", std::ios::app) << steps + 1 << ",of a step that the checkpoint does not have\n";
   expect_success(with({"--resume", folder / "part", "--out", folder / "part", "--trace", folder / "t.csv"}));
-  EXPECT_EQ(lines_of(folder / "t.csv") - 1, 800 - steps);
-  expect_success(with({"--out", folder / "whole"}));
+  expect_success(with({"--out", folder / "whole", "--trace", folder / "whole.csv"}));
+  EXPECT_EQ(text_of(folder / "t.csv"), text_of(folder / "whole.csv"));
   EXPECT_EQ(checkpoint_of(folder / "part"), checkpoint_of(folder / "whole"));
+}
+
+TEST(Cli, AnInterruptEndsTheSearchForRanges) {
+  Program program({"train", "--net", "gupta", "--data", "digits", "--limit", "200", "--batch", "20", "--precision",
+                   "dynamic_fixed:10/12", "--range-steps", "5000", "--threads", "1"});
+  while (program.out().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  ::kill(program.id(), SIGINT);
+  EXPECT_EQ(program.wait(), 130);
+  EXPECT_EQ(program.err(), "halftone: interrupted after step 0\n");
+}
+
+TEST(Cli, ABinaryNetIsAnotherNet) {
+  const Folder folder;
+  for (const auto& [trained, other] : {std::pair("f32", "binary"), {"binary", "f32"}}) {
+    expect_success({"train", "--net", "mlp", "--data", "digits", "--limit", "256", "--epochs", "1", "--precision",
+                    trained, "--out", folder / "out"});
+    for (const char* command : {"eval", "predict"}) {
+      Program program({command, "--checkpoint", folder / "out", "--precision", other});
+      EXPECT_EQ(program.wait(), 2);
+      EXPECT_EQ(program.err(), fmt::format("halftone: --precision {}: the net was trained in {}, and binary is another "
+                                           "net\n",
+                                           other, trained));
+    }
+  }
 }
 
 TEST(Cli, EvaluatesWhatItTrained) {

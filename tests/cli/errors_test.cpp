@@ -49,7 +49,7 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {but({"--precision", "f17"}), "--precision f17"},
       {but({"--keep", "update"}), "--precision f32+update"},
       {but({"--keep", "update=f17"}), "'f17' is none"},
-      {but({"--keep", "conv7=f16"}), "\"conv7\""},
+      {but({"--keep", "conv7=f16"}), "halftone: exception \"conv7\""},
       {but({"--convert"}), "--convert"},
       {but({"--batch", "0"}), "--batch"},
       {but({"--batch", "-5"}), "--batch"},
@@ -65,6 +65,9 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {but({"--lr", "fast"}), "--lr"},
       {but({"--lr"}), "--lr"},
       {but({"--momentum", "2"}), "--momentum"},
+      {but({"--momentum", "1"}), "--momentum"},
+      {but({"--optimizer", "adam", "--momentum", "0.5"}), "--momentum: adam has none"},
+      {but({"--optimizer", "adam", "--nesterov"}), "--nesterov: adam has none"},
       {but({"--accumulate", "0"}), "--accumulate"},
       {but({"--accumulate", "3"}), "--accumulate 3: the run has 2 batches"},
       {but({"--clip-norm", "-1"}), "--clip-norm"},
@@ -101,7 +104,8 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {{"eval"}, "--checkpoint"},
       {{"predict"}, "--checkpoint"},
       {{"predict", "--checkpoint", "x", "--split", "all"}, "--split"},
-      {{"fetch", "letters"}, "letters"},
+      {{"fetch", "letters"}, "halftone: data set 'letters' cannot"},
+      {{"info", "--data", "letters"}, "--data letters"},
   };
   for (const Case& c : cases) expect_one_line(c, 2);
 }
@@ -250,6 +254,7 @@ TEST(Cli, ACheckpointThatSaysNonsenseOfItselfIsAtFault) {
                                    {"image", "28x28x-1"},
                                    {"mean", ""},
                                    {"mean", "1,2"},
+                                   {"precision", "f17"},
                                    {"dtype", "i32"}}) {
     auto metadata = model.metadata;
     metadata[key] = value;
@@ -269,6 +274,15 @@ TEST(Cli, ACheckpointThatSaysNonsenseOfItselfIsAtFault) {
   expect_one_line({{"eval", "--checkpoint", out}, "tensor conv1.weight"}, 1);
   with_nan(model, "raw.conv1.weight");
   expect_one_line({{"eval", "--checkpoint", out, "--raw"}, "tensor raw.conv1.weight"}, 1);
+  SafeTensors large = model;  // finite, but its logits are not
+  for (StoredTensor& tensor : large.tensors)
+    for (std::size_t i = 0; i < tensor.data.size(); i += sizeof(float)) {
+      const float most = std::numeric_limits<float>::max();
+      std::memcpy(&tensor.data[i], &most, sizeof most);
+    }
+  write_safetensors(file, large.tensors, large.metadata);
+  for (const char* command : {"eval", "predict"})
+    expect_one_line({{command, "--checkpoint", out}, "image 0: the net's output in f32 is not finite"}, 1);
   with_nan(state, "average.conv1.weight");
   expect_one_line({but({"--ema", "0.5", "--resume", out}), "tensor average.conv1.weight"}, 1);
 }

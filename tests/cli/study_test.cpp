@@ -6,6 +6,7 @@
 
 #include "cli/plot.hpp"
 #include "tests/cli/program.hpp"
+#include "tests/cli/small_mnist.hpp"
 
 namespace halftone {
 namespace {
@@ -41,17 +42,24 @@ std::vector<std::string> lines_of(const std::string& file) {
   return lines;
 }
 
+/// A minute at most.
+void wait_for_rows(const std::string& out, std::size_t rows) {
+  const auto began = std::chrono::steady_clock::now();
+  while (lines_of(out + "/runs.csv").size() < rows &&
+         std::chrono::steady_clock::now() - began < std::chrono::seconds(60))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
+
 TEST(Study, GoesOnWhereItWasKilled) {
   const Folder folder;
   const std::string out = folder / "s", whole = folder / "whole";
   Program killed(study_in(out));
-  const auto began = std::chrono::steady_clock::now();
-  while (lines_of(out + "/runs.csv").size() < 3 && std::chrono::steady_clock::now() - began < std::chrono::seconds(60))
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  wait_for_rows(out, 3);
   ::kill(killed.id(), SIGKILL);
   killed.wait();
   const auto before = lines_of(out + "/runs.csv");
   ASSERT_GE(before.size(), 3u);
+  ASSERT_LT(before.size(), 7u) << "nothing is left to go on with";
 
   Program again(study_in(out));
   ASSERT_EQ(again.wait(), 0) << again.err();
@@ -98,12 +106,113 @@ TEST(Study, SaysWhatIsWrongInOneLine) {
     EXPECT_NE(program.err().find(what), std::string::npos) << program.err();
   };
   says({"study", "--net", "gupta", "--data", "digits", "--precisions", "f32"}, "--out is missing");
-  says(study_in(folder / "s", {"--resume", "x"}), "a study writes its own files");
+  for (const char* of_train : {"--resume", "--json", "--trace", "--keep", "--precision", "--range-steps", "--notice"})
+    says(study_in(folder / "s", {of_train, "x"}), std::string("unknown option ") + of_train);
   std::vector<std::string> twice = study_in(folder / "s");
   twice.back() = "f32,f32";
   says(twice, "--precisions: f32 stands there twice");
   twice.back() = "f32,f17";
   says(twice, "f17");
+  twice.back() = "f32,f16+nosuch=f32";
+  says(twice, "nosuch");
+  EXPECT_FALSE(std::filesystem::exists(folder / "s")) << "a number system that cannot be is found before the first run";
+}
+
+/// A study of one run on files of MNIST's kind, in `out`.
+std::vector<std::string> small_study(const Folder& folder, const std::string& out) {
+  return {"study", "--net", "mlp",  "--data",   "mnist", "--data-dir", folder / "", "--out",        out,  "--seeds",
+          "1",     "--lr",  "0.05", "--epochs", "1",     "--batch",    "32",        "--precisions", "f32"};
+}
+
+TEST(Study, AFolderHoldsOneStudyOfTheSameData) {
+  const Folder folder;
+  testing::write_small_mnist(folder / "");
+  const std::string out = folder / "s";
+  Program first(small_study(folder, out));
+  ASSERT_EQ(first.wait(), 0) << first.err();
+  std::fstream(folder / "train-images-idx3-ubyte", std::ios::binary | std::ios::in | std::ios::out).seekp(500).put('x');
+  std::vector<std::string> other = small_study(folder, out);
+  for (const char* precision : {"f32", "f16"}) {
+    other.back() = precision;
+    Program program(other);
+    EXPECT_EQ(program.wait(), 2);
+    EXPECT_NE(program.err().find("data-checksum"), std::string::npos) << program.err();
+  }
+  testing::write_small_mnist(folder / "");
+  EXPECT_EQ(Program(other).wait(), 0);
+}
+
+TEST(Study, ARunThatIsNoneIsNamed) {
+  const Folder folder;
+  testing::write_small_mnist(folder / "");
+  const std::string out = folder / "s", file = out + "/runs/f32-1.json";
+  Program first(small_study(folder, out));
+  ASSERT_EQ(first.wait(), 0) << first.err();
+  const auto whole = json_of(file);
+  std::vector<std::string> hostile = {"", "{}", "[]", "null", "{\"final\": {}}", "\xff"};
+  for (const auto& [member, value] : whole.items()) {
+    nlohmann::json without = whole, other = whole;
+    without.erase(member);
+    other[member] = nlohmann::json::array({"x"});
+    const bool needed = member != "precision" && member != "seed" && member != "parameters" &&
+                        member != "interrupted" && member != "left_over_batches";
+    if (needed) hostile.insert(hostile.end(), {without.dump(), other.dump()});
+  }
+  nlohmann::json curve = whole;
+  curve["curve"]["loss"].clear();
+  hostile.push_back(curve.dump());
+  ASSERT_GE(hostile.size(), 30u);
+  const auto is_named = [&](const std::string& what) {
+    Program program(small_study(folder, out));
+    EXPECT_EQ(program.wait(), 1) << what;
+    EXPECT_NE(program.err().find(file), std::string::npos) << what << program.err();
+  };
+  for (const std::string& text : hostile) {
+    std::ofstream(file, std::ios::binary) << text;
+    is_named(text);
+  }
+  std::filesystem::remove(file);
+  std::filesystem::create_directory(file);
+  is_named("a folder");
+  std::filesystem::remove(file);
+  Program again(small_study(folder, out));  // does that run again
+  EXPECT_EQ(again.wait(), 0) << again.err();
+  EXPECT_EQ(json_of(file)["final"], whole["final"]);
+
+  auto renamed = small_study(folder, out);
+  std::filesystem::copy_file(file, out + "/runs/f16-1.json");
+  renamed.back() = "f32,f16";
+  Program other(renamed);
+  EXPECT_EQ(other.wait(), 2);
+  EXPECT_NE(other.err().find("f16"), std::string::npos) << other.err();
+}
+
+TEST(Study, ATornRowIsWrittenAgain) {
+  const Folder folder;
+  testing::write_small_mnist(folder / "");
+  const std::string out = folder / "s", file = out + "/runs.csv";
+  ASSERT_EQ(Program(small_study(folder, out)).wait(), 0);
+  const std::string whole = text_of(file);
+  for (const std::size_t left : {whole.size() - 1, whole.size() - 9, std::size_t{10}, std::size_t{0}}) {
+    std::filesystem::resize_file(file, left);
+    ASSERT_EQ(Program(small_study(folder, out)).wait(), 0);
+    EXPECT_EQ(text_of(file), whole);
+  }
+}
+
+/// One step a run, so that nearly all of its time is that of its evaluation.
+TEST(Study, AnInterruptEndsItAfterTheRunningEvaluation) {
+  const Folder folder;
+  const std::string out = folder / "s";
+  Program program({"study",   "--net",        "gupta",    "--data",    "digits",  "--limit", "50",
+                   "--batch", "50",           "--epochs", "1",         "--seeds", "20",      "--lr",
+                   "0.05",    "--precisions", "f32",      "--threads", "1",       "--out",   out});
+  wait_for_rows(out, 3);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  ::kill(program.id(), SIGTERM);
+  EXPECT_EQ(program.wait(), 130);
+  EXPECT_NE(program.err().find("of 20 runs; the same command goes on"), std::string::npos) << program.err();
+  EXPECT_LT(lines_of(out + "/runs.csv").size(), 15u);
 }
 
 TEST(Plot, TextIsEscapedAndAxesHoldAllNumbers) {

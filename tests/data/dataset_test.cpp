@@ -15,6 +15,17 @@ using testing::error;
 using Bytes = std::vector<std::uint8_t>;
 using Floats = std::vector<float>;
 
+TEST(InMemory, ChecksumIsThatOfPixelsAndLabels) {
+  // Python's zlib.crc32(b"123456789" + label.to_bytes(4, "little")).
+  const auto sum = [](const char* pixels, int label) {
+    const std::string_view text = pixels;
+    return checksum_of(in_memory("toy", {1, 1, 9, 1}, Bytes(text.begin(), text.end()), {label}, 2));
+  };
+  EXPECT_EQ(sum("123456789", 0), 0xf3c1ce60u);
+  EXPECT_EQ(sum("123456789", 1), 0x4b7da905u);
+  EXPECT_NE(sum("123456780", 1), sum("123456789", 1));
+}
+
 TEST(InMemory, MeasuresMeanAndDeviationPerChannel) {
   const Dataset data = in_memory("toy", {1, 1, 2, 2}, Bytes{0, 255, 0, 255, 102, 255, 102, 255}, {1, 0}, 2);
   EXPECT_EQ(data.size(), 2);

@@ -63,6 +63,24 @@ TEST(DynamicFixed, RangesAreFoundFirstAndWeightsBornAnew) {
   }
 }
 
+TEST(DynamicFixed, AnObserverMayEndTheSearchForRanges) {
+  const Task task("gupta", 200);
+  Trainer stopped(task.loss, task.options(Precision::dynamic_fixed(10, 12)));
+  const auto before = scale_of(stopped.parameters(), "conv1");
+  int seen = 0;
+  EXPECT_FALSE(stopped.find_ranges(task.train, 60, [&](const StepReport&) { return ++seen < 30; }));
+  EXPECT_EQ(seen, 30);
+  EXPECT_EQ(scale_of(stopped.parameters(), "conv1"), before);
+
+  // Ranges that were found are not looked for again, and an epoch finds the same.
+  Trainer found(task.loss, task.options(Precision::dynamic_fixed(10, 12))), other(task.loss, found.options());
+  EXPECT_TRUE(found.find_ranges(task.train, 200, [](const StepReport&) { return true; }));
+  found.epoch(task.train), other.epoch(task.train);
+  EXPECT_EQ(scale_of(found.parameters(), "conv1"), scale_of(other.parameters(), "conv1"));
+  for (const ParameterSlot& slot : found.parameters().entries)
+    EXPECT_EQ(found.parameters().truth(slot).read_bytes(), other.parameters().truth(slot).read_bytes());
+}
+
 TEST(DynamicFixed, EveryTensorHasARangeAndTakesTwoBytesANumber) {
   const Task task("gupta");
   const Trainer trainer(task.loss, task.options(Precision::dynamic_fixed(10, 12)));

@@ -35,7 +35,8 @@ TEST(Verdict, TellsFineFromRiskyAndFails) {
   EXPECT_EQ(verdict({0.0102, 0.0107, 0.0099}), Verdict::fine);
   EXPECT_EQ(verdict({0.0050, 0.0051, 0.0052}), Verdict::fine);  // better is no fault
   EXPECT_EQ(verdict({0.0140, 0.0142, 0.0144}), Verdict::risky);
-  EXPECT_EQ(verdict({0.0100, 0.0104, 0.0300}), Verdict::fine) << "one seed far out is what such seeds do";
+  EXPECT_EQ(verdict({0.0100, 0.0104, 0.0300}), Verdict::risky) << "a seed far out buys itself no allowance";
+  EXPECT_EQ(verdict({0.0100, 0.0104, 0.4000}), Verdict::risky);
   EXPECT_EQ(verdict({0.0220, 0.0230, 0.0240}), Verdict::fails);
   EXPECT_EQ(verdict({0.0100, 0.0104, 0.9020}), Verdict::fails);  // one run of three does not learn
   EXPECT_EQ(verdict({0.0100, 0.0104, std::nan("")}), Verdict::fails);
@@ -46,6 +47,22 @@ TEST(Verdict, OneSeedTellsOnlyWhatIsPlain) {
   EXPECT_EQ(compare(Errors{0.021}, Errors{0.010}, chance).verdict, Verdict::fails);
   EXPECT_EQ(compare(Errors{0.90}, Errors{0.010}, chance).verdict, Verdict::fails);
   EXPECT_TRUE(std::isinf(compare(Errors{0.011}, Errors{0.010}, chance).interval));
+}
+
+TEST(Verdict, TwiceTheErrorIsNeverFine) {
+  EXPECT_EQ(compare(Errors{0.01, 0.44}, Errors{0.01, 0.01}, chance).verdict, Verdict::risky);
+  EXPECT_EQ(compare(Errors{0.11, 0.11}, Errors{0.01, 0.10}, chance).verdict, Verdict::risky);  // within its deviation
+}
+
+TEST(Verdict, AReferenceWithoutErrorsIsNoDivisor) {
+  const auto found = [&](const Errors& errors, const Errors& reference) { return compare(errors, reference, chance); };
+  EXPECT_EQ(found({0, 0}, {0, 0}).verdict, Verdict::fine);
+  EXPECT_EQ(found({0}, {0}).verdict, Verdict::risky);
+  EXPECT_EQ(found({0.001}, {0}).verdict, Verdict::risky);
+  EXPECT_EQ(found({0.0010, 0.0011}, {0, 0}).verdict, Verdict::fails);
+  for (const auto& [errors, reference] : {std::pair(Errors{0}, Errors{0}), {{0.001}, {0}}, {{0.0010, 0.0011}, {0, 0}}})
+    for (const char* word : {"nan", "inf"})
+      EXPECT_EQ(found(errors, reference).reason.find(word), std::string::npos) << found(errors, reference).reason;
 }
 
 TEST(Verdict, AReferenceThatDoesNotLearnTellsNothing) {

@@ -36,6 +36,9 @@ struct Dataset {
   }
 };
 
+/// CRC-32 of its pixels, then its labels.
+std::uint32_t checksum_of(const Dataset& data);
+
 /// Makes a data set of pixels [labels.size(), image.h, image.w, image.c] and measures their mean and standard
 /// deviation; a constant channel gets the standard deviation 1. Throws Error on sizes that do not fit, on labels
 /// outside [0, classes) and on pixels that are not finite.

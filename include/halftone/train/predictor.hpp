@@ -26,6 +26,10 @@ struct ModelDescription {
 /// Reads what DIR/model.safetensors says of itself; throws FileError naming the folder and what it does not say.
 ModelDescription read_model_description(const std::filesystem::path& directory);
 
+/// The number system to run a net in: `wanted`, else that in which it was trained. Throws Error where only one of the
+/// two makes another net of it (`Precision::binarizes`).
+Precision precision_for(const ModelDescription& model, const std::optional<Precision>& wanted);
+
 /// The net's logits [n, 1, 1, classes] over the graph's new `inputs`, normalised by the net's own mean and deviation.
 /// `images` is their shape, n included.
 Value logits_of(const ModelDescription& model, Graph graph, Shape images);

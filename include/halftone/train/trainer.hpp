@@ -68,13 +68,15 @@ class Trainer {
   /// One step on raw bytes, one span per graph input in the order they were made. Throws Error for other sizes.
   StepReport step(std::span<const std::span<const std::byte>> inputs);
 
-  /// Finds where ranges come to in `steps` steps of a first training in wide words, then begins anew with these ranges
-  /// (Courbariaux et al. 2014, section 8). `epoch` does so before the first step, for the precision's `range_steps`.
-  void find_ranges(const Loader& loader, std::int64_t steps);
-
   /// Called with every step's report in order; false ends the epoch early. On a device that works ahead of the host, a
   /// report comes some steps late, and those steps still run.
   using Observer = std::function<bool(const StepReport&)>;
+
+  /// Finds where ranges come to in `steps` steps of a first training in wide words, then begins anew with these ranges
+  /// (Courbariaux et al. 2014, section 8). `epoch` does so before the first step, for the precision's `range_steps`,
+  /// unless it has been done. `observer` is that of the first training: where it ends that early, nothing has changed
+  /// and false is returned.
+  bool find_ranges(const Loader& loader, std::int64_t steps, const Observer& observer = {});
 
   /// Trains to the end of the current epoch, from wherever the step count stands in it, so also after a resume. Throws
   /// Error for batches of another size than the graph's, the last one included.

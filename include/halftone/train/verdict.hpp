@@ -4,8 +4,8 @@
 
 namespace halftone {
 
-/// Whether a number system does for a net: within the noise of the one it is held against; at least twice its error or
-/// no convergence; or between, or not to be told from so few seeds.
+/// Whether a number system does for a net: within what seeds do to the one it is held against; at least twice its error
+/// or no convergence; or between, or not to be told from so few seeds.
 enum class Verdict { fine, risky, fails };
 
 const char* name_of(Verdict verdict);

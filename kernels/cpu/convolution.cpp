@@ -8,6 +8,7 @@
 #include "kernels/cpu/gather_gemm.hpp"
 #include "kernels/cpu/weight_gradient.hpp"
 #include "kernels/cpu/winograd.hpp"
+#include "kernels/cpu/winograd_gradient.hpp"
 
 namespace halftone::cpu {
 namespace {
@@ -28,6 +29,10 @@ GatherGemm forward(const Convolution& c, Isa isa, int threads) {
           c.activation,
           isa,
           threads};
+}
+
+WeightGradient weight_gradient(const Convolution& c, Isa isa, int threads) {
+  return {forward_gather(c.problem), c.problem.k / c.problem.groups, c.operands, isa, threads};
 }
 
 /// One gather for each residue of the input position modulo the stride.
@@ -73,11 +78,13 @@ GatherGemm of_tiles(const Convolution& c, Isa isa, int threads) {
 
 }  // namespace
 
-Launch winograd(const Convolution& c, Isa isa, int threads) { return launch(Winograd(of_tiles(c, isa, threads))); }
+Launch winograd(const Convolution& c, Isa isa, int threads) {
+  if (c.direction == Direction::d_weight) return launch(WinogradGradient(weight_gradient(c, isa, threads)));
+  return launch(Winograd(of_tiles(c, isa, threads)));
+}
 
 std::string decline_winograd(const Convolution& c) {
   const ConvProblem& p = c.problem;
-  if (c.direction == Direction::d_weight) return "a weight gradient";
   if (p.r != 3 || p.s != 3) return "the filter is not 3 x 3";
   if (p.stride_h != 1 || p.stride_w != 1 || p.dilation_h != 1 || p.dilation_w != 1) return "stride or dilation";
   if (p.groups != 1) return "groups";
@@ -95,7 +102,7 @@ std::string prefer_direct(const Convolution& c, Isa isa) {
 Launch implicit_gemm(const Convolution& c, Isa isa, int threads) {
   if (c.direction == Direction::forward) return launch(forward(c, isa, threads));
   if (c.direction == Direction::d_input) return launch(InputGradient(c, isa, threads));
-  return launch(WeightGradient(forward_gather(c.problem), c.problem.k / c.problem.groups, c.operands, isa, threads));
+  return launch(weight_gradient(c, isa, threads));
 }
 
 }  // namespace halftone::cpu

@@ -10,8 +10,8 @@ namespace halftone::cpu {
 /// the instruction set, never from the number of threads. Taps in the padding add nothing, not even times infinity.
 Launch implicit_gemm(const Convolution& convolution, Isa isa, int threads);
 
-/// Forward pass and data gradient of 3 x 3 filters by minimal filtering, in f32 (winograd.hpp). `decline_winograd` says
-/// why it cannot take a convolution.
+/// 3 x 3 filters by minimal filtering, in f32 (winograd.hpp, winograd_gradient.hpp). `decline_winograd` says why it
+/// cannot take a convolution.
 Launch winograd(const Convolution& convolution, Isa isa, int threads);
 std::string decline_winograd(const Convolution& convolution);
 

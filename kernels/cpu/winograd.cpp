@@ -19,7 +19,7 @@ HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
 
-constexpr std::int64_t side = Winograd::tile, patch = Winograd::patch, points = Winograd::points;
+constexpr std::int64_t side = Winograd::tile, points = Winograd::points;
 constexpr std::int64_t term_block = 16;  ///< of a weight, transformed at a time
 
 class WinogradRun {
@@ -28,7 +28,6 @@ class WinogradRun {
       : plan_(plan),
         direct_(plan.direct),
         arguments_(arguments),
-        input_(direct_.input, arguments.inputs[0]),
         weight_(direct_.weight, arguments.inputs[1]),
         output_(direct_.output, arguments, 0),
         wanted_(static_cast<std::uint8_t*>(arguments.workspace)),
@@ -43,10 +42,18 @@ class WinogradRun {
     parallel_for(direct_.threads, panels * blocks, [&](std::int64_t task, int thread) {
       transform_weight(task % panels * tile_width, task / panels * term_block, own(thread));
     });
+    const GatherAxis &rows = direct_.gather.rows, &cols = direct_.gather.cols;
+    const Squares<As> input(direct_.input, arguments_.inputs[0], rows.in, cols.in, plan_.terms,
+                            floats_ + plan_.zeros_at);
     std::atomic<bool> all_finite = true;
     parallel_for(direct_.threads, (plan_.tiles + plan_.batch - 1) / plan_.batch, [&](std::int64_t task, int thread) {
       const std::int64_t first = task * plan_.batch, count = std::min(plan_.batch, plan_.tiles - first);
-      for (std::int64_t i = 0; i < count; ++i) transform_tile<As>(first + i, i, own(thread));
+      for (std::int64_t i = 0; i < count; ++i) {
+        const Block tile = direct_.gather.blocks[first + i];
+        input.template transform_at<OfInput>(tile.image0, tile.row0 + rows.offset[0], tile.col0 + cols.offset[0],
+                                             own(thread) + plan_.patch_at, own(thread) + i * plan_.input_stride,
+                                             plan_.input_plane);
+      }
       multiply_points(count, own(thread));
       if (!store_tiles(first, count, own(thread))) all_finite = false;
     });
@@ -76,20 +83,12 @@ class WinogradRun {
                    filters + t * term_block * width);
     float* panel = floats_ + col * plan_.terms + term * width;
     for (std::int64_t i = 0; i < terms * width; i += lanes) {
-      Vector mid[patch][3];
-#pragma GCC unroll 3
-      for (int s = 0; s < 3; ++s) {
-        Vector in[3], out[patch];
-        for (int r = 0; r < 3; ++r) in[r] = hn::LoadU(Vectors(), filters + (3 * r + s) * term_block * width + i);
-        transform_filter(in, out);
-        for (int r = 0; r < patch; ++r) mid[r][s] = out[r];
-      }
-#pragma GCC unroll 6
-      for (int r = 0; r < patch; ++r) {
-        Vector out[patch];
-        transform_filter(mid[r], out);
-        for (int s = 0; s < patch; ++s) hn::StoreU(out[s], Vectors(), panel + (r * patch + s) * plan_.weight_plane + i);
-      }
+      transform<OfFilter>(
+          [&](int r, int t)
+              HALFTONE_INLINE_LAMBDA { return hn::LoadU(Vectors(), filters + (3 * r + t) * term_block * width + i); },
+          [&](int r, int t, Vector out) HALFTONE_INLINE_LAMBDA {
+            hn::StoreU(out, Vectors(), panel + (r * OfFilter::out + t) * plan_.weight_plane + i);
+          });
     }
   }
 
@@ -108,60 +107,6 @@ class WinogradRun {
     for (std::int64_t j = 0; j < used; ++j) {
       const float* from = weight_(order.index(0, col + j, tap_row, tap_col, term), terms, buffer);
       for (std::int64_t i = 0; i < terms; ++i) to[i * width + j] = from[i];
-    }
-  }
-
-  /// Transformed input [points, place, terms] of a tile.
-  template <class As>
-  void transform_tile(std::int64_t tile, std::int64_t place, float* work) const {
-    const typename As::Code* pixel[points];
-    find_pixels<As>(direct_.gather.blocks[tile], work + plan_.patch_at, pixel);
-    float* to = work + place * plan_.input_stride;
-    for (std::int64_t c = 0; c < plan_.terms; c += lanes, to += lanes) {
-      const std::int64_t count = plan_.terms - c;
-      Vector mid[patch][patch];
-#pragma GCC unroll 6
-      for (int j = 0; j < patch; ++j) {
-        Vector in[patch], out[patch];
-#pragma GCC unroll 6
-        for (int i = 0; i < patch; ++i) in[i] = As::load(pixel[i * patch + j] + c, count);
-        transform_input(in, out);
-#pragma GCC unroll 6
-        for (int i = 0; i < patch; ++i) mid[i][j] = out[i];
-      }
-#pragma GCC unroll 6
-      for (int i = 0; i < patch; ++i) {
-        Vector out[patch];
-        transform_input(mid[i], out);
-#pragma GCC unroll 6
-        for (int j = 0; j < patch; ++j) hn::StoreU(out[j], Vectors(), to + (i * patch + j) * plan_.input_plane);
-      }
-    }
-  }
-
-  /// Where the pixels lie that a tile reads: in the tensor, if it holds such codes, else in `read` [patch, patch,
-  /// terms].
-  template <class As>
-  void find_pixels(const Block& tile, float* read, const typename As::Code** pixel) const {
-    using Code = typename As::Code;
-    const GatherAxis &rows = direct_.gather.rows, &cols = direct_.gather.cols;
-    const auto* zeros = reinterpret_cast<const Code*>(floats_ + plan_.zeros_at);
-    const bool in_place = direct_.input.plain && direct_.input.size == sizeof(Code);
-    const std::int64_t x0 = tile.col0 + cols.offset[0], first = std::clamp<std::int64_t>(x0, 0, cols.in),
-                       last = std::clamp<std::int64_t>(x0 + patch, first, cols.in);
-    for (std::int64_t i = 0; i < patch; ++i) {
-      const std::int64_t y = tile.row0 + rows.offset[0] + i;
-      const bool inside = y >= 0 && y < rows.in;
-      const std::int64_t at = ((tile.image0 * rows.in + y) * cols.in + x0) * plan_.terms;
-      const Code* row = static_cast<const Code*>(arguments_.inputs[0].data) + at;
-      if (inside && !in_place) {
-        float* to = read + i * patch * plan_.terms;
-        const std::int64_t skip = (first - x0) * plan_.terms;
-        input_.copy(at + skip, (last - first) * plan_.terms, to + skip);
-        row = reinterpret_cast<const Code*>(to);
-      }
-      for (std::int64_t j = 0; j < patch; ++j)
-        pixel[i * patch + j] = inside && x0 + j >= first && x0 + j < last ? row + j * plan_.terms : zeros;
     }
   }
 
@@ -229,28 +174,16 @@ class WinogradRun {
     const std::int64_t pitch = plan_.padded_results;
     Vector all = hn::Zero(Vectors());  // NaN where a sum of results is not finite
     for (std::int64_t k = 0; k < pitch; k += lanes) {
-      Vector mid[side][patch];
-#pragma GCC unroll 6
-      for (int j = 0; j < patch; ++j) {
-        Vector in[patch], out[side];
-#pragma GCC unroll 6
-        for (int i = 0; i < patch; ++i)
-          in[i] = hn::LoadU(Vectors(), products + (i * patch + j) * plan_.product_plane + k);
-        transform_output(in, out);
-#pragma GCC unroll 4
-        for (int i = 0; i < side; ++i) mid[i][j] = out[i];
-      }
       const Vector offset = bias ? hn::LoadU(Vectors(), bias + k) : hn::Zero(Vectors());
       Vector sum = hn::Zero(Vectors());
-#pragma GCC unroll 4
-      for (int i = 0; i < side; ++i) {
-        Vector out[side];
-        transform_output(mid[i], out);
-        sum = hn::Add(sum, hn::Add(hn::Add(out[0], out[1]), hn::Add(out[2], out[3])));
-        float* to = row[i] + tile * side * pitch + k;
-#pragma GCC unroll 4
-        for (int j = 0; j < side; ++j) hn::StoreU(hn::Add(out[j], offset), Vectors(), to + j * pitch);
-      }
+      transform<OfProducts>(
+          [&](int i, int j) HALFTONE_INLINE_LAMBDA {
+            return hn::LoadU(Vectors(), products + (i * OfProducts::in + j) * plan_.product_plane + k);
+          },
+          [&](int i, int j, Vector out) HALFTONE_INLINE_LAMBDA {
+            sum = hn::Add(sum, out);
+            hn::StoreU(hn::Add(out, offset), Vectors(), row[i] + (tile * side + j) * pitch + k);
+          });
       all = hn::Add(all, hn::Sub(sum, sum));
     }
     return hn::AllTrue(Vectors(), hn::Eq(all, hn::Zero(Vectors())));
@@ -267,18 +200,14 @@ class WinogradRun {
   const Winograd& plan_;
   const GatherGemm& direct_;
   const Arguments& arguments_;
-  Input input_, weight_;
+  Input weight_;
   Output output_;
   std::uint8_t* wanted_;  ///< for each tile whether it must be computed directly
   float* floats_;         ///< the workspace behind them
 };
 
 void run(const Winograd& plan, const Arguments& arguments) {
-  const WinogradRun run(plan, arguments);
-  const Access& input = plan.direct.input;
-  if (input.plain && input.storage.code == DType::f16) return run.run<AsF16>();
-  if (input.plain && input.storage.code == DType::bf16) return run.run<AsBf16>();
-  run.run<AsF32>();
+  visit_codes(plan.direct.input, [&](auto as) { WinogradRun(plan, arguments).run<decltype(as)>(); });
 }
 
 }  // namespace
@@ -287,16 +216,15 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace halftone::cpu {
-namespace {
 
-/// Floats from one plane to the next: an odd number of cache lines, not near a multiple of the 4 KB at which addresses
-/// collide.
-std::int64_t plane(std::int64_t floats) {
+std::int64_t Winograd::plane(std::int64_t floats) {
   std::int64_t lines = (floats + TileShape::line - 1) / TileShape::line;
   lines += lines % 2 == 0;
   if (lines % 64 < 3 || lines % 64 > 61) lines += 4;
   return lines * TileShape::line;
 }
+
+namespace {
 
 /// Tiles of a task: what they are transformed to stays in the second-level cache, but the more weights must be streamed
 /// through, the more tiles share a reading; no thread has a task less than others.

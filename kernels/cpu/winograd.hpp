@@ -17,6 +17,9 @@ struct Winograd {
   void run(const Arguments& arguments) const;
 
   static constexpr std::int64_t tile = 4, patch = 6, points = patch * patch;
+  /// Floats from one plane to the next: an odd number of cache lines, not near a multiple of the 4 KB at which
+  /// addresses collide.
+  static std::int64_t plane(std::int64_t floats);
 
   GatherGemm direct;
   std::int64_t tiles, terms, results, padded_results;

@@ -56,6 +56,14 @@ Matrix<rows, rows> transformed(const Matrix<rows, cols>& left, const Matrix<cols
   return result;
 }
 
+template <std::size_t rows, std::size_t cols>
+Matrix<cols, rows> transposed(const Matrix<rows, cols>& m) {
+  Matrix<cols, rows> result;
+  for (std::size_t i = 0; i < rows; ++i)
+    for (std::size_t j = 0; j < cols; ++j) result[j][i] = m[i][j];
+  return result;
+}
+
 /// What the direction reads and gives, as a forward pass: the data gradient is one with turned filters.
 struct View {
   const Work& work;
@@ -80,38 +88,49 @@ struct View {
   }
 };
 
+/// The magnitudes in a square of x [n, h, w, c] from (y, x) on, zero outside.
+template <std::size_t size>
+Matrix<size, size> square(const std::vector<float>& from, std::array<std::int64_t, 3> shape, std::int64_t n,
+                          std::int64_t y, std::int64_t x, std::int64_t channel) {
+  const auto [h, w, c] = shape;
+  Matrix<size, size> result{};
+  for (std::size_t i = 0; i < size * size; ++i) {
+    const std::int64_t row = y + static_cast<std::int64_t>(i / size), col = x + static_cast<std::int64_t>(i % size);
+    if (row >= 0 && row < h && col >= 0 && col < w)
+      result[i / size][i % size] = std::abs(from[static_cast<std::size_t>(((n * h + row) * w + col) * c + channel)]);
+  }
+  return result;
+}
+
+void add_products(const Matrix<6, 6>& a, const Matrix<6, 6>& b, Matrix<6, 6>& sum) {
+  for (std::size_t i = 0; i < 36; ++i) sum[i / 6][i % 6] += a[i / 6][i % 6] * b[i / 6][i % 6];
+}
+
 /// For each result |A'| [sum over terms of (|B'| |input| |B|) (|G| |filter| |G'|)] |A| of its tile: a computation that
 /// rounds m times on the way from each number is off by m 2^-24 of it at most (Higham 2002, section 3.1).
 std::vector<double> scales(const Work& work) {
   static const Magnitudes magnitudes;
   const View view(work);
   std::vector<double> all(work.result_count());
-  std::vector<Matrix<6, 6>> filters(static_cast<std::size_t>(view.terms * view.results));
+  const auto at = [&](std::int64_t k, std::int64_t c) { return static_cast<std::size_t>(k * view.terms + c); };
+  std::vector<Matrix<6, 6>> filters(at(view.results, 0)), inputs(static_cast<std::size_t>(view.terms));
   for (std::int64_t k = 0; k < view.results; ++k)
     for (std::int64_t c = 0; c < view.terms; ++c) {
       Matrix<3, 3> g;
       for (std::size_t t = 0; t < 9; ++t)
         g[t / 3][t % 3] =
             std::abs(view.filter(k, static_cast<std::int64_t>(t / 3), static_cast<std::int64_t>(t % 3), c));
-      filters[static_cast<std::size_t>(k * view.terms + c)] = transformed(magnitudes.filter, g);
+      filters[at(k, c)] = transformed(magnitudes.filter, g);
     }
   for (std::int64_t n = 0; n < work.problem.n; ++n)
     for (std::int64_t y = 0; y < view.p; y += 4)
       for (std::int64_t x = 0; x < view.q; x += 4) {
-        std::vector<Matrix<6, 6>> inputs(static_cast<std::size_t>(view.terms));
-        for (std::int64_t c = 0; c < view.terms; ++c) {
-          Matrix<6, 6> d;
-          for (std::size_t i = 0; i < 36; ++i)
-            d[i / 6][i % 6] = std::abs(view.input(n, y - view.pad_h + static_cast<std::int64_t>(i / 6),
-                                                  x - view.pad_w + static_cast<std::int64_t>(i % 6), c));
-          inputs[static_cast<std::size_t>(c)] = transformed(magnitudes.input, d);
-        }
+        for (std::int64_t c = 0; c < view.terms; ++c)
+          inputs[at(0, c)] = transformed(magnitudes.input, square<6>(work.left, {view.h, view.w, view.terms}, n,
+                                                                     y - view.pad_h, x - view.pad_w, c));
         for (std::int64_t k = 0; k < view.results; ++k) {
           Matrix<6, 6> sum{};
-          for (std::int64_t c = 0; c < view.terms; ++c)
-            for (std::size_t i = 0; i < 36; ++i)
-              sum[i / 6][i % 6] += inputs[static_cast<std::size_t>(c)][i / 6][i % 6] *
-                                   filters[static_cast<std::size_t>(k * view.terms + c)][i / 6][i % 6];
+          for (std::int64_t c = 0; c < view.terms; ++c) add_products(inputs[at(0, c)], filters[at(k, c)], sum);
           const auto result = transformed(magnitudes.output, sum);
           for (std::int64_t i = 0; i < 16; ++i)
             if (y + i / 4 < view.p && x + i % 4 < view.q)
@@ -122,9 +141,44 @@ std::vector<double> scales(const Work& work) {
   return all;
 }
 
+/// The same of a weight gradient: |G'| [sum over tiles of (|A| |d_output| |A'|) (|B'| |input| |B|)] |G|.
+std::vector<double> gradient_scales(const Work& work) {
+  static const Magnitudes magnitudes;
+  const ConvProblem& p = work.problem;
+  std::vector<Matrix<6, 6>> sums(static_cast<std::size_t>(p.k * p.c), Matrix<6, 6>{}),
+      inputs(static_cast<std::size_t>(p.c));
+  for (std::int64_t n = 0; n < p.n; ++n)
+    for (std::int64_t y = 0; y < p.p; y += 4)
+      for (std::int64_t x = 0; x < p.q; x += 4) {
+        for (std::int64_t c = 0; c < p.c; ++c)
+          inputs[static_cast<std::size_t>(c)] =
+              transformed(magnitudes.input, square<6>(work.left, {p.h, p.w, p.c}, n, y - p.pad_h, x - p.pad_w, c));
+        for (std::int64_t k = 0; k < p.k; ++k) {
+          const auto gradient =
+              transformed(transposed(magnitudes.output), square<4>(work.right, {p.p, p.q, p.k}, n, y, x, k));
+          for (std::int64_t c = 0; c < p.c; ++c)
+            add_products(gradient, inputs[static_cast<std::size_t>(c)], sums[static_cast<std::size_t>(k * p.c + c)]);
+        }
+      }
+  std::vector<double> all(work.result_count());
+  for (std::int64_t i = 0; i < p.k * p.c; ++i) {
+    const auto result = transformed(transposed(magnitudes.filter), sums[static_cast<std::size_t>(i)]);
+    for (std::int64_t t = 0; t < 9; ++t)
+      all[static_cast<std::size_t>((i / p.c * 9 + t) * p.c + i % p.c)] =
+          result[static_cast<std::size_t>(t / 3)][static_cast<std::size_t>(t % 3)];
+  }
+  return all;
+}
+
 /// Roundings between a number and a result: 4 in each transform along each axis (2 or 3 where multiply-adds are fused),
-/// the constants of G among them, one a product, one a term, one for each sum of terms that is added, one for the bias.
-double roundings(const Work& work) { return 2 * (4 + 4 + 4) + static_cast<double>(View(work).terms) + 4; }
+/// one more in G' after the constant's, one a product, one a term, a few where sums are added, one for the bias. A
+/// weight gradient sums at most 128 tiles, then 32 such sums, then at most 32 of these and of as many splits.
+double roundings(const Work& work) {
+  const ConvProblem& p = work.problem;
+  if (work.direction != Direction::d_weight) return 24 + static_cast<double>(View(work).terms) + 4;
+  const std::int64_t tiles = p.n * ((p.p + 3) / 4) * ((p.q + 3) / 4);
+  return 26 + static_cast<double>(std::min<std::int64_t>(tiles, 128 + 3 * 32)) + 4;
+}
 
 std::vector<std::byte> by_winograd(const Work& work, Isa isa, int threads) {
   const Convolution convolution = work.convolution(work.storage);
@@ -136,8 +190,6 @@ ConvProblem filtered(std::int64_t n, std::int64_t h, std::int64_t w, std::int64_
                      int pad_w = 1) {
   return sized({.n = n, .h = h, .w = w, .c = c, .k = k, .r = 3, .s = 3, .pad_h = pad_h, .pad_w = pad_w});
 }
-
-constexpr Direction both_directions[] = {Direction::forward, Direction::d_input};
 
 /// Numbers like those that layers see.
 std::vector<std::function<float()>> sources(std::mt19937& random) {
@@ -157,12 +209,12 @@ TEST(Winograd, StaysWithinItsBound) {
                                 static_cast<int>(random() % 3), static_cast<int>(random() % 3)));
   std::size_t number = 0;
   for (const ConvProblem& problem : problems)
-    for (const Direction direction : both_directions) {
+    for (const Direction direction : directions) {
       const DType dtype = std::array{DType::f32, DType::f16, DType::bf16}[number % 3];
       const Work work = make_work(problem, direction, dtype, sources(random)[number++ / 3 % 3]);
       const Work as_stored = work.rounded();
       const auto exact = as_stored.exact();
-      const auto scale = scales(as_stored);
+      const auto scale = direction == Direction::d_weight ? gradient_scales(as_stored) : scales(as_stored);
       const double units = 6 * std::sqrt(roundings(work)) + 1;
       for (Isa isa : usable_isas()) {
         const auto got = read(dtype, work.result_count(), by_winograd(work, isa, 2));
@@ -185,7 +237,7 @@ TEST(Winograd, ErrsLittleMoreThanDirect) {
     return std::sqrt(sum);
   };
   for (const auto& source : sources(random))
-    for (const Direction direction : both_directions) {
+    for (const Direction direction : directions) {
       Work work = make_work(filtered(2, 12, 12, 64, 64), direction, DType::f32, source);
       const auto exact = work.exact();
       for (Isa isa : usable_isas()) {
@@ -195,10 +247,31 @@ TEST(Winograd, ErrsLittleMoreThanDirect) {
     }
 }
 
+/// Equal terms, of which a single chain would err by half their number: here 16 tiles are summed at a time, then 32 of
+/// these sums, then what 16 splits have.
+TEST(Winograd, LongSumsAreMadeOfShortOnes) {
+  const Magnitudes magnitudes;
+  Matrix<4, 4> ones4;
+  Matrix<6, 6> ones6, products{};
+  for (auto& row : ones4) row.fill(1);
+  for (auto& row : ones6) row.fill(1);
+  add_products(transformed(transposed(magnitudes.output), ones4), transformed(magnitudes.input, ones6), products);
+  const double condition = transformed(transposed(magnitudes.filter), products)[1][1] / 16;
+  const Work work = make_work(filtered(1, 364, 364, 80, 80), Direction::d_weight, DType::f32, [] { return 0.1f; });
+  for (Isa isa : usable_isas()) {
+    if (isa == Isa::baseline && isa != best_isa()) continue;  // slow
+    const auto got = read(DType::f32, work.result_count(), by_winograd(work, isa, 2));
+    const double expected = 364.0 * 364 * 0.1f * 0.1f;
+    EXPECT_NEAR(got[(3 * 9 + 4) * 80 + 5] / expected, 1, (26 + 16 + 32 + 2 + 16) * 0x1p-24 * condition)
+        << describe(work, isa);
+  }
+}
+
 TEST(Winograd, BitsDoNotDependOnThreads) {
   std::mt19937 random(3);
-  for (const ConvProblem& problem : {filtered(5, 17, 22, 24, 40), filtered(60, 4, 4, 32, 16), filtered(1, 3, 5, 7, 9)})
-    for (const Direction direction : both_directions)
+  for (const ConvProblem& problem : {filtered(5, 17, 22, 24, 40), filtered(60, 4, 4, 32, 16), filtered(1, 3, 5, 7, 9),
+                                     filtered(2, 40, 64, 8, 8), filtered(2, 7, 7, 170, 140)})
+    for (const Direction direction : directions)
       for (const DType dtype : {DType::f32, DType::bf16}) {
         const Work work = make_work(problem, direction, dtype, sources(random)[0]);
         for (Isa isa : usable_isas()) {
@@ -213,7 +286,7 @@ TEST(Winograd, InfinityAndNanSpreadAsInTheReference) {
   std::mt19937 random(4);
   constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
   for (const ConvProblem& problem : {filtered(2, 9, 10, 20, 17), filtered(3, 6, 7, 16, 16, 2, 0)})
-    for (const Direction direction : both_directions)
+    for (const Direction direction : directions)
       for (float special : {infinity, -infinity, nan, 3e38f})
         for (int side : {0, 1, 2}) {
           Work work = make_work(problem, direction, DType::f32, [&] { return static_cast<float>(1 + random() % 3); });
@@ -238,6 +311,7 @@ TEST(Winograd, DeclinesWhatItCannotDo) {
   };
   EXPECT_EQ(reason(good, Direction::forward, DType::f16), "");
   EXPECT_EQ(reason(good, Direction::d_input, Storage::blocks(DType::e2m1, 32)), "");
+  EXPECT_EQ(reason(good, Direction::d_weight, DType::bf16), "");
   for (const Storage& storage : {Storage::fixed(8, 8), Storage(DType::sign), Storage(DType::i8)})
     EXPECT_NE(reason(good, Direction::forward, storage), "") << to_string(storage);
   ConvProblem strided = good, dilated = good, grouped = good, wide = good;

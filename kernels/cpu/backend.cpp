@@ -30,13 +30,14 @@ int processors() {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(int threads, Isa isa) : machine{threads, isa} {}
+  CpuBackend(const Machine& machine, bool direct_only) : machine(machine), direct_only(direct_only) {}
 
   std::string name() const override { return "cpu"; }
   std::string description() const override {
     return fmt::format("{}, {}, {} thread{}", processor_name(), name_of(machine.isa), machine.threads,
                        machine.threads == 1 ? "" : "s");
   }
+  std::string algorithms() const override { return direct_only ? "direct" : "fastest"; }
   void* allocate(std::size_t bytes) override {
     const std::size_t padded = (bytes + alignment - 1) / alignment * alignment;
     void* memory = padded < bytes ? nullptr : std::aligned_alloc(alignment, padded);
@@ -58,6 +59,7 @@ class CpuBackend final : public Backend {
   const KernelTable& kernels() const override { return kernel_table(); }
 
   const Machine machine;
+  const bool direct_only;
 
  private:
   static void copy(void* to, const void* from, std::size_t bytes) {
@@ -73,9 +75,15 @@ std::shared_ptr<Backend> make_backend(const CpuOptions& options) {
   const auto isa = parse_isa(options.isa);
   if (!isa) fail(fmt::format("isa {}: known instruction sets are auto, {}", options.isa, listed(isa_names(), " and ")));
   if (!supported(*isa)) fail(fmt::format("isa {}: this processor has no such instructions", options.isa));
-  return std::make_shared<CpuBackend>(options.threads > 0 ? options.threads : processors(), *isa);
+  if (options.algorithms != "fastest" && options.algorithms != "direct")
+    fail(fmt::format("algorithms {}: it is fastest or direct", options.algorithms));
+  return std::make_shared<CpuBackend>(Machine{options.threads > 0 ? options.threads : processors(), *isa},
+                                      options.algorithms == "direct");
 }
 
 Machine machine_of(const Request& request) { return static_cast<const CpuBackend&>(request.device.backend()).machine; }
+bool direct_only(const Request& request) {
+  return static_cast<const CpuBackend&>(request.device.backend()).direct_only;
+}
 
 }  // namespace halftone::cpu

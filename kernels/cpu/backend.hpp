@@ -5,7 +5,7 @@
 
 namespace halftone::cpu {
 
-/// Throws Error for an instruction set that is unknown or absent and for a negative thread count.
+/// Throws Error for an instruction set that is unknown or absent, for unknown algorithms and a negative thread count.
 std::shared_ptr<Backend> make_backend(const CpuOptions& options);
 
 /// The lists of all CPU kernels (table.cpp).
@@ -17,5 +17,7 @@ struct Machine {
   Isa isa;
 };
 Machine machine_of(const Request& request);
+/// Whether its convolutions must be direct ones (`CpuOptions::algorithms`).
+bool direct_only(const Request& request);
 
 }  // namespace halftone::cpu

@@ -1,9 +1,14 @@
 #include "kernels/cpu/convolution.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
+#include "kernels/cpu/cost.hpp"
 #include "kernels/cpu/gather_gemm.hpp"
 #include "kernels/cpu/weight_gradient.hpp"
+#include "kernels/cpu/winograd.hpp"
+#include "kernels/cpu/winograd_gradient.hpp"
 
 namespace halftone::cpu {
 namespace {
@@ -24,6 +29,10 @@ GatherGemm forward(const Convolution& c, Isa isa, int threads) {
           c.activation,
           isa,
           threads};
+}
+
+WeightGradient weight_gradient(const Convolution& c, Isa isa, int threads) {
+  return {forward_gather(c.problem), c.problem.k / c.problem.groups, c.operands, isa, threads};
 }
 
 /// One gather for each residue of the input position modulo the stride.
@@ -58,12 +67,42 @@ Launch launch(Engine engine) {
           workspace};
 }
 
+GatherGemm of_tiles(const Convolution& c, Isa isa, int threads) {
+  const ConvProblem& p = c.problem;
+  const bool is_forward = c.direction == Direction::forward;
+  Gather gather = is_forward ? forward_gather(p) : gradient_gather(p, 0, 0);
+  const Blocks tiles = cut_squares(p.n, gather.rows.out, gather.cols.out, Winograd::tile);
+  const Scatter scatter{.height = gather.rows.out, .width = gather.cols.out};
+  return {std::move(gather), scatter, order_of(p, is_forward), c.operands, c.activation, isa, threads, &tiles};
+}
+
 }  // namespace
+
+Launch winograd(const Convolution& c, Isa isa, int threads) {
+  if (c.direction == Direction::d_weight) return launch(WinogradGradient(weight_gradient(c, isa, threads)));
+  return launch(Winograd(of_tiles(c, isa, threads)));
+}
+
+std::string decline_winograd(const Convolution& c) {
+  const ConvProblem& p = c.problem;
+  if (p.r != 3 || p.s != 3) return "the filter is not 3 x 3";
+  if (p.stride_h != 1 || p.stride_w != 1 || p.dilation_h != 1 || p.dilation_w != 1) return "stride or dilation";
+  if (p.groups != 1) return "groups";
+  const auto floating = [](const ValueSpec& value) { return epsilon_of(value.storage.code) < 1; };
+  if (!std::all_of(c.operands.inputs.begin(), c.operands.inputs.end(), floating) || !floating(c.operands.output))
+    return "sums of fixed point are exact";
+  return {};
+}
+
+std::string prefer_direct(const Convolution& c, Isa isa) {
+  const double here = winograd_cost(c.problem, c.direction, isa), direct = direct_cost(c.problem, c.direction, isa);
+  return here < direct ? "" : fmt::format("predicted to take {:.2f} of direct's time", here / direct);
+}
 
 Launch implicit_gemm(const Convolution& c, Isa isa, int threads) {
   if (c.direction == Direction::forward) return launch(forward(c, isa, threads));
   if (c.direction == Direction::d_input) return launch(InputGradient(c, isa, threads));
-  return launch(WeightGradient(forward_gather(c.problem), c.problem.k / c.problem.groups, c.operands, isa, threads));
+  return launch(weight_gradient(c, isa, threads));
 }
 
 }  // namespace halftone::cpu

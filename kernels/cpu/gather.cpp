@@ -66,13 +66,18 @@ bool GatherAxis::leaves_input() const {
 Block Blocks::operator[](std::int64_t index) const {
   const std::int64_t col = index % col_parts, row = index / col_parts % row_parts,
                      image = index / col_parts / row_parts;
-  return {images * image / image_parts, images * (image + 1) / image_parts,
-          rows * row / row_parts,       rows * (row + 1) / row_parts,
-          cols * col / col_parts,       cols * (col + 1) / col_parts};
+  const auto cut = [&](std::int64_t extent, std::int64_t i, std::int64_t parts) {
+    return step > 0 ? std::min(extent, step * i) : extent * i / parts;
+  };
+  return {images * image / image_parts,  images * (image + 1) / image_parts, cut(rows, row, row_parts),
+          cut(rows, row + 1, row_parts), cut(cols, col, col_parts),          cut(cols, col + 1, col_parts)};
 }
 
 Block Blocks::largest() const {
-  return {0, divide_up(images, image_parts), 0, divide_up(rows, row_parts), 0, divide_up(cols, col_parts)};
+  const auto most = [&](std::int64_t extent, std::int64_t parts) {
+    return step > 0 ? std::min(extent, step) : divide_up(extent, parts);
+  };
+  return {0, divide_up(images, image_parts), 0, most(rows, row_parts), 0, most(cols, col_parts)};
 }
 
 Blocks cut_blocks(std::int64_t images, std::int64_t rows, std::int64_t cols, std::int64_t pixels,
@@ -86,6 +91,10 @@ Blocks cut_blocks(std::int64_t images, std::int64_t rows, std::int64_t cols, std
       blocks.row_parts > 1 ? 1 : std::clamp<std::int64_t>((pixels + all / 2) / all, 1, max_images);
   blocks.image_parts = divide_up(images, some_images);
   return blocks;
+}
+
+Blocks cut_squares(std::int64_t images, std::int64_t rows, std::int64_t cols, std::int64_t side) {
+  return {images, rows, cols, images, divide_up(rows, side), divide_up(cols, side), side};
 }
 
 std::int64_t Gather::slab_floats() const {

@@ -42,6 +42,7 @@ struct Block {
 /// How the output pixels are cut into blocks.
 struct Blocks {
   std::int64_t images = 1, rows = 1, cols = 1, image_parts = 1, row_parts = 1, col_parts = 1;
+  std::int64_t step = 0;  ///< rows and columns are cut at its multiples, where it is not 0
 
   std::int64_t count() const { return image_parts * row_parts * col_parts; }
   Block operator[](std::int64_t index) const;
@@ -51,6 +52,9 @@ struct Blocks {
 /// Blocks of about `pixels`: parts of a row, rows, or whole images, never more than `max_images` of them.
 Blocks cut_blocks(std::int64_t images, std::int64_t rows, std::int64_t cols, std::int64_t pixels,
                   std::int64_t max_images);
+
+/// Squares of `side` pixels, smaller at the lower and right end.
+Blocks cut_squares(std::int64_t images, std::int64_t rows, std::int64_t cols, std::int64_t side);
 
 /// Numbers that lie side by side in a slab and in a gathered row.
 struct Run {

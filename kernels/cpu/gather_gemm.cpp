@@ -237,11 +237,12 @@ void planar_block(const GatherGemmRun& run, const Block& block, int thread) {
   }
 }
 
-void run(const GatherGemm& gemm, const Arguments& arguments) {
+void run(const GatherGemm& gemm, const Arguments& arguments, const std::uint8_t* wanted) {
   const GatherGemmRun run(gemm, arguments);
   const auto all_blocks = [&](const Blocks& blocks, auto block) {
-    parallel_for(gemm.threads, blocks.count(),
-                 [&](std::int64_t task, int thread) { block(run, blocks[task], thread); });
+    parallel_for(gemm.threads, blocks.count(), [&](std::int64_t task, int thread) {
+      if (!wanted || wanted[task]) block(run, blocks[task], thread);
+    });
   };
   const bool skip_padding = !pack_weight(run) && gemm.gather.leaves_input();  // zero times infinity is not zero
   if (gemm.planar.used)
@@ -289,7 +290,7 @@ GatherGemm::Planar plan_planar(Gather& gather, std::int64_t results, const TileS
 }  // namespace
 
 GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, const Operands& operands,
-                       std::optional<Activation> function, Isa chosen, int team)
+                       std::optional<Activation> function, Isa chosen, int team, const Blocks* cut)
     : gather(std::move(what)),
       scatter(where),
       order(weight_order),
@@ -305,9 +306,9 @@ GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, con
   if (has_bias) bias = Access(isa, operands.inputs[2]);
   results = order.results();
   padded_results = round_up(results, tile.lanes);
-  gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
+  gather.blocks = cut ? *cut : cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
   gather.cut_slices(tile.max_depth);
-  planar = plan_planar(gather, results, tile);
+  if (!cut) planar = plan_planar(gather, results, tile);
   std::int64_t slab = gather.slab_floats();
   std::int64_t packed = std::max(gather.blocks.largest().pixels(), tile.width) * tile.packed_stride;
   std::int64_t sums = gather.blocks.largest().pixels() * padded_results;
@@ -324,7 +325,10 @@ GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, con
   per_thread = sums_at + round_up(sums, tile.line);
 }
 
-void GatherGemm::run(const Arguments& arguments) const { HALFTONE_PER_ISA(isa, run)(*this, arguments); }
+void GatherGemm::run(const Arguments& arguments) const { HALFTONE_PER_ISA(isa, run)(*this, arguments, nullptr); }
+void GatherGemm::run_some(const Arguments& arguments, const std::uint8_t* wanted) const {
+  HALFTONE_PER_ISA(isa, run)(*this, arguments, wanted);
+}
 
 }  // namespace halftone::cpu
 #endif

@@ -33,10 +33,13 @@ struct WeightOrder {
 /// output = activation(gathered input x weight + bias), made ready to run on [input, weight, optional bias]. The work
 /// is cut into blocks of pixels; each is computed by one thread, slice after slice of the reduction.
 struct GatherGemm {
+  /// `cut`, if given, is how the pixels are cut into blocks.
   GatherGemm(Gather what, Scatter where, WeightOrder order, const Operands& operands,
-             std::optional<Activation> activation, Isa isa, int threads);
+             std::optional<Activation> activation, Isa isa, int threads, const Blocks* cut = nullptr);
   std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
   void run(const Arguments& arguments) const;
+  /// Computes the blocks i with wanted[i] != 0 alone.
+  void run_some(const Arguments& arguments, const std::uint8_t* wanted) const;
 
   Gather gather;
   Scatter scatter;

@@ -26,6 +26,7 @@ constexpr std::int64_t lanes = hn::MaxLanes(Vectors());
 // reduction costs 2 vector loads and `height` broadcasts for 2 * `height` multiply-adds.
 constexpr int tile_height = HWY_TARGET == HWY_AVX3 ? 12 : 6;
 constexpr int tile_vectors = 2;
+constexpr int most_rows(int vectors) { return vectors == tile_vectors ? tile_height : 2 * tile_height; }
 constexpr std::int64_t tile_width = tile_vectors * lanes;
 
 /// Floats from one packed row of gathered numbers to the next: an odd number of cache lines, room for a vector that
@@ -48,30 +49,41 @@ HWY_INLINE hn::Vec<Vectors> multiply_add(hn::Vec<Vectors> left, hn::Vec<Vectors>
   return hn::MulAdd(hn::IfThenZeroElse(skip, left), hn::IfThenZeroElse(skip, right), sum);
 }
 
+/// As `row_stride`: known when it runs.
+constexpr std::int64_t any_stride = 0;
+
 /// c [height, vectors] (+)= sum over d of a[i * row_stride + d * a_step] * b[d * b_step + j]. The sum is added to c as
-/// a whole, so that long sums are made of short ones.
+/// a whole, so that long sums are made of short ones. With `any_stride` rows are `stride` apart and `a_step` is 1.
 template <std::int64_t row_stride, Absent absent, int height, int vectors>
-void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, const float* HWY_RESTRICT b,
+void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t stride, const float* HWY_RESTRICT b,
           std::int64_t b_step, float* HWY_RESTRICT c, std::int64_t c_stride, bool accumulate) {
   const Vectors v;
+  const std::int64_t a_step = row_stride == any_stride ? 1 : stride;
+  const std::int64_t rows_apart = row_stride == any_stride ? stride : row_stride;
   hn::Vec<Vectors> sum[height][vectors];
-#pragma GCC unroll 16
+#pragma GCC unroll 24
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) sum[i][j] = hn::Zero(v);
   }
-  for (std::int64_t d = 0; d < depth; ++d, a += a_step, b += b_step) {
+  constexpr int shared = row_stride == any_stride ? 4 : height;  // rows that one register addresses
+  const float* from[(height + shared - 1) / shared];
+#pragma GCC unroll 24
+  for (int i = 0; i < height; i += shared) from[i / shared] = a + i * rows_apart;
+  for (std::int64_t d = 0; d < depth; ++d, b += b_step) {
     hn::Vec<Vectors> right[vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) right[j] = hn::LoadU(v, b + j * lanes);
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int i = 0; i < height; ++i) {
-      const auto left = hn::Set(v, a[i * row_stride]);
+      const auto left = hn::Set(v, from[i / shared][i % shared * rows_apart]);
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) sum[i][j] = multiply_add<absent>(left, right[j], sum[i][j]);
     }
+#pragma GCC unroll 24
+    for (int i = 0; i < height; i += shared) from[i / shared] += a_step;
   }
-#pragma GCC unroll 16
+#pragma GCC unroll 24
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) {
@@ -81,23 +93,24 @@ void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a_step, 
   }
 }
 
-/// Tiles of the heights 1 ... `tile_height`.
+/// Tiles of all heights.
 template <std::int64_t row_stride, Absent absent, int vectors>
 inline constexpr auto tiles = []<int... i>(std::integer_sequence<int, i...>) {
   return std::array{&tile<row_stride, absent, i + 1, vectors>...};
 }
-(std::make_integer_sequence<int, tile_height>());
+(std::make_integer_sequence<int, most_rows(vectors)>());
 
 /// c [rows, width] (+)= a b for one panel of at most `tile_width` columns, in tiles of about equal height.
 template <std::int64_t row_stride, Absent absent>
 void multiply(std::int64_t rows, std::int64_t width, std::int64_t depth, const float* a, std::int64_t a_step,
               const float* b, std::int64_t b_step, float* c, std::int64_t c_stride, bool accumulate) {
-  const auto& table = width > lanes ? tiles<row_stride, absent, tile_vectors> : tiles<row_stride, absent, 1>;
-  const std::int64_t parts = (rows + tile_height - 1) / tile_height;
+  const bool wide = width > lanes;
+  const auto* table = wide ? tiles<row_stride, absent, tile_vectors>.data() : tiles<row_stride, absent, 1>.data();
+  const std::int64_t most = most_rows(wide ? tile_vectors : 1), parts = (rows + most - 1) / most;
   for (std::int64_t part = 0; part < parts; ++part) {
     const std::int64_t first = rows * part / parts, end = rows * (part + 1) / parts;
-    table[end - first - 1](depth, a + first * row_stride, a_step, b, b_step, c + first * c_stride, c_stride,
-                           accumulate);
+    table[end - first - 1](depth, a + first * (row_stride == any_stride ? a_step : row_stride), a_step, b, b_step,
+                           c + first * c_stride, c_stride, accumulate);
   }
 }
 
@@ -118,7 +131,7 @@ void planar_tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a
   constexpr int vectors = planar_vectors(height);
   const Vectors v;
   hn::Vec<Vectors> sum[height][vectors];
-#pragma GCC unroll 16
+#pragma GCC unroll 24
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) sum[i][j] = hn::Zero(v);
@@ -128,14 +141,14 @@ void planar_tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t a
     hn::Vec<Vectors> right[vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) right[j] = hn::LoadU(v, from + j * lanes);
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int i = 0; i < height; ++i) {
       const auto left = hn::Set(v, a[i]);
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) sum[i][j] = multiply_add<absent>(left, right[j], sum[i][j]);
     }
   }
-#pragma GCC unroll 16
+#pragma GCC unroll 24
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) hn::StoreU(sum[i][j], v, c + i * c_stride + j * lanes);

@@ -60,6 +60,9 @@ void DeviceOptions::add_to(CLI::App& app) {
   app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--threads", cpu.threads, "threads of the CPU; 0: all")->check(within(0, 1024))->capture_default_str();
   app.add_option("--isa", cpu.isa, "instruction set: auto, " + listed(isa_names(), " or "))->capture_default_str();
+  app.add_option("--algorithms", cpu.algorithms, "of a CPU's convolutions: fastest, or direct alone")
+      ->check(CLI::IsMember({"fastest", "direct"}))
+      ->capture_default_str();
 }
 
 Device DeviceOptions::open() const {

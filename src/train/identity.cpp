@@ -82,7 +82,7 @@ Identity identity_of(const TrainerOptions& options) {
            {"loss-scale", text_of(options.precision.loss_scale)},
            {"stress", fmt::format("{}", options.stress)},
            {"seed", std::to_string(options.seed)}},
-          {{"clip-norm", fmt::format("{}", options.clip_norm)}}};
+          {{"clip-norm", fmt::format("{}", options.clip_norm)}, {"algorithms", options.device.backend().algorithms()}}};
 }
 
 }  // namespace halftone

@@ -20,10 +20,13 @@ double distance(const Training& a, const Training& b) {
   return std::sqrt(difference / way);
 }
 
+/// Its convolutions sum the products that a GPU's sum.
+Device direct_cpu() { return cpu_device({.algorithms = "direct"}); }
+
 /// Sums have another order, so a number may be rounded to the neighbour of the CPU's; each step's losses agree to a
 /// rounding of the logits, and so do the ways that the weights went.
 void expect_as_on_the_cpu(const Case& c, const std::string& precision, double epsilon) {
-  const Training cpu = train(c, options_on(cpu_device(), precision), 3),
+  const Training cpu = train(c, options_on(direct_cpu(), precision), 3),
                  gpu = train(c, options_on(cuda_device(), precision), 3);
   EXPECT_TRUE(cpu.before == gpu.before) << "the weights are drawn alike";
   EXPECT_EQ(cpu.scales, gpu.scales);
@@ -44,7 +47,7 @@ TEST(CudaTraining, LenetTrainsAsOnTheCpu) {
 TEST(CudaTraining, ResnetTrainsAsOnTheCpu) {
   expect_as_on_the_cpu(resnet, "f32", 0x1p-14);
   for (const DType type : {DType::f16, DType::bf16}) {
-    const Training cpu = train(resnet, options_on(cpu_device(), name_of(type)), 2),
+    const Training cpu = train(resnet, options_on(direct_cpu(), name_of(type)), 2),
                    gpu = train(resnet, options_on(cuda_device(), name_of(type)), 2);
     EXPECT_EQ(cpu.skipped, gpu.skipped);
     for (std::size_t i = 0; i < cpu.losses.size(); ++i)

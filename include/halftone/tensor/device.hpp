@@ -19,8 +19,10 @@ constexpr std::size_t padded(std::size_t bytes) { return (bytes + 63) / 64 * 64;
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;           ///< "cpu", "cuda"
-  virtual std::string description() const = 0;    ///< for people: processor, instruction set, threads
+  virtual std::string name() const = 0;         ///< "cpu", "cuda"
+  virtual std::string description() const = 0;  ///< for people: processor, instruction set, threads
+  /// Which algorithms may compute, in the words of `CpuOptions`; other numbers than from others come out.
+  virtual std::string algorithms() const { return "direct"; }
   virtual void* allocate(std::size_t bytes) = 0;  ///< 64-byte aligned and zeroed; throws Failure where there is no room
   virtual void free(void* memory, std::size_t bytes) noexcept = 0;
   virtual void upload(void* device, const void* host, std::size_t bytes) = 0;    ///< `host` is free again on return
@@ -40,8 +42,9 @@ class Backend {
 };
 
 struct CpuOptions {
-  int threads = 0;           ///< 0: all that the machine has
-  std::string isa = "auto";  ///< auto or one of isa_names()
+  int threads = 0;                     ///< 0: all that the machine has
+  std::string isa = "auto";            ///< auto or one of isa_names()
+  std::string algorithms = "fastest";  ///< or direct: each result is the plain sum of its products
 };
 
 /// The instruction sets that CPU kernels are compiled for, the narrowest first.

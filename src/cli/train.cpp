@@ -55,14 +55,15 @@ Loader test_loader(const TrainSettings& s) {
   return Loader(std::move(data), {.batch = batch, .workers = s.workers});
 }
 
-TrainerOptions trainer_options(const TrainSettings& s, const Precision& precision, const Loader& loader) {
-  const std::int64_t batches = s.recipe.epochs * loader.batches();
-  if (s.accumulate > batches)
-    fail(fmt::format("--accumulate {}: the run has {} batches in all", s.accumulate, batches));
+/// `batches`: in an epoch.
+TrainerOptions trainer_options(const TrainSettings& s, const Precision& precision, double batches) {
+  if (s.accumulate > static_cast<double>(s.recipe.epochs) * batches)
+    fail(fmt::format("--accumulate {}: the run has {} batches in all", s.accumulate,
+                     static_cast<double>(s.recipe.epochs) * batches));
   return {.device = s.device.open(),
           .precision = precision,
           .optimizer = update_rule_of(s.recipe),
-          .schedule = schedule_of(s.recipe, static_cast<double>(loader.batches()) / s.accumulate),
+          .schedule = schedule_of(s.recipe, batches / s.accumulate),
           .clip_norm = s.clip_norm,
           .accumulate = s.accumulate,
           .average_decay = s.recipe.average_decay,
@@ -102,7 +103,7 @@ class Run {
         test_(test_loader(settings)),
         logits_(build()),
         loss_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing})),
-        trainer_(loss_, trainer_options(settings, precision_, train_)),
+        trainer_(loss_, trainer_options(settings, precision_, static_cast<double>(train_.batches()))),
         accuracy_(accuracy(logits_, labels_)),
         trace_(settings.trace),
         best_(best_folder(settings)) {}
@@ -299,6 +300,16 @@ Identity::Facts facts_of(const TrainSettings& s) {
   const Identity::Facts changeable = changeable_of(r);
   facts.insert(facts.end(), changeable.begin(), changeable.end());
   return facts;
+}
+
+Setting::Setting(const TrainSettings& s, int steps)
+    : precision((check(s), precision_of(s))),
+      loader(training_loader(s)),
+      options(trainer_options(s, precision, static_cast<double>(steps) / static_cast<double>(s.recipe.epochs))) {
+  Graph graph;
+  const Inputs in = inputs(graph, loader);
+  const Value logits = net_by_name(s.recipe.net).build(in.images, loader.dataset().classes);
+  loss = cross_entropy(logits, in.labels, {.label_smoothing = s.recipe.label_smoothing});
 }
 
 TrainResult train_quietly(const TrainSettings& settings) {

@@ -30,6 +30,16 @@ struct TrainSettings {
 /// What a run is, as its options spell it: all that its results follow from but precision, seed and device.
 Identity::Facts facts_of(const TrainSettings& settings);
 
+/// What a training consists of, its schedule in `steps` steps.
+struct Setting {
+  Setting(const TrainSettings& settings, int steps);
+
+  Precision precision;
+  Loader loader;
+  TrainerOptions options;
+  Value loss;
+};
+
 /// A training without a word on stdout.
 struct TrainResult {
   Json report;                    ///< what `--json` writes

@@ -21,6 +21,7 @@
 #include "halftone/graph/step_ops.hpp"
 #include "halftone/graph/step_state.hpp"
 #include "halftone/graph/value.hpp"
+#include "halftone/inspect/capsule.hpp"
 #include "halftone/inspect/doctor.hpp"
 #include "halftone/inspect/histogram.hpp"
 #include "halftone/inspect/watcher.hpp"

@@ -11,6 +11,7 @@ using Command = std::function<int()>;
 void add_train(CLI::App& app, Command& command);
 void add_study(CLI::App& app, Command& command);
 void add_doctor(CLI::App& app, Command& command);
+void add_replay(CLI::App& app, Command& command);
 void add_eval(CLI::App& app, Command& command);
 void add_predict(CLI::App& app, Command& command);
 void add_info(CLI::App& app, Command& command);

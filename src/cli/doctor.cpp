@@ -25,16 +25,8 @@ struct DoctorSettings {
 };
 
 Json to_json(const WatchedTensor& tensor, const std::string& suggested) {
-  Json exponents = Json::object();
-  for (int e = ExponentHistogram::lowest; e <= ExponentHistogram::highest; ++e)
-    if (const std::int64_t count = tensor.exponents.count(e); count > 0) exponents[std::to_string(e)] = count;
-  Json json = {{"node", tensor.node},
-               {"role", tensor.role},
-               {"exponents", exponents},
-               {"zeros", tensor.exponents.zero_share()},
-               {"numbers", tensor.exponents.numbers()},
-               {"largest", tensor.exponents.largest()},
-               {"suggested", suggested}};
+  Json json = {{"node", tensor.node}, {"role", tensor.role}, {"suggested", suggested}};
+  json.update(cli::to_json(tensor.exponents));
   if (std::string_view(tensor.role) == "update") json["lost"] = {{"bf16", tensor.lost_bf16}, {"f16", tensor.lost_f16}};
   return json;
 }
@@ -49,7 +41,9 @@ Json to_json(const Prognosis& p) {
                {"gradients", {{"arrives", f.arrives}, {"systematic", f.systematic}, {"random", f.random}}},
                {"updates_retained", f.retained},
                {"nonfinite_steps", f.nonfinite}};
-  json["rehearsal"] = p.rehearsal && std::isfinite(*p.rehearsal) ? Json(*p.rehearsal) : Json();
+  json["rehearsal"] = Json();
+  if (p.rehearsal)
+    json["rehearsal"] = {{"loss", p.rehearsal->loss}, {"progress", p.rehearsal->progress}};  // null: infinite
   return json;
 }
 
@@ -91,8 +85,11 @@ void print(const Json& json) {
 
 void check(const DoctorSettings& s) {
   const TrainSettings& t = s.train;
-  if (!t.out.empty() || !t.resume.empty() || !t.trace.empty() || t.keep_best || t.convert || t.accumulate > 1)
-    fail("--out, --resume, --convert, --trace, --keep-best and --accumulate are train's; the doctor keeps no training");
+  if (!t.out.empty() || !t.resume.empty() || !t.trace.empty() || t.keep_best || t.convert || !t.capsule.empty() ||
+      t.accumulate > 1)
+    fail(
+        "--out, --resume, --convert, --trace, --keep-best, --capsule and --accumulate are train's; the doctor keeps no "
+        "training");
   check_outputs({{"--json", t.json}, {"--html", s.html}});
 }
 
@@ -114,7 +111,8 @@ std::vector<Precision> systems_of(const DoctorSettings& settings, const Precisio
 
 int doctor(const DoctorSettings& settings) {
   check(settings);
-  Setting setting(settings.train, settings.steps);
+  const double batches = static_cast<double>(settings.steps) / static_cast<double>(settings.train.recipe.epochs);
+  Setting setting(settings.train, training_loader(settings.train), batches);
   DoctorOptions options{.trainer = setting.options,
                         .steps = settings.steps,
                         .systems = {},

@@ -17,24 +17,6 @@ const std::vector<FormatSpan> spans = {{"f16", -24, 15},
                                        {"e4m3, scale 1", -9, 8},
                                        {"e5m2, scale 1", -16, 15}};
 
-HistogramRow row_of(const Json& node) {
-  HistogramRow row{node["node"], fmt::format("{:.0f} % zeros", 100 * node["zeros"].get<double>()), 0, {}};
-  const Json& exponents = node["exponents"];
-  if (exponents.empty()) return row;
-  int low = 1000, high = -1000;
-  double all = 0;
-  for (const auto& [exponent, count] : exponents.items()) {
-    low = std::min(low, std::stoi(exponent)), high = std::max(high, std::stoi(exponent));
-    all += count.get<double>();
-  }
-  row.first = low;
-  row.shares.assign(static_cast<std::size_t>(high - low + 1), 0);
-  for (const auto& [exponent, count] : exponents.items())
-    row.shares[static_cast<std::size_t>(std::stoi(exponent) - low)] = count.get<double>() / all;
-  while (row.shares.front() < 1e-6) row.shares.erase(row.shares.begin()), ++row.first;
-  return row;
-}
-
 struct RolePlot {
   const char *role, *title, *says;
 };
@@ -58,7 +40,7 @@ std::string histograms(const Json& found) {
   for (const auto& [role, title, says] : plots) {
     std::vector<HistogramRow> rows;
     for (const Json& node : found["nodes"])
-      if (node["role"] == role) rows.push_back(row_of(node));
+      if (node["role"] == role) rows.push_back(histogram_row(node["node"], node));
     if (!rows.empty()) out += section(title, says, histogram_plot("magnitude, as a power of two", rows, spans));
   }
   return out;
@@ -83,7 +65,9 @@ std::string fidelity_table(const Json& found) {
         escaped(s["precision"].get<std::string>()), escaped(s["loss_scale"].get<std::string>()),
         s["verdict"].get<std::string>(), s["verdict"].get<std::string>(), 100 * g["arrives"].get<double>(),
         100 * g["systematic"].get<double>(), 100 * g["random"].get<double>(), 100 * s["updates_retained"].get<double>(),
-        s["rehearsal"].is_number() ? fmt::format("{:.2f}", s["rehearsal"].get<double>()) : "not needed");
+        s["rehearsal"].is_null()           ? "not needed"
+        : s["rehearsal"]["loss"].is_null() ? "no number"
+                                           : fmt::format("{:.2f}", s["rehearsal"]["loss"].get<double>()));
   }
   return out + "</table></div>\n";
 }

@@ -34,6 +34,7 @@ int run(CLI::App& app, int argc, char** argv) {
   add_train(app, command);
   add_study(app, command);
   add_doctor(app, command);
+  add_replay(app, command);
   add_eval(app, command);
   add_predict(app, command);
   add_info(app, command);

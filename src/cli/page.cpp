@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "cli/plot.hpp"
+#include <algorithm>
 
 namespace halftone::cli {
 namespace {
@@ -74,6 +74,24 @@ std::string synthetic_note(const Json& report) {
   return report["synthetic"].get<bool>()
              ? "<p><strong>The data is synthetic: drawn, not written by people.</strong></p>\n"
              : "";
+}
+
+HistogramRow histogram_row(const std::string& name, const Json& seen) {
+  HistogramRow row{name, fmt::format("{:.0f} % zeros", 100 * seen["zeros"].get<double>()), 0, {}};
+  const Json& exponents = seen["exponents"];
+  if (exponents.empty()) return row;
+  int low = 1000, high = -1000;
+  double all = 0;
+  for (const auto& [exponent, count] : exponents.items()) {
+    low = std::min(low, std::stoi(exponent)), high = std::max(high, std::stoi(exponent));
+    all += count.get<double>();
+  }
+  row.first = low;
+  row.shares.assign(static_cast<std::size_t>(high - low + 1), 0);
+  for (const auto& [exponent, count] : exponents.items())
+    row.shares[static_cast<std::size_t>(std::stoi(exponent) - low)] = count.get<double>() / all;
+  while (row.shares.front() < 1e-6) row.shares.erase(row.shares.begin()), ++row.first;
+  return row;
 }
 
 }  // namespace halftone::cli

@@ -2,6 +2,7 @@
 #include <string>
 #include <string_view>
 
+#include "cli/plot.hpp"
 #include "cli/report.hpp"
 
 // What the program's HTML reports have in common.
@@ -15,6 +16,9 @@ std::string section(std::string_view title, std::string_view says, const std::st
 
 /// A line a system from its `precision`, `verdict`, `reason` and, where they are there, `loss_scale` and `advice`.
 std::string verdict_list(const Json& systems);
+
+/// A row from the `exponents` and `zeros` of what was seen.
+HistogramRow histogram_row(const std::string& name, const Json& seen);
 
 /// Says so where a report's data is `synthetic`.
 std::string synthetic_note(const Json& report);

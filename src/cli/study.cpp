@@ -13,6 +13,7 @@
 #include "cli/interrupt.hpp"
 #include "cli/study_report.hpp"
 #include "cli/train.hpp"
+#include "halftone/inspect/watcher.hpp"
 #include "halftone/io/atomic_file.hpp"
 #include "halftone/tensor/error.hpp"
 #include "halftone/train/verdict.hpp"
@@ -89,7 +90,8 @@ class Study {
         std::fflush(stdout);
       }
     }
-    const Json study = result();
+    Json study = result();
+    study["exponents"] = exponents();
     write_json((folder_ / "study.json").string(), study);
     write_file(folder_ / "report.html", study_page(study));
     fmt::print("\n{:22} {:>14} {:>10} {:>15} {:>9} {:>14}\n", "precision", "test error %", "images/s", "activations MB",
@@ -174,6 +176,37 @@ class Study {
     if (!(stream << rows << std::flush)) throw FileError(file.string() + ": cannot be written");
   }
 
+  /// What a few steps in f32 see, by role, before anything is rounded; kept as the runs are.
+  Json exponents() const {
+    const fs::path file = folder_ / "exponents.json";
+    if (fs::exists(file)) return read(file);
+    TrainSettings one = settings_.train;
+    one.out.clear();
+    one.recipe.precision = "f32";
+    Loader loader = training_loader(one);
+    const auto batches = static_cast<double>(loader.batches());
+    Setting setting(one, std::move(loader), batches);
+    setting.options.keep_values = true;
+    Trainer trainer(setting.loss, setting.options);
+    Watcher watcher(trainer);
+    constexpr int steps = 24, each = 8;
+    Epoch epoch = setting.loader.epoch(0);
+    for (int step = 1; step <= steps; ++step) {
+      const Batch* batch = epoch.next();
+      if (!batch) break;
+      const bool looks = step == 1 || step % each == 0;
+      if (looks) watcher.begin();
+      trainer.step(*batch);
+      if (looks) watcher.look();
+    }
+    std::map<std::string, ExponentHistogram> roles;
+    for (const WatchedTensor& tensor : watcher.tensors()) roles[tensor.role].add(tensor.exponents);
+    Json json = Json::object();
+    for (const auto& [role, seen] : roles) json[role] = to_json(seen);
+    write_json(file.string(), json);
+    return json;
+  }
+
   std::string reference() const {
     const auto& all = settings_.precisions;
     return std::find(all.begin(), all.end(), "f32") != all.end() ? "f32" : all.front();
@@ -241,8 +274,10 @@ class Study {
 int study(const StudySettings& settings) {
   if (settings.train.out.empty()) fail("--out is missing: the folder that the study lies in");
   const TrainSettings& t = settings.train;
-  if (!t.resume.empty() || !t.trace.empty() || !t.json.empty() || t.keep_best || t.convert)
-    fail("--resume, --convert, --trace, --json and --keep-best are train's; a study writes its own files into --out");
+  if (!t.resume.empty() || !t.trace.empty() || !t.json.empty() || t.keep_best || t.convert || !t.capsule.empty())
+    fail(
+        "--resume, --convert, --trace, --json, --capsule and --keep-best are train's; a study writes its own files "
+        "into --out");
   if (!t.keep.empty() || t.range_steps)
     fail("--keep and --range-steps are train's; a study's number systems name what they keep: f16+weights=f32");
   check_output_folder("--out", settings.train.out);

@@ -7,6 +7,8 @@
 
 #include "cli/page.hpp"
 #include "cli/plot.hpp"
+#include "halftone/graph/precision.hpp"
+#include "halftone/inspect/histogram.hpp"
 
 namespace halftone::cli {
 namespace {
@@ -57,6 +59,43 @@ std::vector<Curve> curves(const Json& study, const char* x, const char* y) {
   return found;
 }
 
+/// The spans of all storages that the study's number systems have.
+std::vector<FormatSpan> spans_of(const Json& study) {
+  std::vector<FormatSpan> spans;
+  for (const Json& system : study["systems"]) {
+    const RoleStorage roles = precision_by_name(system["precision"].get<std::string>()).storage;
+    for (const auto& [role, member] : role_names) {
+      const Storage& storage = roles.*member;
+      const bool own_scale = storage.scaling != Scaling::none && storage.scaling != Scaling::constant;
+      const std::string name = storage.scaling == Scaling::constant
+                                   ? fmt::format("fixed:{}.{}", storage.width + storage.exponent, -storage.exponent)
+                                   : name_of(storage.code) + std::string(own_scale ? ", moved by a scale" : "");
+      const StorageRange range = range_of(storage, {});
+      const auto known = [&](const FormatSpan& span) { return span.name == name; };
+      if (storage.code != DType::f32 && std::none_of(spans.begin(), spans.end(), known))
+        spans.push_back({name, range.lowest, range.highest});
+    }
+  }
+  return spans;
+}
+
+std::string exponents(const Json& study) {
+  static constexpr std::pair<const char*, const char*> names[] = {{"activations", "activations"},
+                                                                  {"activation_gradients", "activation gradients"},
+                                                                  {"weight_gradients", "weight gradients"},
+                                                                  {"weights", "weights"},
+                                                                  {"update", "updates of weights"}};
+  std::vector<HistogramRow> rows;
+  for (const auto& [role, name] : names)
+    if (study["exponents"].contains(role)) rows.push_back(histogram_row(name, study["exponents"][role]));
+  return section(
+      "Where the numbers lie",
+      "How often each power of two occurs in the first steps in f32, before anything is rounded, and what the "
+      "formats hold. What lies left of a span becomes 0, what lies right of it is cut off or infinite: bad where it "
+      "is much of a row. A loss scale moves both rows of gradients to the right.",
+      histogram_plot("magnitude, as a power of two", rows, spans_of(study)));
+}
+
 }  // namespace
 
 std::string error_text(const Json& system) {
@@ -98,6 +137,7 @@ std::string study_page(const Json& study) {
       "Means over stretches of steps, a line a seed. Lines that lie on each other are good; one that stays above, "
       "rises or ends early is not.",
       line_plot("step", "training loss", curves(study, "step", "loss"), true));
+  out += exponents(study);
   std::vector<Curve> scales = curves(study, "step", "scale");
   std::erase_if(scales, [](const Curve& curve) {
     return std::all_of(curve.y.begin(), curve.y.end(), [](double scale) { return scale == 1; });

@@ -17,7 +17,8 @@ struct TrainSettings {
   std::string loss_scale;                   ///< empty: the precision's own
   std::optional<std::int64_t> range_steps;  ///< else the precision's own
   std::vector<std::string> keep;            ///< ROLE=PRECISION or SCOPE=PRECISION
-  std::string data_dir, trace, out, resume, json;
+  std::string data_dir, trace, out, resume, json, capsule;
+  std::vector<std::string> words = {};  ///< of the command line that say what is trained, for a capsule
   float stress = 1, clip_norm = 0;
   int accumulate = 1, workers = 1;
   std::int64_t limit = 0;
@@ -30,9 +31,12 @@ struct TrainSettings {
 /// What a run is, as its options spell it: all that its results follow from but precision, seed and device.
 Identity::Facts facts_of(const TrainSettings& settings);
 
-/// What a training consists of, its schedule in `steps` steps.
+/// The images that a training sees.
+Loader training_loader(const TrainSettings& settings);
+
+/// What a training consists of.
 struct Setting {
-  Setting(const TrainSettings& settings, int steps);
+  Setting(const TrainSettings& settings, Loader loader, double batches);  ///< batches: in an epoch
 
   Precision precision;
   Loader loader;

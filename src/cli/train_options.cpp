@@ -62,8 +62,24 @@ void add_places(CLI::App& app, TrainSettings& s) {
   app.add_flag("--keep-best", s.keep_best, "keeps the model of the best test accuracy so far in OUT/best");
   app.add_option("--resume", s.resume, "folder of a checkpoint to continue from");
   app.add_flag("--convert", s.convert, "the checkpoint to continue from may be of another precision");
+  app.add_option("--capsule", s.capsule,
+                 "folder for the step that goes wrong, else the last one; `replay` does it again");
   app.add_option("--trace", s.trace, "CSV file with one row a step");
   app.add_option("--json", s.json, "JSON file with the results");
+}
+
+/// The options that were given and say what is trained, not where it lies or runs.
+std::vector<std::string> words_of(const CLI::App& app) {
+  const std::vector<std::string> left_out = {"--data-dir",  "--limit",   "--workers", "--out",
+                                             "--keep-best", "--resume",  "--convert", "--trace",
+                                             "--json",      "--capsule", "--threads"};
+  std::vector<std::string> words;
+  for (const CLI::Option* option : app.get_options()) {
+    if (std::find(left_out.begin(), left_out.end(), option->get_name()) != left_out.end()) continue;
+    for (const std::string& value : option->results())
+      words.push_back(fmt::format("--{}={}", option->get_lnames()[0], value));
+  }
+  return words;
 }
 
 }  // namespace
@@ -85,7 +101,8 @@ void add_train(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("train", "trains a net and evaluates it after every epoch");
   auto settings = std::make_shared<TrainSettings>();
   settings->add_to(*sub);
-  sub->callback([settings, &command] {
+  sub->callback([settings, sub, &command] {
+    settings->words = words_of(*sub);
     for (const std::string& what : settings->keep) settings->recipe.precision += "+" + what;
     command = [settings] { return train(*settings); };
   });

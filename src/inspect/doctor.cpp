@@ -135,8 +135,8 @@ class Doctor {
     return prognosis;
   }
 
-  /// Trains a number system on the same batches: the mean loss of the last third as a multiple of that of f32.
-  double rehearse(const Precision& system) {
+  /// Trains a number system on the same batches.
+  Prognosis::Rehearsal rehearse(const Precision& system) {
     tell(fmt::format("rehearsing {}", system.name),
          0.5 + 0.5 * static_cast<double>(found_.systems.size()) / static_cast<double>(systems_.size()));
     TrainerOptions options = options_.trainer;
@@ -144,14 +144,15 @@ class Doctor {
     Trainer trainer(loss_, options);
     trainer.find_ranges(loader_, system.range_steps);
     Batches batches(loader_);
-    double own = 0, f32 = 0;
+    double own = 0, f32 = 0, first = 0;
     for (int step = 0; step < options_.steps; ++step) {
       const float loss = trainer.step(batches.next()).loss;
       if (step < options_.steps * 2 / 3) continue;
       own += std::isfinite(loss) ? loss : INFINITY;
       f32 += found_.losses[static_cast<std::size_t>(step)];
+      first += found_.losses[0];
     }
-    return own / f32;
+    return {own / f32, (first - own) / std::max(first - f32, 1e-3 * first)};
   }
 
   void suggest() {

@@ -40,6 +40,11 @@ std::optional<Words> failure(const Fidelity& f) {
                  fmt::format("only {} of the gradient arrives, the rest is too small for the format and becomes 0",
                              percent(std::max(0.0, f.arrives))),
                  "use a dynamic loss scale (f16), or a format that goes on further down (bf16, fp8 with its scales)"};
+  if (f.retained < 0.1)
+    return Words{
+        Verdict::fails,
+        fmt::format("{} of what steps should change is lost when weights are rounded", percent(1 - f.retained)),
+        "keep f32 masters (a preset without _pure, or update=f32), or round with kahan or stochastic"};
   if (f.random > 30)
     return Words{Verdict::fails, fmt::format("rounding adds {:.0f} times the gradient's own energy in noise", f.random),
                  "more fraction bits for gradients: keep activation_gradients and weight_gradients wider"};
@@ -119,11 +124,13 @@ void decide(Prognosis& p, const SafeScales& safe) {
   } else {
     words = doubt(f);
     if (p.rehearsal) {
-      const double ratio = *p.rehearsal;
-      words.reason += std::isfinite(ratio) ? fmt::format("; a rehearsal ended at {:.3g} times the loss of f32", ratio)
-                                           : "; a rehearsal lost all numbers";
-      if (!(ratio < 4)) words.verdict = Verdict::fails;
-      if (ratio < 1.25 && f.retained > 0.8)
+      const auto [loss, progress] = *p.rehearsal;
+      words.reason += std::isfinite(loss)
+                          ? fmt::format("; a rehearsal ended at {:.3g} times the loss of f32, after {} of its progress",
+                                        loss, percent(progress))
+                          : "; a rehearsal lost all numbers";
+      if (!(loss < 4) || progress < 0.25) words.verdict = Verdict::fails;
+      if (loss < 1.25 && progress > 0.9 && f.retained > 0.8)
         words.verdict = Verdict::fine, words.advice = "use it, and compare with f32 once";
     }
   }

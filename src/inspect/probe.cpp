@@ -72,9 +72,11 @@ void Probe::try_step(const Trainer& f32, const Batch& batch) {
 
 void Probe::compare(const StepTaken& f32) {
   if (last_.gradients.empty()) return;
+  updates_.resize(f32.updates.size());
   for (std::size_t p = 0; p < f32.updates.size(); ++p) {
-    update_along_ += dot(last_.updates[p], f32.updates[p]);
-    update_energy_ += dot(f32.updates[p], f32.updates[p]);
+    for (std::size_t i = 0; i < f32.updates[p].size(); ++i)
+      updates_[p].product += std::copysign(1.0f, f32.updates[p][i]) * last_.updates[p][i];
+    for (const float x : f32.updates[p]) updates_[p].energy += std::abs(x);
   }
   steps_.push_back({std::exchange(last_, {}), f32});
 }
@@ -115,7 +117,10 @@ Fidelity Probe::fidelity() const {
   f.arrives = sums_.arrives / sums_.weight;
   f.systematic = std::sqrt(shared);
   f.random = std::max(0.0, sums_.all / sums_.weight - shared);
-  f.retained = update_energy_ > 0 ? update_along_ / update_energy_ : 0;
+  double retained = 0, moved = 0;
+  for (const auto& [product, energy] : updates_)
+    if (energy > 0) retained += product / energy, ++moved;
+  f.retained = moved > 0 ? retained / moved : 0;
   return f;
 }
 

@@ -41,7 +41,10 @@ class Probe {
   struct Sums {
     double weight = 0, arrives = 0, shared = 0, all = 0;
   } sums_;
-  double update_along_ = 0, update_energy_ = 0;
+  struct Along {
+    double product = 0, energy = 0;
+  };
+  std::vector<Along> updates_;  // by parameter
   int tried_ = 0, nonfinite_ = 0;
 };
 

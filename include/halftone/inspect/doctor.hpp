@@ -23,7 +23,7 @@ struct Fidelity {
   double arrives = 1;     ///< of the gradient's length in its own direction
   double systematic = 0;  ///< error that different batches share, beside a factor, relative to the gradient
   double random = 0;      ///< error that they do not share, as a share of the gradient's energy
-  double retained = 1;    ///< of the update, after all that is stored was rounded, in its own direction
+  double retained = 1;    ///< of the update, after all that is stored was rounded, by magnitude
   double nonfinite = 0;   ///< share of steps
 };
 
@@ -34,8 +34,12 @@ struct Prognosis {
   Verdict verdict = Verdict::risky;
   std::string reason, advice;  ///< a sentence each
   Fidelity fidelity;
-  /// Mean loss at the end of a rehearsal as a multiple of that of f32; none where the fidelity alone told.
-  std::optional<double> rehearsal = {};
+  /// Of a rehearsal's last third, held against f32 on the same batches: `loss` is a multiple of its mean loss,
+  /// `progress` a share of what its loss has fallen from the first step's. None where the fidelity alone told.
+  struct Rehearsal {
+    double loss, progress;
+  };
+  std::optional<Rehearsal> rehearsal = {};
 };
 
 struct DoctorOptions {

@@ -108,7 +108,8 @@ std::string doctor_page(const Json& found) {
       fmt::format("{} on {}: what its numbers bear", found["net"].get<std::string>(), found["data"].get<std::string>());
   const auto power = [&](const char* which) { return std::ilogb(found["loss_scale"][which].get<double>()); };
   std::string out = fmt::format(
-      "<p class=\"soft\">{} steps in f32 with batches of {}, learning rate {}, stress {}, seed {}, {}. <em>Fine</em> "
+      "<p class=\"soft\">{} steps in f32 with batches of {}, learning rate {:.6g}, stress {:g}, seed {}, {}. "
+      "<em>Fine</em> "
       "foretells "
       "an error within noise of that of f32, <em>fails</em> at least twice its error or no learning, <em>risky</em> "
       "something "

@@ -23,7 +23,7 @@ body {{ background: var(--back); color: var(--ink); font: 16px/1.5 system-ui, sa
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
 p.soft, td.soft {{ color: var(--soft); }}
 ul.verdicts {{ list-style: none; padding: 0; }}
-.advice {{ color: var(--soft); }} pre {{ background: var(--card); border-radius: 6px; padding: .6rem .8rem; overflow-x: auto; }}
+.advice {{ color: var(--soft); }} pre {{ background: var(--card); border-radius: 6px; padding: .6rem .8rem; white-space: pre-wrap; }}
 ul.verdicts li {{ background: var(--card); border-radius: 6px; padding: .5rem .8rem; margin: .4rem 0; }}
 .fine, .reference {{ color: var(--good); }} .risky {{ color: var(--fair); }} .fails {{ color: var(--bad); }}
 .wide {{ overflow-x: auto; }}

@@ -127,14 +127,17 @@ void decide(Prognosis& p, const SafeScales& safe) {
       const auto [loss, progress] = *p.rehearsal;
       words.reason += std::isfinite(loss)
                           ? fmt::format("; a rehearsal ended at {:.3g} times the loss of f32, after {} of its progress",
-                                        loss, percent(progress))
+                                        loss, percent(std::max(0.0, progress)))
                           : "; a rehearsal lost all numbers";
       if (!(loss < 4) || progress < 0.25) words.verdict = Verdict::fails;
       if (loss < 1.25 && progress > 0.9 && f.retained > 0.8)
         words.verdict = Verdict::fine, words.advice = "use it, and compare with f32 once";
     }
   }
-  if (words.verdict != Verdict::fine) words.reason += beside_the_scales(p, safe);
+  if (const std::string beside = beside_the_scales(p, safe); words.verdict != Verdict::fine && !beside.empty()) {
+    words.reason += beside;
+    words.advice = "use a dynamic loss scale, or a fixed one within these bounds";
+  }
   p.verdict = words.verdict;
   p.reason = words.reason;
   p.advice = words.advice;

@@ -10,6 +10,8 @@ using Command = std::function<int()>;
 // Each adds a subcommand which, where it is the one asked for, sets `command`.
 void add_train(CLI::App& app, Command& command);
 void add_study(CLI::App& app, Command& command);
+void add_doctor(CLI::App& app, Command& command);
+void add_replay(CLI::App& app, Command& command);
 void add_eval(CLI::App& app, Command& command);
 void add_predict(CLI::App& app, Command& command);
 void add_info(CLI::App& app, Command& command);

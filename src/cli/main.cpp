@@ -33,6 +33,8 @@ int run(CLI::App& app, int argc, char** argv) {
   app.set_version_flag("--version", std::string("halftone ") + halftone::version);
   add_train(app, command);
   add_study(app, command);
+  add_doctor(app, command);
+  add_replay(app, command);
   add_eval(app, command);
   add_predict(app, command);
   add_info(app, command);

@@ -189,4 +189,51 @@ std::string bar_plot(std::string_view x_label, const std::vector<std::string>& p
   return svg(bottom + axis_height, x_label, out);
 }
 
+std::string histogram_plot(std::string_view x_label, const std::vector<HistogramRow>& rows,
+                           const std::vector<FormatSpan>& spans) {
+  constexpr double span_height = 18, bar_row = 30, note_width = 92;
+  const double top = span_height * static_cast<double>(spans.size()) + 8;
+  const double bottom = top + bar_row * static_cast<double>(rows.size());
+  int low = 0, high = 0;
+  for (const HistogramRow& row : rows) {
+    low = std::min(low, row.first);
+    high = std::max(high, row.first + static_cast<int>(row.shares.size()));
+  }
+  const Axis x{static_cast<double>(low - 1), static_cast<double>(high + 1), left, width - note_width};
+  std::string out = grid_below(x, top, bottom, x_label);
+  double y = 4;
+  std::size_t colour = 0;
+  for (const FormatSpan& span : spans) {
+    const double from = std::clamp<double>(span.low, x.low, x.high),
+                 to = std::clamp<double>(span.high + 1, x.low, x.high);
+    out += fmt::format("<rect class=\"fill span s{}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.0f}\"/>\n",
+                       colour, x(from), y, x(to) - x(from), span_height - 4);
+    for (const double end : {static_cast<double>(span.low), span.high + 1.0})
+      if (end > x.low && end < x.high)
+        out += fmt::format(
+            "<line class=\"line s{0}\" stroke-dasharray=\"3 3\" x1=\"{1:.1f}\" x2=\"{1:.1f}\" y1=\"{2:.1f}\" "
+            "y2=\"{3:.1f}\"/>\n",
+            colour, x(end), y, bottom);
+    out += text(left - 10, y + 11, "end", span.name);
+    y += span_height;
+    ++colour;
+  }
+  y = top;
+  for (const HistogramRow& row : rows) {
+    out += text(left - 10, y + bar_row - 8, "end", row.name);
+    out += text(width - note_width + 6, y + bar_row - 8, "start", row.note, " class=\"small\"");
+    double most = 1e-30;
+    for (double share : row.shares) most = std::max(most, share);
+    const double one = x(1) - x(0);
+    for (std::size_t i = 0; i < row.shares.size(); ++i) {
+      if (row.shares[i] <= 0) continue;
+      const double height = std::max(1.0, (bar_row - 5) * row.shares[i] / most);
+      out += fmt::format("<rect class=\"bar\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>\n",
+                         x(row.first + static_cast<double>(i)), y + bar_row - height, std::max(one - 0.5, 0.5), height);
+    }
+    y += bar_row;
+  }
+  return svg(bottom + axis_height, x_label, out);
+}
+
 }  // namespace halftone::cli

@@ -36,4 +36,22 @@ struct BarRow {
 /// A row a name, its parts end to end.
 std::string bar_plot(std::string_view x_label, const std::vector<std::string>& parts, const std::vector<BarRow>& rows);
 
+/// How often each power of two occurs: `shares` from 2^first on.
+struct HistogramRow {
+  std::string name, note;
+  int first = 0;
+  std::vector<double> shares;
+};
+
+/// What a format can hold: from 2^low to below 2^(high + 1).
+struct FormatSpan {
+  std::string name;
+  int low, high;
+};
+
+/// A row a name, bars on one axis of powers of two, each row by its own largest share; spans above, drawn through all
+/// rows as lines at their ends where these are in sight.
+std::string histogram_plot(std::string_view x_label, const std::vector<HistogramRow>& rows,
+                           const std::vector<FormatSpan>& spans);
+
 }  // namespace halftone::cli

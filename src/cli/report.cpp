@@ -65,6 +65,16 @@ Json to_json(const EpochResult& epoch) {
   return json;
 }
 
+Json to_json(const ExponentHistogram& seen) {
+  Json exponents = Json::object();
+  for (int e = ExponentHistogram::lowest; e <= ExponentHistogram::highest; ++e)
+    if (const std::int64_t count = seen.count(e); count > 0) exponents[std::to_string(e)] = count;
+  return {{"exponents", std::move(exponents)},
+          {"zeros", seen.zero_share()},
+          {"numbers", seen.numbers()},
+          {"largest", seen.largest()}};
+}
+
 Json final_results(const std::vector<EpochResult>& epochs) {
   Json json = {{"train_loss", nullptr}, {"test_error", nullptr}, {"best_test_error", nullptr}};
   double best = 1;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cli/progress.hpp"
+#include "halftone/inspect/histogram.hpp"
 
 namespace halftone::cli {
 
@@ -12,6 +13,8 @@ using Json = nlohmann::ordered_json;  // members stay in the order in which they
 Json to_json(const MemoryReport& memory);
 Json to_json(const NumericsReport& numerics);
 Json to_json(const EpochResult& epoch);
+/// `exponents` {power of two: count}, `zeros` (a share), `numbers` and `largest`.
+Json to_json(const ExponentHistogram& seen);
 
 /// Training loss and test errors at the end of a run; null where nothing was measured.
 Json final_results(const std::vector<EpochResult>& epochs);

@@ -14,6 +14,7 @@
 #include "cli/complain.hpp"
 #include "cli/study_report.hpp"
 #include "cli/train.hpp"
+#include "halftone/inspect/watcher.hpp"
 #include "halftone/io/atomic_file.hpp"
 #include "halftone/io/regular_file.hpp"
 #include "halftone/tensor/error.hpp"
@@ -134,7 +135,8 @@ class Study {
         std::fflush(stdout);
       }
     }
-    const Json study = result();
+    Json study = result();
+    study["exponents"] = exponents();
     write_json((folder_ / "study.json").string(), study);
     write_file(folder_ / "report.html", study_page(study));
     print(study);
@@ -166,12 +168,17 @@ class Study {
                          found.is_string() ? found.get<std::string>() : "none"));
   }
 
-  /// A folder holds one study, whichever systems and seeds this one asks for: all else is the same in all runs.
-  void check_runs() const {
+  /// What all runs have in common.
+  Json shared_facts() const {
     Json shared = facts_.begin()->second;
     for (const char* own : {"precision", "storage", "loss-scale", "seed"}) shared.erase(own);
+    return shared;
+  }
+
+  /// A folder holds one study, whichever systems and seeds this one asks for: all else is the same in all runs.
+  void check_runs() const {
     for (const auto& entry : fs::directory_iterator(folder_ / "runs"))
-      if (entry.path().extension() == ".json") check_facts(read_run(entry.path()), shared);
+      if (entry.path().extension() == ".json") check_facts(read_run(entry.path()), shared_facts());
   }
 
   fs::path file_of(const std::string& precision, std::uint64_t seed) const {
@@ -229,6 +236,38 @@ class Study {
     std::ofstream stream(file, std::ios::binary | std::ios::app);
     if (text.empty()) stream << "precision,seed,test_error,train_loss,seconds\n";
     if (!(stream << row << std::flush)) throw FileError(file.string() + ": cannot be written");
+  }
+
+  /// What a few steps in f32 see, by role, before anything is rounded; kept as the runs are.
+  Json exponents() const {
+    const fs::path file = folder_ / "exponents.json";
+    if (fs::exists(file))
+      if (const Json kept = Json::parse(content_of(file), nullptr, false);
+          kept.is_object() && kept.value("facts", Json()) == shared_facts())
+        return kept["roles"];
+    const TrainSettings one = run_settings("f32", settings_.train.seed);
+    Loader loader = training_loader(one);
+    const auto batches = static_cast<double>(loader.batches());
+    Setting setting(one, std::move(loader), batches);
+    setting.options.keep_values = true;
+    Trainer trainer(setting.loss, setting.options);
+    Watcher watcher(trainer);
+    constexpr int steps = 24, each = 8;
+    Epoch epoch = setting.loader.epoch(0);
+    for (int step = 1; step <= steps; ++step) {
+      const Batch* batch = epoch.next();
+      if (!batch) break;
+      const bool looks = step == 1 || step % each == 0;
+      if (looks) watcher.begin();
+      trainer.step(*batch);
+      if (looks) watcher.look();
+    }
+    std::map<std::string, ExponentHistogram> roles;
+    for (const WatchedTensor& tensor : watcher.tensors()) roles[tensor.role].add(tensor.exponents);
+    Json json = {{"facts", shared_facts()}, {"roles", Json::object()}};
+    for (const auto& [role, seen] : roles) json["roles"][role] = to_json(seen);
+    write_json(file.string(), json);
+    return json["roles"];
   }
 
   std::string reference() const {

@@ -6,6 +6,7 @@
 #include "cli/complain.hpp"
 #include "cli/report.hpp"
 #include "cli/trace.hpp"
+#include "halftone/inspect/capsule.hpp"
 #include "halftone/io/atomic_file.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
@@ -25,6 +26,9 @@ void check(const TrainSettings& s) {
   net_by_name(s.recipe.net);
   if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
   if (!s.out.empty()) check_output_folder("--out", s.out);
+  if (!s.capsule.empty()) check_output_folder("--capsule", s.capsule);
+  if (!s.capsule.empty() && s.accumulate > 1)
+    fail("--capsule: a step of several batches has no capsule (--accumulate 1)");
   if (s.keep_best && s.out.empty()) fail("--keep-best: --out must say where");
   check_outputs({{"--json", s.json}, {"--trace", s.trace}},
                 {{"--out", s.out}, {"--out", best_folder(s)}, {"--resume", s.resume}});
@@ -40,33 +44,27 @@ Precision precision_of(const TrainSettings& s) {
   return precision;
 }
 
-Loader training_loader(const TrainSettings& s) {
-  const Recipe& r = s.recipe;
-  auto data = std::make_shared<const Dataset>(load_dataset(r.data, Split::train, s.data_dir, s.limit));
-  return Loader(
-      std::move(data),
-      {.batch = r.batch, .crop = r.crop, .flip = r.flip, .cutout = r.cutout, .workers = s.workers, .seed = s.seed});
-}
-
 Loader test_loader(const TrainSettings& s) {
   auto data = std::make_shared<const Dataset>(load_dataset(s.recipe.data, Split::test, s.data_dir));
   const std::int64_t batch = std::min(s.recipe.batch, data->size());
   return Loader(std::move(data), {.batch = batch, .workers = s.workers});
 }
 
-TrainerOptions trainer_options(const TrainSettings& s, const Precision& precision, const Loader& loader) {
-  const std::int64_t batches = s.recipe.epochs * loader.batches();
-  if (s.accumulate > batches)
-    fail(fmt::format("--accumulate {}: the run has {} batches in all", s.accumulate, batches));
+/// `batches`: in an epoch.
+TrainerOptions trainer_options(const TrainSettings& s, const Precision& precision, double batches) {
+  if (s.accumulate > static_cast<double>(s.recipe.epochs) * batches)
+    fail(fmt::format("--accumulate {}: the run has {} batches in all", s.accumulate,
+                     static_cast<double>(s.recipe.epochs) * batches));
   return {.device = s.device.open(),
           .precision = precision,
           .optimizer = update_rule_of(s.recipe),
-          .schedule = schedule_of(s.recipe, static_cast<double>(loader.batches()) / s.accumulate),
+          .schedule = schedule_of(s.recipe, batches / s.accumulate),
           .clip_norm = s.clip_norm,
           .accumulate = s.accumulate,
           .average_decay = s.recipe.average_decay,
           .stress = s.stress,
-          .seed = s.seed};
+          .seed = s.seed,
+          .lockstep = !s.capsule.empty()};
 }
 
 /// What may change from run to run, each as its option spells it.
@@ -102,7 +100,7 @@ class Run {
         checksum_(fmt::format("{:08x}-{:08x}", checksum_of(train_.dataset()), checksum_of(test_.dataset()))),
         logits_(build()),
         loss_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing})),
-        trainer_(loss_, trainer_options(settings, precision_, train_)),
+        trainer_(loss_, trainer_options(settings, precision_, static_cast<double>(train_.batches()))),
         accuracy_(accuracy(logits_, labels_)),
         trace_(settings.trace),
         best_(best_folder(settings)) {}
@@ -116,6 +114,7 @@ class Run {
   int operator()(const Interrupt& interrupt) {
     const bool finished = go(interrupt);
     report(finished);
+    if (!settings_.capsule.empty() && !encapsulated_) encapsulate_last();
     if (finished && in_vain())
       throw Failure(fmt::format("the last epoch committed no step; the first that was skipped: {}", first_reason_));
     if (finished) return 0;
@@ -143,6 +142,7 @@ class Run {
     if (!settings_.out.empty()) make_folder(settings_.out);
     claim();
     if (!quiet_) announce();
+    before_ = trainer_.parameters().read_state();
     return epochs(interrupt);
   }
 
@@ -210,6 +210,7 @@ class Run {
     Progress progress(settings_.recipe.epochs, train_.batches(), train_.batch());
     const auto observe = [&](const StepReport& step) {
       trace_.add(step);
+      if (!settings_.capsule.empty()) watch(step);
       if (step.skipped && first_reason_.empty()) first_reason_ = step.reason;
       if (step.complete && !step.skipped) first_reason_.clear();
       if (quiet_) {
@@ -232,6 +233,33 @@ class Run {
       if (stopped) return false;
     }
     return true;
+  }
+
+  /// Keeps the first step that is lost and that no loss scale will cure.
+  void watch(const StepReport& step) {
+    const StepState after = trainer_.parameters().read_state();
+    const bool dynamic = precision_.loss_scale.mode == LossScale::Mode::dynamic;
+    const bool cured = dynamic && after.outcome == static_cast<std::int32_t>(StepOutcome::overflow) && !step.stop;
+    if (!step.reason.empty() && !cured && !encapsulated_) encapsulate(step.reason);
+    before_ = after;
+  }
+
+  void encapsulate(const std::string& reason) {
+    Metadata facts = metadata_of(train_.dataset());
+    facts["net"] = settings_.recipe.net;
+    facts["precision"] = settings_.recipe.precision;
+    facts["words"] = Json(settings_.words).dump();
+    facts["batches"] = std::to_string(train_.batches());
+    facts["reason"] = reason;
+    write_capsule(settings_.capsule, trainer_, before_, facts);
+    encapsulated_ = true;
+    fmt::print("capsule: {} in {}\n", reason, settings_.capsule);
+  }
+
+  /// The last batch once more: the training is over, and its checkpoint is written.
+  void encapsulate_last() {
+    before_ = trainer_.parameters().read_state();
+    encapsulate("the step after the last, on the same batch");
   }
 
   /// Whether the last epoch, or the last one that came to the end of a step, skipped all of its steps.
@@ -297,7 +325,9 @@ class Run {
   std::vector<EpochResult> results_;
   bool quiet_ = false;
   std::vector<StepReport> steps_;  // where it is quiet
-  std::string first_reason_;       // why the first step after the last commit was skipped
+  StepState before_ = {};          // of the step that comes, where there is to be a capsule
+  bool encapsulated_ = false;
+  std::string first_reason_;  // why the first step after the last commit was skipped
 };
 
 }  // namespace
@@ -305,6 +335,24 @@ class Run {
 Identity::Facts facts_of(const TrainSettings& settings) {
   check(settings);
   return Run(settings).facts();
+}
+
+Loader training_loader(const TrainSettings& s) {
+  const Recipe& r = s.recipe;
+  auto data = std::make_shared<const Dataset>(load_dataset(r.data, Split::train, s.data_dir, s.limit));
+  return Loader(
+      std::move(data),
+      {.batch = r.batch, .crop = r.crop, .flip = r.flip, .cutout = r.cutout, .workers = s.workers, .seed = s.seed});
+}
+
+Setting::Setting(const TrainSettings& s, Loader the_loader, double batches)
+    : precision((check(s), precision_of(s))),
+      loader(std::move(the_loader)),
+      options(trainer_options(s, precision, batches)) {
+  Graph graph;
+  const Inputs in = inputs(graph, loader);
+  const Value logits = net_by_name(s.recipe.net).build(in.images, loader.dataset().classes);
+  loss = cross_entropy(logits, in.labels, {.label_smoothing = s.recipe.label_smoothing});
 }
 
 TrainResult train_quietly(const TrainSettings& settings, const Interrupt& interrupt) {

@@ -18,7 +18,8 @@ struct TrainSettings {
   std::string loss_scale;                   ///< empty: the precision's own
   std::optional<std::int64_t> range_steps;  ///< else the precision's own
   std::vector<std::string> keep;            ///< ROLE=PRECISION or SCOPE=PRECISION
-  std::string data_dir, trace, out, resume, json;
+  std::string data_dir, trace, out, resume, json, capsule;
+  std::vector<std::string> words = {};  ///< of the command line that say what is trained, for a capsule
   float stress = 1, clip_norm = 0;
   int accumulate = 1, workers = 1;
   std::int64_t limit = 0;
@@ -26,11 +27,25 @@ struct TrainSettings {
   bool keep_best = false, convert = false, notice = false;
 
   void add_shared(CLI::App& app);  ///< the options that a study has too
+  void add_system(CLI::App& app);  ///< those that say which number system
 };
 
 /// All that a run's results follow from, as its options spell it. Throws what the run itself would before its first
 /// step.
 Identity::Facts facts_of(const TrainSettings& settings);
+
+/// The images that a training sees.
+Loader training_loader(const TrainSettings& settings);
+
+/// What a training consists of.
+struct Setting {
+  Setting(const TrainSettings& settings, Loader loader, double batches);  ///< batches: in an epoch
+
+  Precision precision;
+  Loader loader;
+  TrainerOptions options;
+  Value loss;
+};
 
 /// A training without a word on stdout.
 struct TrainResult {

@@ -61,20 +61,29 @@ void add_places(CLI::App& app, TrainSettings& s) {
   app.add_option("--workers", s.workers, "threads that make batches")->check(within(0, 256))->capture_default_str();
 }
 
-/// What a study has no use for.
-void add_single_run(CLI::App& app, TrainSettings& s) {
-  app.add_option("--precision", s.recipe.precision, "the number system")->capture_default_str();
-  app.add_option("--keep", s.keep, "ROLE=PRECISION or SCOPE=PRECISION: stored as in another number system")
-      ->allow_extra_args(false);
-  app.add_option("--range-steps", s.range_steps, "of a first training that only finds ranges [dynamic_fixed 200]")
-      ->check(within(0, 1e9));
-  app.add_flag("--notice", s.notice, "counts zeros, flushed and saturated numbers of every tensor for --json");
+void add_files(CLI::App& app, TrainSettings& s) {
   app.add_option("--out", s.out, "folder for the checkpoint, written after every epoch; one training at a time");
   app.add_flag("--keep-best", s.keep_best, "keeps the model of the best test accuracy so far in OUT/best");
   app.add_option("--resume", s.resume, "folder of a checkpoint to continue from");
   app.add_flag("--convert", s.convert, "the checkpoint to continue from may be of another precision");
+  app.add_option("--capsule", s.capsule,
+                 "folder for the step that goes wrong, else the last one; `replay` does it again");
   app.add_option("--trace", s.trace, "CSV file with one row a step; a resume goes on in it");
   app.add_option("--json", s.json, "JSON file with the results");
+}
+
+/// The options that were given and say what is trained, not where it lies or runs.
+std::vector<std::string> words_of(const CLI::App& app) {
+  const std::vector<std::string> left_out = {"--data-dir",  "--limit",   "--workers", "--out",
+                                             "--keep-best", "--resume",  "--convert", "--trace",
+                                             "--json",      "--capsule", "--threads"};
+  std::vector<std::string> words;
+  for (const CLI::Option* option : app.get_options()) {
+    if (std::find(left_out.begin(), left_out.end(), option->get_name()) != left_out.end()) continue;
+    for (const std::string& value : option->results())
+      words.push_back(fmt::format("--{}={}", option->get_lnames()[0], value));
+  }
+  return words;
 }
 
 }  // namespace
@@ -92,12 +101,23 @@ void TrainSettings::add_shared(CLI::App& app) {
   add_places(app, *this);
 }
 
+void TrainSettings::add_system(CLI::App& app) {
+  app.add_option("--precision", recipe.precision, "the number system")->capture_default_str();
+  app.add_option("--keep", keep, "ROLE=PRECISION or SCOPE=PRECISION: stored as in another number system")
+      ->allow_extra_args(false);
+  app.add_option("--range-steps", range_steps, "of a first training that only finds ranges [dynamic_fixed 200]")
+      ->check(within(0, 1e9));
+  app.add_flag("--notice", notice, "counts zeros, flushed and saturated numbers of every tensor for --json");
+}
+
 void add_train(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("train", "trains a net and evaluates it after every epoch");
   auto settings = std::make_shared<TrainSettings>();
   settings->add_shared(*sub);
-  add_single_run(*sub, *settings);
-  sub->callback([settings, &command] {
+  settings->add_system(*sub);
+  add_files(*sub, *settings);
+  sub->callback([settings, sub, &command] {
+    settings->words = words_of(*sub);
     for (const std::string& what : settings->keep) settings->recipe.precision += "+" + what;
     command = [settings] { return train(*settings); };
   });

@@ -61,6 +61,13 @@ std::string reason_of(const StepState& state, const Parameters& parameters, cons
   return "the gradient's norm is not finite";
 }
 
+/// All values that nodes compute.
+std::vector<int> values_written(const Graph& graph) {
+  std::vector<int> values;
+  for (const Node& node : graph->nodes) values.insert(values.end(), node.outputs.begin(), node.outputs.end());
+  return values;
+}
+
 std::array<std::span<const std::byte>, 2> inputs_of(const Batch& batch) {
   return {batch.images, std::as_bytes(std::span(batch.labels))};
 }
@@ -135,9 +142,10 @@ struct Trainer::Impl {
                     .average = options.average_decay > 0,
                     .seed = options.seed}) {
     add_step(graph, loss.id(), parameters, options);
-    const int keep[] = {loss.id()};
+    std::vector<int> keep = {loss.id()};
+    if (options.keep_values) keep = values_written(graph);
     plan = std::make_unique<Plan>(graph, parameters, keep);
-    ring.resize(static_cast<std::size_t>(options.device.backend().steps_ahead()) + 1);
+    ring.resize(options.lockstep ? 1 : static_cast<std::size_t>(options.device.backend().steps_ahead()) + 1);
     StepState state = parameters.read_state();
     state.scale = initial_state(options.precision.loss_scale);
     state.stress = options.stress;

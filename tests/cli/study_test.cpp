@@ -80,6 +80,11 @@ TEST(Study, GoesOnWhereItWasKilled) {
   ASSERT_EQ(train.wait(), 0) << train.err();
   EXPECT_EQ(study["systems"][1]["test_error"][1], json_of(report)["final"]["test_error"]);
   EXPECT_EQ(study["systems"][0]["verdict"], "reference");
+  for (const char* role : {"activations", "activation_gradients", "weights", "weight_gradients", "update"})
+    EXPECT_GT(study["exponents"][role]["exponents"].size(), 5u) << role;
+  EXPECT_EQ(study["exponents"], expected["exponents"]);
+  for (const char* what : {"Where the numbers lie", ">fixed:6.10<", ">f16<", ">updates of weights<"})
+    EXPECT_NE(text_of(out + "/report.html").find(what), std::string::npos) << what;
 }
 
 TEST(Study, AFolderHoldsOneStudy) {

@@ -30,6 +30,8 @@ struct TrainerOptions {
   float stress =
       1;  ///< multiplies the gradient at the loss and is divided out where the update reads it; a power of two
   std::uint64_t seed = 1;
+  bool keep_values = false;  ///< all values stay readable after a step (`Trainer::plan`), each in memory of its own
+  bool lockstep = false;     ///< every report comes before the next step begins, also on a device that works ahead
 };
 
 /// Throws Error naming the option that no training can have.

@@ -1,0 +1,51 @@
+#pragma once
+#include <optional>
+#include <vector>
+
+#include "halftone/inspect/doctor.hpp"
+
+namespace halftone {
+
+/// What a step did to every trainable parameter.
+struct StepTaken {
+  std::vector<std::vector<float>> gradients, updates;
+};
+
+/// The weights as an update reads them, with what a compensated one keeps for the next.
+std::vector<std::vector<float>> truths(const Trainer& trainer);
+/// Takes a step on `batch`.
+StepTaken take_step(Trainer& trainer, const Batch& batch, StepReport& report);
+
+/// One number system beside a training in f32: takes single steps from where that stands.
+class Probe {
+ public:
+  Probe(Value loss, const TrainerOptions& options, const Precision& precision, const Loader& loader);
+
+  /// Before several steps that follow each other; ranges that move find their place.
+  void settle(const Trainer& f32, const Batch& batch);
+  void try_step(const Trainer& f32, const Batch& batch);
+  /// What f32 then did on the same batch.
+  void compare(const StepTaken& f32);
+  /// After these steps.
+  void finish();
+
+  Fidelity fidelity() const;
+
+ private:
+  Trainer trainer_;
+  struct Pair {
+    StepTaken own, f32;
+  };
+  std::vector<Pair> steps_;
+  StepTaken last_;
+  struct Sums {
+    double weight = 0, arrives = 0, shared = 0, all = 0;
+  } sums_;
+  struct Along {
+    double product = 0, energy = 0;
+  };
+  std::vector<Along> updates_;  // by parameter
+  int tried_ = 0, nonfinite_ = 0;
+};
+
+}  // namespace halftone

@@ -1,0 +1,103 @@
+#include "halftone/inspect/watcher.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace halftone {
+namespace {
+
+/// As in `role_names`; null for what no role stores.
+const char* role_name(Role role) {
+  switch (role) {
+    case Role::activation:
+      return "activations";
+    case Role::activation_gradient:
+      return "activation_gradients";
+    case Role::weight:
+      return "weights";
+    case Role::weight_gradient:
+      return "weight_gradients";
+    default:
+      return nullptr;
+  }
+}
+
+std::string parent(const std::string& name) { return name.substr(0, std::min(name.rfind('.'), name.size())); }
+
+template <class Format>
+bool is_lost(float weight, float update) {
+  const float stored = Format::decode(Format::encode(weight));
+  return Format::decode(Format::encode(stored + update)) == stored;
+}
+
+/// Of a value that is stored as f32.
+std::vector<float> f32_numbers(const TensorView& view) {
+  std::vector<float> numbers(static_cast<std::size_t>(view.spec.shape.elements()));
+  const std::vector<std::byte> bytes = view.read_bytes();
+  std::memcpy(numbers.data(), bytes.data(), bytes.size());
+  return numbers;
+}
+
+}  // namespace
+
+Watcher::Watcher(const Trainer& trainer) : trainer_(trainer) {
+  if (!trainer.options().keep_values) fail("Watcher: the trainer keeps no values (TrainerOptions::keep_values)");
+  const Graph& graph = trainer.plan().graph();
+  const auto layers = [&](const std::string& name) {
+    return std::any_of(graph->nodes.begin(), graph->nodes.end(), [&](const Node& n) { return n.name == name; });
+  };
+  for (const Node& node : graph->nodes) {
+    if (node.op->is_view()) continue;
+    for (const int id : node.outputs) {
+      const ValueInfo& info = graph.info(id);
+      const char* role = role_name(info.spec.role);
+      if (!role) continue;
+      if (info.spec.storage.code != DType::f32) fail("Watcher: the trainer's precision must be f32");
+      const bool of_layer = info.spec.role == Role::activation_gradient || info.spec.role == Role::weight_gradient;
+      const std::string layer = of_layer && layers(parent(node.name)) ? parent(node.name) : node.name;
+      sources_.push_back({id, tensor_of(layer, role)});
+    }
+  }
+  for (const ParameterInfo& parameter : graph->parameters)
+    if (parameter.trainable) sources_.push_back({parameter.value, tensor_of(parent(parameter.name), "weights")});
+}
+
+std::size_t Watcher::tensor_of(const std::string& node, const char* role) {
+  const auto [known, is_new] = known_.try_emplace({node, role}, tensors_.size());
+  if (is_new) tensors_.push_back({node, role});
+  return known->second;
+}
+
+void Watcher::begin() {
+  before_.clear();
+  for (const ParameterSlot& slot : trainer_.parameters().entries)
+    before_.push_back(f32_numbers(trainer_.parameters().truth(slot)));
+}
+
+void Watcher::look() {
+  for (const auto& [value, tensor] : sources_) tensors_[tensor].exponents.add(f32_numbers(trainer_.plan().view(value)));
+  const auto& slots = trainer_.parameters().entries;
+  for (std::size_t i = 0; i < before_.size(); ++i)
+    if (slots[i].trainable) look_at_update(slots[i], tensor_of(parent(slots[i].name), "update"), before_[i]);
+}
+
+void Watcher::look_at_update(const ParameterSlot& slot, std::size_t tensor, const std::vector<float>& before) {
+  std::vector<float> update = f32_numbers(trainer_.parameters().truth(slot));
+  for (std::size_t i = 0; i < update.size(); ++i) update[i] -= before[i];
+  Updates& seen = updates_[tensor];
+  const std::size_t stride = update.size() / 16384 + 1;  // so many are enough for a share
+  for (std::size_t i = 0; i < update.size(); i += stride) {
+    if (update[i] == 0) continue;
+    ++seen.moved;
+    seen.lost_bf16 += is_lost<BF16>(before[i], update[i]);
+    seen.lost_f16 += is_lost<F16>(before[i], update[i]);
+  }
+  tensors_[tensor].exponents.add(update);
+  const auto moved = static_cast<double>(std::max<std::int64_t>(seen.moved, 1));
+  tensors_[tensor].lost_bf16 = static_cast<double>(seen.lost_bf16) / moved;
+  tensors_[tensor].lost_f16 = static_cast<double>(seen.lost_f16) / moved;
+}
+
+std::vector<WatchedTensor> Watcher::tensors() const { return tensors_; }
+
+}  // namespace halftone

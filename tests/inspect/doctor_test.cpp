@@ -1,0 +1,137 @@
+#include "halftone/inspect/doctor.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <iostream>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "halftone/halftone.hpp"
+
+namespace ht = halftone;
+
+namespace halftone {
+namespace {
+
+/// Two dense layers on drawn digits.
+struct Task {
+  Loader train;
+  Graph graph;
+  Inputs in;
+  Value logits, loss;
+
+  Task()
+      : train(std::make_shared<Dataset>(rendered_digits(Split::train, 600)), {.batch = 50}),
+        in(inputs(graph, train)),
+        logits(dense(relu(dense(in.images, 32)), 10)),
+        loss(cross_entropy(logits, in.labels)) {}
+
+  Diagnosis diagnose(const std::vector<std::string>& systems, float stress = 1, float rate = 0.05f) const {
+    DoctorOptions options;
+    options.trainer.device = cpu_device({.threads = 2});
+    options.trainer.schedule = Schedule::constant(rate);
+    options.trainer.stress = stress;
+    options.steps = 80;
+    for (const std::string& name : systems) options.systems.push_back(precision_by_name(name));
+    if (!systems.empty() && systems[0] == "f16") options.systems[0].loss_scale = LossScale::none();
+    return halftone::diagnose(loss, train, options);
+  }
+};
+
+std::map<std::string, Verdict> verdicts(const Diagnosis& found) {
+  std::map<std::string, Verdict> result;
+  for (const Prognosis& p : found.systems) result[p.precision.name + " " + p.loss_scale] = p.verdict;
+  return result;
+}
+
+TEST(Doctor, ForetellsWhatStressDoesAndMovesTheSafeScalesWithIt) {
+  const Task task;
+  const std::vector<std::string> systems = {"f16", "f16", "bf16"};
+  const Diagnosis plain = task.diagnose(systems), stressed = task.diagnose(systems, 0x1p-22f);
+  EXPECT_EQ(verdicts(plain),
+            (std::map<std::string, Verdict>{
+                {"f16 none", Verdict::fine}, {"f16 dynamic", Verdict::fine}, {"bf16 none", Verdict::fine}}));
+  std::string reasons;
+  for (const Prognosis& p : stressed.systems) reasons += p.reason + '\n';
+  EXPECT_EQ(verdicts(stressed),
+            (std::map<std::string, Verdict>{
+                {"f16 none", Verdict::fails}, {"f16 dynamic", Verdict::fine}, {"bf16 none", Verdict::fine}}))
+      << reasons;
+  EXPECT_GT(plain.loss_scale.lowest, 0);
+  EXPECT_EQ(stressed.loss_scale.lowest, plain.loss_scale.lowest * 0x1p22);
+  EXPECT_EQ(stressed.loss_scale.highest, plain.loss_scale.highest * 0x1p22);
+  EXPECT_EQ(plain.losses, stressed.losses);
+}
+
+TEST(Doctor, SeesUpdatesThatAreLostWithoutMasters) {
+  const Task task;
+  const Diagnosis found = task.diagnose({"bf16_pure:nearest", "bf16_pure:kahan", "bf16"}, 1, 2e-4f);
+  const auto seen = verdicts(found);
+  EXPECT_NE(seen.at("bf16_pure:nearest none"), Verdict::fine);
+  EXPECT_EQ(seen.at("bf16_pure:kahan none"), Verdict::fine);
+  EXPECT_EQ(seen.at("bf16 none"), Verdict::fine);
+  EXPECT_LT(found.systems[0].fidelity.retained, 0.8);
+  EXPECT_NEAR(found.systems[1].fidelity.retained, 1, 0.01);
+  for (const WatchedTensor& tensor : found.tensors)
+    if (std::string(tensor.role) == "update") {
+      EXPECT_GT(tensor.lost_bf16, 0.3) << tensor.node;
+      EXPECT_LT(tensor.lost_f16, tensor.lost_bf16) << tensor.node;
+    }
+}
+
+TEST(Doctor, WatchesEveryLayerAndRole) {
+  const Task task;
+  const Diagnosis found = task.diagnose({"bf16"});
+  std::set<std::string> seen;
+  for (const WatchedTensor& tensor : found.tensors) {
+    EXPECT_TRUE(seen.insert(tensor.node + " " + tensor.role).second);
+    EXPECT_GT(tensor.exponents.numbers(), 0);
+    EXPECT_EQ(tensor.exponents.nonfinite(), 0);
+  }
+  for (const char* layer : {"dense1", "dense2"})
+    for (const char* role : {"activations", "weights", "weight_gradients", "update"})
+      EXPECT_TRUE(seen.contains(std::string(layer) + " " + role)) << layer << ' ' << role;
+  EXPECT_TRUE(seen.contains("dense2 activation_gradients"));
+  EXPECT_EQ(found.suggested.size(), found.tensors.size());
+  EXPECT_EQ(found.losses.size(), 80u);
+}
+
+TEST(Doctor, ItsSuggestionTrains) {
+  const Task task;
+  const Diagnosis found = task.diagnose({"bf16"});
+  Trainer trainer(task.loss, {.device = cpu_device({.threads = 2}), .precision = found.suggestion.precision});
+  trainer.epoch(task.train);
+  EXPECT_LT(trainer.epoch(task.train).loss, 2);
+  EXPECT_NE(found.suggestion.code.find("ht::Precision precision = ht::Precision::"), std::string::npos);
+}
+
+TEST(Doctor, RefusesWhatItCannotTell) {
+  const Task task;
+  EXPECT_THROW(task.diagnose({"binary"}), Error);
+  EXPECT_THROW(task.diagnose({"bf16"}, 1, 1e30f), Error) << "f32 itself fails";
+  DoctorOptions few;
+  few.steps = 10;
+  EXPECT_THROW(diagnose(task.loss, task.train, few), Error);
+}
+
+/// The example of docs/guide.md.
+TEST(Doctor, TakesFewLines) {
+  const Task task;
+  const ht::Value loss = task.loss;
+  const ht::Loader& train = task.train;
+  std::ostringstream out;
+  {
+    const ht::Diagnosis found = ht::diagnose(
+        loss, train,
+        {.trainer = {.schedule = ht::Schedule::constant(0.05f)}, .steps = 80, .systems = {ht::Precision::f16()}});
+    for (const ht::Prognosis& p : found.systems)
+      out << p.precision.name << ": " << ht::name_of(p.verdict) << ", " << p.reason << '\n';
+    out << found.loss_scale.lowest << " to " << found.loss_scale.highest << '\n' << found.suggestion.code;
+  }
+  EXPECT_EQ(out.str().rfind("f16: fine, ", 0), 0u) << out.str();
+}
+
+}  // namespace
+}  // namespace halftone

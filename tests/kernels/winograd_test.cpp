@@ -227,8 +227,7 @@ TEST(Winograd, StaysWithinItsBound) {
     }
 }
 
-/// What the choice of points buys: twice direct's errors, and up to four times where tails are heavy. With 0, +-1, +-2
-/// and infinity they are ten times as large.
+/// What the choice of points buys; the bound above would pass worse ones.
 TEST(Winograd, ErrsLittleMoreThanDirect) {
   std::mt19937 random(2);
   const auto error = [](const std::vector<float>& got, const std::vector<float>& exact) {

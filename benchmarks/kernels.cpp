@@ -249,6 +249,7 @@ int main(int argc, char** argv) {
     for (const Case& c : cases) {
       if ((c.op->name() + " " + c.name).find(only) == std::string::npos) continue;
       TimedNode node(c, storage, device);
+      const std::string chosen = choose_kernel(node.request()).kernel;
       std::vector<std::pair<std::string, double>> times;
       for (const Kernel& kernel : device.backend().kernels().find(*c.op)) {
         if (is_reference(kernel) || !able(kernel, c, node.request())) continue;
@@ -257,10 +258,11 @@ int main(int argc, char** argv) {
         times.emplace_back(kernel.name, time);
         const double rate = (c.operations > 0 ? c.operations : node.bytes()) / time * 1e-9;
         fmt::print(
-            "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"format\": \"{}\", \"ms\": {:.3f}, \"{}\": {:.1f}, \"{}\": "
+            "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"format\": \"{}\", \"chosen\": {}, \"ms\": {:.3f}, \"{}\": "
+            "{:.1f}, \"{}\": "
             "{:.0f}",
-            c.op->name(), kernel.name, c.name, to_string(storage), time * 1e3,
-            c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
+            c.op->name(), kernel.name, c.name, to_string(storage), chosen.ends_with(std::string("/") + kernel.name),
+            time * 1e3, c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
             c.operations > 0 ? "percent_of_peak" : "percent_of_copy", 100 * rate / (c.operations > 0 ? peak : copy));
         if (c.operations > 0 && storage.plain()) {
           node.fill(1, HUGE_VALF);
@@ -269,7 +271,7 @@ int main(int argc, char** argv) {
         }
         fmt::print("}}\n");
       }
-      choices.add(times, choose_kernel(node.request()).kernel);
+      choices.add(times, chosen);
     }
   fmt::print("{{\"choices\": {}, \"fastest\": {}, \"worst_time_over_fastest\": {:.2f}}}\n", choices.made,
              choices.fastest, choices.worst);

@@ -1,7 +1,9 @@
 // Every kernel that the CPU's table lists for a set of typical nodes, in each storage, one JSON line a row:
 // arithmetic as percent of the measured multiply-add peak, all else as percent of the measured speed of a copy (each
 // input and output counted once). Padding counts as work. One thread (the default) is timed by the processor time it
-// got, so that a busy machine disturbs little. with_infinity: times as long when the second operand is infinite.
+// got, so that a busy machine disturbs little. with_infinity: times as long when the second operand is infinite. For
+// convolutions and dense layers kernels are timed that would decline only because another is predicted to be faster;
+// the last line says how often the fastest was chosen, and by how much a choice missed it.
 //
 //   kernels [--threads N] [--isa NAME] [--only PART_OF_A_NAME]
 #include <fmt/core.h>
@@ -17,6 +19,7 @@
 
 #include "benchmarks/peak-inl.hpp"
 #include "halftone/halftone.hpp"
+#include "kernels/cpu/convolution.hpp"
 
 namespace {
 
@@ -56,13 +59,13 @@ struct Case {
   double operations = 0;
 };
 
-struct Convolution {
+struct Layer {
   const char* name;
   Shape x, w;
   ConvAttributes conv = {1, 1};
 };
 
-const std::vector<Convolution> convolutions = {
+const std::vector<Layer> layers = {
     {"28x28 1>6 5x5 (lenet)", {128, 28, 28, 1}, {6, 5, 5, 1}, {1, 2}},
     {"14x14 6>16 5x5 (lenet)", {128, 14, 14, 6}, {16, 5, 5, 6}, {1, 0}},
     {"32x32 3>64 3x3", {16, 32, 32, 3}, {64, 3, 3, 3}},
@@ -73,12 +76,20 @@ const std::vector<Convolution> convolutions = {
     {"16x16 128>128 3x3", {8, 16, 16, 128}, {128, 3, 3, 128}},
     {"8x8 256>256 3x3", {16, 8, 8, 256}, {256, 3, 3, 256}},
     {"4x4 512>512 3x3", {32, 4, 4, 512}, {512, 3, 3, 512}},
+    {"31x31 24>24 3x3", {8, 31, 31, 24}, {24, 3, 3, 24}},
+    {"15x15 64>256 3x3", {8, 15, 15, 64}, {256, 3, 3, 64}},
+    {"7x7 256>256 3x3", {16, 7, 7, 256}, {256, 3, 3, 256}},
+    {"3x3 256>256 3x3", {64, 3, 3, 256}, {256, 3, 3, 256}},
+    {"12x12 6>6 3x3", {64, 12, 12, 6}, {6, 3, 3, 6}},
+    {"32x32 8>12 3x3", {16, 32, 32, 8}, {12, 3, 3, 8}},
+    {"2x2 64>64 3x3", {64, 2, 2, 64}, {64, 3, 3, 64}},
+    {"1x1 128>128 3x3", {64, 1, 1, 128}, {128, 3, 3, 128}},
     {"32x32 64>128 3x3 /2", {8, 32, 32, 64}, {128, 3, 3, 64}, {2, 1}},
     {"32x32 64>128 1x1 /2", {8, 32, 32, 64}, {128, 1, 1, 64}, {2, 0}},
     {"14x14 256>1024 1x1", {4, 14, 14, 256}, {1024, 1, 1, 256}, {1, 0}},
 };
 
-void add_cases(const Convolution& c, std::vector<Case>& cases) {
+void add_cases(const Layer& c, std::vector<Case>& cases) {
   Conv2d forward(c.conv);
   forward.epilogue = Relu{};
   const Shape y = forward.infer(std::vector<ValueSpec>{{c.x}, {c.w}})[0].shape;
@@ -175,6 +186,34 @@ class TimedNode {
 /// What is too slow to be worth timing.
 bool is_reference(const Kernel& kernel) { return kernel.name == std::string("reference"); }
 
+/// Whether a kernel could do it, at whatever speed.
+bool able(const Kernel& kernel, const Case& c, const Request& request) {
+  if (kernel.name != std::string("winograd")) return !kernel.decline || kernel.decline(request).empty();
+  const auto able_to = [&](auto* op) {
+    return op && cpu::decline_winograd(convolution_of<std::decay_t<decltype(*op)>>(request)).empty();
+  };
+  return able_to(dynamic_cast<const Conv2d*>(c.op.get())) || able_to(dynamic_cast<const Conv2dDInput*>(c.op.get())) ||
+         able_to(dynamic_cast<const Conv2dDWeight*>(c.op.get()));
+}
+
+/// How good the choices among kernels were.
+struct Choices {
+  int made = 0, fastest = 0;
+  double worst = 1;  ///< time of a choice over that of the fastest
+
+  void add(const std::vector<std::pair<std::string, double>>& times, const std::string& chosen) {
+    if (times.size() < 2) return;
+    double best = HUGE_VAL, of_chosen = HUGE_VAL;
+    for (const auto& [name, time] : times) {
+      best = std::min(best, time);
+      if (chosen.ends_with("/" + name)) of_chosen = time;
+    }
+    ++made;
+    fastest += of_chosen == best;
+    worst = std::max(worst, of_chosen / best);
+  }
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -194,7 +233,7 @@ int main(int argc, char** argv) {
     }
   }
   std::vector<Case> cases;
-  for (const Convolution& c : convolutions) add_cases(c, cases);
+  for (const Layer& c : layers) add_cases(c, cases);
   add_dense(128, 400, 120, cases);
   add_dense(512, 512, 512, cases);
   add_memory_bound({64, 32, 32, 64}, cases);
@@ -205,20 +244,25 @@ int main(int argc, char** argv) {
              device.backend().description(), peak, copy);
   const std::vector<Storage> storages = {DType::f32, DType::f16, DType::bf16, Storage::fixed(4, 12),
                                          Storage::fixed(4, 12, Rounding::stochastic)};
+  Choices choices;
   for (const Storage& storage : storages)
     for (const Case& c : cases) {
       if ((c.op->name() + " " + c.name).find(only) == std::string::npos) continue;
       TimedNode node(c, storage, device);
+      const std::string chosen = choose_kernel(node.request()).kernel;
+      std::vector<std::pair<std::string, double>> times;
       for (const Kernel& kernel : device.backend().kernels().find(*c.op)) {
-        if (is_reference(kernel) || (kernel.decline && !kernel.decline(node.request()).empty())) continue;
+        if (is_reference(kernel) || !able(kernel, c, node.request())) continue;
         const Launch launch = kernel.make(node.request());
         const double time = node.time(launch, threads);
+        times.emplace_back(kernel.name, time);
         const double rate = (c.operations > 0 ? c.operations : node.bytes()) / time * 1e-9;
         fmt::print(
-            "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"format\": \"{}\", \"ms\": {:.3f}, \"{}\": {:.1f}, \"{}\": "
+            "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"format\": \"{}\", \"chosen\": {}, \"ms\": {:.3f}, \"{}\": "
+            "{:.1f}, \"{}\": "
             "{:.0f}",
-            c.op->name(), kernel.name, c.name, to_string(storage), time * 1e3,
-            c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
+            c.op->name(), kernel.name, c.name, to_string(storage), chosen.ends_with(std::string("/") + kernel.name),
+            time * 1e3, c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
             c.operations > 0 ? "percent_of_peak" : "percent_of_copy", 100 * rate / (c.operations > 0 ? peak : copy));
         if (c.operations > 0 && storage.plain()) {
           node.fill(1, HUGE_VALF);
@@ -227,5 +271,8 @@ int main(int argc, char** argv) {
         }
         fmt::print("}}\n");
       }
+      choices.add(times, chosen);
     }
+  fmt::print("{{\"choices\": {}, \"fastest\": {}, \"worst_time_over_fastest\": {:.2f}}}\n", choices.made,
+             choices.fastest, choices.worst);
 }

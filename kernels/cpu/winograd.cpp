@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::int64_t side = Winograd::tile, points = Winograd::points;
 constexpr std::int64_t term_block = 16;  ///< of a weight, transformed at a time
+constexpr std::int64_t most_terms = 96;  ///< summed in one chain
 
 class WinogradRun {
  public:
@@ -112,7 +113,7 @@ class WinogradRun {
 
   /// products [points, count, padded_results] = input x weight.
   void multiply_points(std::int64_t count, float* work) const {
-    const std::int64_t slices = (plan_.terms + max_depth - 1) / max_depth;
+    const std::int64_t slices = (plan_.terms + most_terms - 1) / most_terms;
     for (std::int64_t point = 0; point < points; ++point)
       for (std::int64_t slice = 0; slice < slices; ++slice) {
         const std::int64_t from = plan_.terms * slice / slices, depth = plan_.terms * (slice + 1) / slices - from;

@@ -5,6 +5,8 @@
 #include <limits>
 #include <random>
 
+#include "halftone/ops/conv2d.hpp"
+#include "halftone/tensor/error.hpp"
 #include "tests/kernels/convolution_work.hpp"
 
 namespace halftone::cpu {
@@ -227,8 +229,7 @@ TEST(Winograd, StaysWithinItsBound) {
     }
 }
 
-/// What the choice of points buys: twice direct's errors, and up to four times where tails are heavy. With 0, +-1, +-2
-/// and infinity they are ten times as large.
+/// What the choice of points buys; the bound above would pass worse ones.
 TEST(Winograd, ErrsLittleMoreThanDirect) {
   std::mt19937 random(2);
   const auto error = [](const std::vector<float>& got, const std::vector<float>& exact) {
@@ -318,6 +319,26 @@ TEST(Winograd, DeclinesWhatItCannotDo) {
   strided.stride_h = 2, dilated.dilation_w = 2, grouped.groups = 2, wide.s = 5;
   for (ConvProblem problem : {strided, dilated, grouped, wide})
     EXPECT_NE(reason(sized(problem), Direction::forward, DType::f32), "");
+}
+
+/// By shape, number system and option, not by how many images there are.
+TEST(Winograd, IsChosenWhereItIsFaster) {
+  const auto chosen = [](std::int64_t n, std::int64_t side, std::int64_t c, const Storage& storage,
+                         const std::string& algorithms = "fastest") {
+    const Device device = cpu_device({.algorithms = algorithms});
+    const std::vector<ValueSpec> in = {{{n, side, side, c}, storage}, {{c, 3, 3, c}, storage}},
+                                 out = {{{n, side, side, c}, storage}};
+    return choose_kernel({Conv2d({1, 1}), in, out, device});
+  };
+  for (const std::int64_t n : {1, 128})
+    for (const std::int64_t c : {16, 64, 512})
+      EXPECT_EQ(chosen(n, 4, c, DType::bf16).kernel, "conv2d/winograd") << n << " images, " << c << " channels";
+  EXPECT_EQ(chosen(128, 1, 64, DType::f32).kernel, "conv2d/implicit_gemm");
+  EXPECT_EQ(chosen(128, 8, 64, Storage::fixed(8, 8)).kernel, "conv2d/implicit_gemm");
+  const Choice direct = chosen(128, 8, 64, DType::f32, "direct");
+  EXPECT_EQ(direct.kernel, "conv2d/implicit_gemm");
+  EXPECT_EQ(direct.declined, std::vector<std::string>{"conv2d/winograd: algorithms: direct"});
+  EXPECT_THROW(cpu_device({.algorithms = "slowest"}), Error);
 }
 
 }  // namespace

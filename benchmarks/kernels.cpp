@@ -5,7 +5,8 @@
 // convolutions and dense layers kernels are timed that would decline only because another is predicted to be faster;
 // the last line says how often the fastest was chosen, and by how much a choice missed it.
 //
-//   kernels [--threads N] [--isa NAME] [--only PART_OF_A_NAME]
+//   kernels [--threads N] [--isa NAME] [--format NAME] [--only PART_OF_A_NAME]
+//   kernels --list: the convolutions, a line each
 #include <fmt/core.h>
 #include <time.h>
 
@@ -68,14 +69,14 @@ struct Layer {
 const std::vector<Layer> layers = {
     {"28x28 1>6 5x5 (lenet)", {128, 28, 28, 1}, {6, 5, 5, 1}, {1, 2}},
     {"14x14 6>16 5x5 (lenet)", {128, 14, 14, 6}, {16, 5, 5, 6}, {1, 0}},
-    {"32x32 3>64 3x3", {16, 32, 32, 3}, {64, 3, 3, 3}},
-    {"32x32 16>16 3x3", {32, 32, 32, 16}, {16, 3, 3, 16}},
-    {"16x16 32>32 3x3", {32, 16, 16, 32}, {32, 3, 3, 32}},
-    {"32x32 64>64 3x3", {8, 32, 32, 64}, {64, 3, 3, 64}},
-    {"8x8 64>64 3x3", {64, 8, 8, 64}, {64, 3, 3, 64}},
-    {"16x16 128>128 3x3", {8, 16, 16, 128}, {128, 3, 3, 128}},
-    {"8x8 256>256 3x3", {16, 8, 8, 256}, {256, 3, 3, 256}},
-    {"4x4 512>512 3x3", {32, 4, 4, 512}, {512, 3, 3, 512}},
+    {"32x32 3>64 3x3", {128, 32, 32, 3}, {64, 3, 3, 3}},
+    {"32x32 16>16 3x3 (resnet)", {128, 32, 32, 16}, {16, 3, 3, 16}},
+    {"16x16 32>32 3x3 (resnet)", {128, 16, 16, 32}, {32, 3, 3, 32}},
+    {"8x8 64>64 3x3 (resnet)", {128, 8, 8, 64}, {64, 3, 3, 64}},
+    {"32x32 64>64 3x3 (resnet)", {128, 32, 32, 64}, {64, 3, 3, 64}},
+    {"16x16 128>128 3x3 (resnet)", {128, 16, 16, 128}, {128, 3, 3, 128}},
+    {"8x8 256>256 3x3 (resnet)", {128, 8, 8, 256}, {256, 3, 3, 256}},
+    {"4x4 512>512 3x3 (resnet)", {128, 4, 4, 512}, {512, 3, 3, 512}},
     {"31x31 24>24 3x3", {8, 31, 31, 24}, {24, 3, 3, 24}},
     {"15x15 64>256 3x3", {8, 15, 15, 64}, {256, 3, 3, 64}},
     {"7x7 256>256 3x3", {16, 7, 7, 256}, {256, 3, 3, 256}},
@@ -218,7 +219,11 @@ struct Choices {
 
 int main(int argc, char** argv) {
   int threads = 1;
-  std::string isa = "auto", only;
+  std::string isa = "auto", only, format;
+  if (argc == 2 && argv[1] == std::string("--list")) {
+    for (const Layer& layer : layers) fmt::print("{}\n", layer.name);
+    return 0;
+  }
   for (int i = 1; i < argc; i += 2) {
     const std::string option = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
     if (option == "--threads" && std::atoi(value.c_str()) > 0) {
@@ -227,8 +232,10 @@ int main(int argc, char** argv) {
       isa = value;
     } else if (option == "--only" && !value.empty()) {
       only = value;
+    } else if (option == "--format" && parse_dtype(value)) {
+      format = value;
     } else {
-      fmt::print(stderr, "kernels [--threads N] [--isa NAME] [--only PART_OF_A_NAME]\n");
+      fmt::print(stderr, "kernels [--threads N] [--isa NAME] [--format NAME] [--only PART_OF_A_NAME] | --list\n");
       return 2;
     }
   }
@@ -248,6 +255,7 @@ int main(int argc, char** argv) {
   for (const Storage& storage : storages)
     for (const Case& c : cases) {
       if ((c.op->name() + " " + c.name).find(only) == std::string::npos) continue;
+      if (!format.empty() && to_string(storage) != format) continue;
       TimedNode node(c, storage, device);
       const std::string chosen = choose_kernel(node.request()).kernel;
       std::vector<std::pair<std::string, double>> times;
@@ -258,11 +266,13 @@ int main(int argc, char** argv) {
         times.emplace_back(kernel.name, time);
         const double rate = (c.operations > 0 ? c.operations : node.bytes()) / time * 1e-9;
         fmt::print(
-            "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"format\": \"{}\", \"chosen\": {}, \"ms\": {:.3f}, \"{}\": "
+            "{{\"kernel\": \"{}/{}\", \"shape\": \"{}\", \"batch\": {}, \"format\": \"{}\", \"chosen\": {}, \"ms\": "
+            "{:.3f}, \"{}\": "
             "{:.1f}, \"{}\": "
             "{:.0f}",
-            c.op->name(), kernel.name, c.name, to_string(storage), chosen.ends_with(std::string("/") + kernel.name),
-            time * 1e3, c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
+            c.op->name(), kernel.name, c.name, c.inputs[0].n, to_string(storage),
+            chosen.ends_with(std::string("/") + kernel.name), time * 1e3,
+            c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
             c.operations > 0 ? "percent_of_peak" : "percent_of_copy", 100 * rate / (c.operations > 0 ? peak : copy));
         if (c.operations > 0 && storage.plain()) {
           node.fill(1, HUGE_VALF);

@@ -9,7 +9,15 @@
 namespace halftone::cli {
 namespace {
 
-constexpr double width = 720, left = 170, right = 20, row_height = 26, axis_height = 44;
+constexpr double width = 720, right = 20, row_height = 26, axis_height = 44;
+
+/// What the longest of the names beside a plot takes.
+template <class Named>
+double room_for(const std::vector<Named>& all, double least = 170) {
+  std::size_t longest = 0;
+  for (const Named& named : all) longest = std::max(longest, named.name.size());
+  return std::clamp(6.8 * static_cast<double>(longest) + 20, least, 400.0);
+}
 
 /// An axis from `low` to `high` in data, from `begin` to `end` on the page.
 struct Axis {
@@ -24,7 +32,10 @@ struct Axis {
   std::vector<double> ticks() const {
     std::vector<double> found;
     if (logarithmic) {
-      for (double x = std::pow(10, std::ceil(std::log10(low) - 1e-9)); x <= high * 1.0001; x *= 10) found.push_back(x);
+      const bool few = high / low < 1000;
+      for (double power = std::pow(10, std::floor(std::log10(low))); power <= high; power *= 10)
+        for (const double x : {power, 2 * power, 5 * power})
+          if (x >= low * 0.9999 && x <= high * 1.0001 && (few || x == power)) found.push_back(x);
       return found;
     }
     const double raw = (high - low) / 5, power = std::pow(10, std::floor(std::log10(raw)));
@@ -56,7 +67,7 @@ std::string grid_below(const Axis& axis, double top, double bottom, std::string_
 }
 
 /// From 0 to a little more than the largest of `values`.
-Axis axis_from_zero(const std::vector<double>& values) {
+Axis axis_from_zero(const std::vector<double>& values, double left) {
   double high = 0;
   for (double x : values)
     if (std::isfinite(x)) high = std::max(high, x);
@@ -92,7 +103,7 @@ std::string line_plot(std::string_view x_label, std::string_view y_label, const 
                       bool logarithmic) {
   constexpr double top = 12, bottom = 300, infinity = std::numeric_limits<double>::infinity();
   const auto shown = [&](double y) { return std::isfinite(y) && (!logarithmic || y > 0); };
-  Axis x{infinity, -infinity, 60, width - left}, y{infinity, -infinity, bottom, top, logarithmic};
+  Axis x{infinity, -infinity, 60, width - room_for(curves, 120) - 20}, y{infinity, -infinity, bottom, top, logarithmic};
   for (const Curve& curve : curves) {
     for (double v : curve.x) x.low = std::min(x.low, v), x.high = std::max(x.high, v);
     for (double v : curve.y)
@@ -137,10 +148,10 @@ std::string line_plot(std::string_view x_label, std::string_view y_label, const 
 
 std::string dot_plot(std::string_view x_label, const std::vector<DotRow>& rows) {
   constexpr double top = 8;
-  const double bottom = top + row_height * static_cast<double>(rows.size());
+  const double left = room_for(rows), bottom = top + row_height * static_cast<double>(rows.size());
   std::vector<double> all;
   for (const DotRow& row : rows) all.insert(all.end(), row.values.begin(), row.values.end());
-  const Axis x = axis_from_zero(all);
+  const Axis x = axis_from_zero(all, left);
   std::string out = grid_below(x, top, bottom, x_label);
   double y = top + row_height / 2;
   for (const DotRow& row : rows) {
@@ -160,14 +171,14 @@ std::string dot_plot(std::string_view x_label, const std::vector<DotRow>& rows) 
 
 std::string bar_plot(std::string_view x_label, const std::vector<std::string>& parts, const std::vector<BarRow>& rows) {
   constexpr double top = 28;
-  const double bottom = top + row_height * static_cast<double>(rows.size());
+  const double left = room_for(rows), bottom = top + row_height * static_cast<double>(rows.size());
   std::vector<double> all;
   for (const BarRow& row : rows) {
     double sum = 0;
     for (double v : row.parts) sum += v;
     all.push_back(sum);
   }
-  const Axis x = axis_from_zero(all);
+  const Axis x = axis_from_zero(all, left);
   std::string out = grid_below(x, top, bottom, x_label);
   double legend = left;
   for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -192,6 +203,7 @@ std::string bar_plot(std::string_view x_label, const std::vector<std::string>& p
 std::string histogram_plot(std::string_view x_label, const std::vector<HistogramRow>& rows,
                            const std::vector<FormatSpan>& spans) {
   constexpr double span_height = 18, bar_row = 30, note_width = 92;
+  const double left = std::max(room_for(rows), room_for(spans));
   const double top = span_height * static_cast<double>(spans.size()) + 8;
   const double bottom = top + bar_row * static_cast<double>(rows.size());
   int low = 0, high = 0;

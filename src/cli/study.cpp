@@ -323,20 +323,22 @@ class Study {
     return system;
   }
 
-  static void print(const Json& study) {
-    fmt::print("\n{:22} {:>14} {:>10} {:>15} {:>9} {:>14}\n", "precision", "test error %", "images/s", "activations MB",
-               "peak MB", "skipped steps");
+  void print(const Json& study) const {
+    std::size_t longest = 22;
+    for (const std::string& precision : settings_.precisions) longest = std::max(longest, precision.size());
+    fmt::print("\n{:{}} {:>14} {:>10} {:>15} {:>9} {:>14}\n", "precision", longest, "test error %", "images/s",
+               "activations MB", "peak MB", "skipped steps");
     for (const Json& system : study["systems"]) {
       const Json& memory = system["memory"];
-      fmt::print("{:22} {:>14} {:>10.0f} {:>15.2f} {:>9.2f} {:>14.4g}\n", system["precision"].get<std::string>(),
-                 error_text(system), system["images_per_second"].get<double>(),
+      fmt::print("{:{}} {:>14} {:>10.0f} {:>15.2f} {:>9.2f} {:>14.4g}\n", system["precision"].get<std::string>(),
+                 longest, error_text(system), system["images_per_second"].get<double>(),
                  memory["activations"].get<double>() / 1e6, memory["peak"].get<double>() / 1e6,
                  system["numerics"]["skipped_steps"].get<double>());
     }
     fmt::print("\n");
     for (const Json& system : study["systems"])
-      fmt::print("{:22} {:9} {}\n", system["precision"].get<std::string>(), system["verdict"].get<std::string>(),
-                 system["reason"].get<std::string>());
+      fmt::print("{:{}} {:9} {}\n", system["precision"].get<std::string>(), longest,
+                 system["verdict"].get<std::string>(), system["reason"].get<std::string>());
   }
 
   const StudySettings& settings_;

@@ -19,6 +19,17 @@ std::string share(const Json& numerics, const char* key) {
   return numerics.contains(key) ? fmt::format("{:.2f} %", 100 * numerics[key].get<double>()) : "";
 }
 
+/// The mean over the seeds whose last loss was finite.
+std::string loss_text(const Json& losses) {
+  double sum = 0;
+  int finite = 0;
+  for (const Json& x : losses)
+    if (x.is_number()) sum += x.get<double>(), ++finite;
+  if (finite == 0) return "not finite";
+  const std::string mean = fmt::format("{:.4f}", sum / finite);
+  return finite == static_cast<int>(losses.size()) ? mean : fmt::format("{} ({} of {})", mean, finite, losses.size());
+}
+
 std::string table(const Json& study) {
   std::string out =
       "<div class=\"wide\"><table>\n<tr><th>number system</th><th>test error, %</th><th>training loss</th>"
@@ -26,14 +37,12 @@ std::string table(const Json& study) {
       "<th>gradients that are 0</th><th>updates that change nothing</th></tr>\n";
   for (const Json& system : study["systems"]) {
     const Json &memory = system["memory"], &numerics = system["numerics"];
-    double loss = 0;
-    for (const Json& x : system["train_loss"])
-      loss += (x.is_number() ? x.get<double>() : 0) / static_cast<double>(system["train_loss"].size());
     out += fmt::format(
-        "<tr><td>{}</td><td>{}</td><td>{:.4f}</td><td>{}</td><td>{}</td><td>{:.0f}</td><td>{}</td><td>{}</td><td>{}</"
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.0f}</td><td>{}</td><td>{}</td><td>{}</"
         "td>"
         "</tr>\n",
-        escaped(system["precision"].get<std::string>()), error_text(system), loss, megabytes(memory["activations"]),
+        escaped(system["precision"].get<std::string>()), error_text(system), loss_text(system["train_loss"]),
+        megabytes(memory["activations"]),
         megabytes(Json(memory["weights"].get<double>() + memory["masters"].get<double>())),
         system["images_per_second"].get<double>(),
         numerics.contains("skipped_steps") ? fmt::format("{:.4g}", numerics["skipped_steps"].get<double>()) : "",
@@ -110,7 +119,8 @@ std::string study_page(const Json& study) {
   std::string out = fmt::format(
       "<p class=\"soft\">{} epochs, {} seed{} each, {}. {} is what the others are held against: "
       "<em>fine</em> means "
-      "no further from it than seeds are from each other, <em>fails</em> at least twice its error or no learning, "
+      "no further from it than its own seeds are from each other, <em>fails</em> at least twice its error or no "
+      "learning, "
       "<em>risky</em> between the two or not to be told from so few seeds.</p>\n",
       study["epochs"].get<std::int64_t>(), study["seeds"].size(), study["seeds"].size() == 1 ? "" : "s",
       escaped(study["hardware"].get<std::string>()), escaped(study["reference"].get<std::string>()));

@@ -31,6 +31,9 @@ Json to_json(const WatchedTensor& tensor, const std::string& suggested) {
   return json;
 }
 
+/// Null where there is no number.
+Json finite(double x) { return std::isfinite(x) ? Json(x) : Json(); }
+
 Json to_json(const Prognosis& p) {
   const Fidelity& f = p.fidelity;
   Json json = {{"precision", p.precision.name},
@@ -43,7 +46,7 @@ Json to_json(const Prognosis& p) {
                {"nonfinite_steps", f.nonfinite}};
   json["rehearsal"] = Json();
   if (p.rehearsal)
-    json["rehearsal"] = {{"loss", p.rehearsal->loss}, {"progress", p.rehearsal->progress}};  // null: infinite
+    json["rehearsal"] = {{"loss", finite(p.rehearsal->loss)}, {"progress", finite(p.rehearsal->progress)}};
   return json;
 }
 
@@ -85,6 +88,8 @@ void print(const Json& json) {
 
 void check(const DoctorSettings& s) {
   const TrainSettings& t = s.train;
+  if (!t.loss_scale.empty() && !s.precisions.empty() && t.recipe.precision == "f32")
+    fail("--loss-scale goes with --precision; the systems of --precisions have their own");
   if (t.accumulate > 1) fail("--accumulate: the doctor looks at steps of one batch");
   check_outputs({{"--json", t.json}, {"--html", s.html}});
 }

@@ -101,12 +101,22 @@ std::string loss_plot(const Json& found) {
                  line_plot("step", "training loss", {curve}, true));
 }
 
+std::string scales_text(double lowest, double highest) {
+  if (lowest == 0) return "No gradient was seen that is not 0.";
+  const std::string text = fmt::format("Loss scales that are safe for f16: 2<sup>{}</sup> to 2<sup>{}</sup>. ",
+                                       std::ilogb(lowest), std::ilogb(highest));
+  if (lowest > highest) return text + "None is: f16 does not do for all gradients at once.";
+  if (lowest > 1) return text + "Without one gradients are lost.";
+  if (highest < 1) return text + "Without one gradients overflow.";
+  return text + "So f16 works without one for these steps; gradients shrink as training goes on.";
+}
+
 }  // namespace
 
 std::string doctor_page(const Json& found) {
   const std::string title =
       fmt::format("{} on {}: what its numbers bear", found["net"].get<std::string>(), found["data"].get<std::string>());
-  const auto power = [&](const char* which) { return std::ilogb(found["loss_scale"][which].get<double>()); };
+  const double lowest = found["loss_scale"]["lowest"], highest = found["loss_scale"]["highest"];
   std::string out = fmt::format(
       "<p class=\"soft\">{} steps in f32 with batches of {}, learning rate {:.6g}, stress {:g}, seed {}, {}. "
       "<em>Fine</em> "
@@ -120,13 +130,10 @@ std::string doctor_page(const Json& found) {
   out += fmt::format(
       "<h2>What to do</h2>\n<p>The cheapest storage that was found fine:</p>\n<pre>halftone train --net {} --data {} "
       "{}</pre>\n"
-      "<p>in C++:</p>\n<pre>{}</pre>\n<p>Loss scales that are safe for f16: 2<sup>{}</sup> to 2<sup>{}</sup>. {}</p>\n",
+      "<p>in C++:</p>\n<pre>{}</pre>\n<p>{}</p>\n",
       escaped(found["net"].get<std::string>()), escaped(found["data_option"].get<std::string>()),
       escaped(found["suggested"]["options"].get<std::string>()), escaped(found["suggested"]["code"].get<std::string>()),
-      power("lowest"), power("highest"),
-      power("lowest") > power("highest") ? "None is: f16 does not do for all gradients at once."
-      : power("lowest") > 0              ? "Without one gradients are lost."
-                            : "So f16 works without one for these steps; gradients shrink as training goes on.");
+      scales_text(lowest, highest));
   out += fidelity_table(found) + histograms(found) + layer_table(found) + loss_plot(found);
   return page(title, out, fmt::format("halftone {}; all figures: --json", found["version"].get<std::string>()));
 }

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 #include "cli/train.hpp"
 #include "halftone/inspect/capsule.hpp"
 #include "halftone/tensor/error.hpp"
+#include "halftone/tensor/text.hpp"
 #include "halftone/train/predictor.hpp"
 
 namespace halftone::cli {
@@ -16,13 +18,23 @@ namespace {
 struct ReplaySettings {
   std::string folder;
   DeviceOptions device;
-  bool device_given = false;
+  std::vector<std::string> given;  ///< options of the device that replace the capsule's
+
+  DeviceOptions device_for(DeviceOptions recorded) const {
+    const auto has = [&](const char* option) { return std::find(given.begin(), given.end(), option) != given.end(); };
+    if (has("--device")) recorded.device = device.device;
+    if (has("--threads")) recorded.cpu.threads = device.cpu.threads;
+    if (has("--isa")) recorded.cpu.isa = device.cpu.isa;
+    if (has("--algorithms")) recorded.cpu.algorithms = device.cpu.algorithms;
+    return recorded;
+  }
 };
 
 /// What `train` was told, as the capsule has it.
 TrainSettings settings_of(const Metadata& facts, const std::string& folder) {
   const auto words = nlohmann::json::parse(text_at(facts, "words"), nullptr, false);
-  if (!words.is_array()) throw FileError(folder + ": no capsule of `halftone train`");
+  if (!words.is_array() || !std::all_of(words.begin(), words.end(), [](const auto& word) { return word.is_string(); }))
+    throw FileError(folder + ": no capsule of `halftone train`");
   CLI::App app;
   TrainSettings settings;
   settings.add_shared(app);
@@ -44,6 +56,9 @@ Loader loader_of(const std::string& folder) {
   Dataset batch{.name = model.data, .image = model.image, .dtype = model.dtype};
   batch.pixels = capsule_input(folder, "images");
   const std::vector<std::byte> labels = capsule_input(folder, "labels");
+  const std::size_t image = TensorSpec{batch.image, batch.dtype}.bytes();
+  if (labels.size() % sizeof(std::int32_t) != 0 || batch.pixels.size() != labels.size() / sizeof(std::int32_t) * image)
+    throw FileError(folder + ": its images and labels are not as many");
   batch.labels.resize(labels.size() / sizeof(std::int32_t));
   std::memcpy(batch.labels.data(), labels.data(), labels.size());
   batch.classes = model.classes;
@@ -55,8 +70,11 @@ Loader loader_of(const std::string& folder) {
 int replay(const ReplaySettings& given) {
   const Metadata facts = read_capsule(given.folder);
   TrainSettings settings = settings_of(facts, given.folder);
-  if (given.device_given) settings.device = given.device;
-  Setting setting(settings, loader_of(given.folder), std::stod(text_at(facts, "batches")));
+  settings.device = given.device_for(settings.device);
+  const auto batches = parse_number(text_at(facts, "batches"));
+  if (!batches || !(*batches >= 1 && *batches <= 1e9))
+    throw FileError(given.folder + ": it does not say how many batches an epoch has");
+  Setting setting(settings, loader_of(given.folder), *batches);
   setting.options.keep_values = true;
   Trainer trainer(setting.loss, setting.options);
   const Replay done = halftone::replay(given.folder, trainer);
@@ -83,7 +101,8 @@ void add_replay(CLI::App& app, Command& command) {
   sub->add_option("DIR", settings->folder, "folder that `halftone train --capsule` wrote")->required();
   settings->device.add_to(*sub);
   sub->callback([settings, sub, &command] {
-    settings->device_given = sub->count("--device") + sub->count("--threads") + sub->count("--isa") > 0;
+    for (const CLI::Option* option : sub->get_options())
+      if (option->count() > 0) settings->given.push_back(option->get_name());
     command = [settings] { return replay(*settings); };
   });
 }

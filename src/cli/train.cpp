@@ -30,8 +30,12 @@ void check(const TrainSettings& s) {
   if (!s.capsule.empty() && s.accumulate > 1)
     fail("--capsule: a step of several batches has no capsule (--accumulate 1)");
   if (s.keep_best && s.out.empty()) fail("--keep-best: --out must say where");
-  check_outputs({{"--json", s.json}, {"--trace", s.trace}},
-                {{"--out", s.out}, {"--out", best_folder(s)}, {"--resume", s.resume}});
+  std::vector<Output> checkpoints = {{"--out", s.out}, {"--out", best_folder(s)}, {"--resume", s.resume}};
+  for (const auto& [option, folder] : checkpoints)
+    if (!s.capsule.empty() && !folder.empty() && fs::weakly_canonical(s.capsule) == fs::weakly_canonical(folder))
+      fail(fmt::format("--capsule {}: that is taken by {}", s.capsule, option));
+  checkpoints.push_back({"--capsule", s.capsule});
+  check_outputs({{"--json", s.json}, {"--trace", s.trace}}, checkpoints);
 }
 
 Precision precision_of(const TrainSettings& s) {

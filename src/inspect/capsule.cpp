@@ -7,12 +7,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <halftone/version.hpp>
-#include <iterator>
 
 #include "halftone/graph/core_ops.hpp"
 #include "halftone/io/atomic_file.hpp"
+#include "halftone/io/regular_file.hpp"
 #include "halftone/io/safetensors.hpp"
 
 namespace halftone {
@@ -25,9 +24,12 @@ std::string crc_of(const void* data, std::size_t bytes) {
 }
 
 std::string crc_of_file(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  const std::string content{std::istreambuf_iterator<char>(stream), {}};
-  return crc_of(content.data(), content.size());
+  RegularFile stream(file);
+  std::vector<std::byte> part(1 << 16);
+  uLong crc = 0;
+  while (const std::size_t bytes = stream.read(part))
+    crc = ::crc32_z(crc, reinterpret_cast<const Bytef*>(part.data()), bytes);
+  return fmt::format("{:08x}", crc);
 }
 
 StoredTensor as_bytes(const std::string& name, std::vector<std::byte> bytes) {
@@ -52,8 +54,10 @@ SafeTensors read(const fs::path& directory) {
   for (const StoredTensor& tensor : capsule.tensors)
     if (crc_of(tensor.data.data(), tensor.data.size()) != text_at(facts, "crc." + tensor.name))
       throw FileError(fmt::format("{}: damaged: {} is not what was written", file.string(), tensor.name));
-  if (const fs::path state = directory / "state.safetensors"; crc_of_file(state) != text_at(facts, "crc.state"))
-    throw FileError(state.string() + ": missing, damaged or of another capsule");
+  for (const char* name : {"state", "model"})
+    if (const fs::path file = directory / fmt::format("{}.safetensors", name);
+        crc_of_file(file) != text_at(facts, fmt::format("crc.{}", name)))
+      throw FileError(file.string() + ": damaged or of another capsule");
   return capsule;
 }
 
@@ -156,7 +160,8 @@ StepReport write_capsule(const fs::path& directory, Trainer& trainer, const Step
     tensors.push_back(as_bytes("input." + graph.info(graph->inputs[i]).name, std::move(inputs[i])));
   Metadata all = facts;
   all["version"] = halftone::version;
-  all["crc.state"] = crc_of_file(directory / "state.safetensors");
+  for (const char* name : {"state", "model"})
+    all[fmt::format("crc.{}", name)] = crc_of_file(directory / fmt::format("{}.safetensors", name));
   for (const StoredTensor& tensor : tensors) all["crc." + tensor.name] = crc_of(tensor.data.data(), tensor.data.size());
   write_file(directory / "graph.txt", listing(graph));
   write_safetensors(directory / "capsule.safetensors", tensors, all);

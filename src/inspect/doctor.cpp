@@ -144,15 +144,16 @@ class Doctor {
     Trainer trainer(loss_, options);
     trainer.find_ranges(loader_, system.range_steps);
     Batches batches(loader_);
-    double own = 0, f32 = 0, first = 0;
+    double own = 0, f32 = 0, lost = 0, steps = 0;
     for (int step = 0; step < options_.steps; ++step) {
       const float loss = trainer.step(batches.next()).loss;
       if (step < options_.steps * 2 / 3) continue;
-      own += std::isfinite(loss) ? loss : INFINITY;
+      ++steps;
+      lost += !std::isfinite(loss);
+      own += std::isfinite(loss) ? loss : 0;
       f32 += found_.losses[static_cast<std::size_t>(step)];
-      first += found_.losses[0];
     }
-    return {own / f32, (first - own) / std::max(first - f32, 1e-3 * first)};
+    return rehearsal(found_.losses[0], f32 / steps, lost > 0.1 * steps ? INFINITY : own / (steps - lost));
   }
 
   void suggest() {

@@ -53,11 +53,14 @@ std::optional<Words> failure(const Fidelity& f) {
 
 bool is_clear(const Fidelity& f) {
   return f.nonfinite == 0 && f.systematic < 0.05 && std::abs(f.arrives - 1) < 0.05 && f.random < 0.05 &&
-         f.retained > 0.95;
+         std::abs(f.retained - 1) < 0.05;
 }
 
 /// The largest of what is not as in f32.
 Words doubt(const Fidelity& f) {
+  if (f.nonfinite > 0)
+    return {Verdict::risky, fmt::format("{} of the steps overflow and are skipped", percent(f.nonfinite)),
+            "use a dynamic loss scale, or a format with a wider range (bf16)"};
   if (f.retained < 0.9 && f.retained < f.arrives - 0.05)
     return {Verdict::risky,
             fmt::format("{} of what steps should change is lost when weights are rounded", percent(1 - f.retained)),
@@ -70,6 +73,9 @@ Words doubt(const Fidelity& f) {
   if (std::abs(f.arrives - 1) >= 0.05)
     return {Verdict::risky, fmt::format("{} of the gradient's length arrives", percent(f.arrives)),
             "keep gradients wider or give them a scale"};
+  if (f.random < 0.05)
+    return {Verdict::risky, fmt::format("rounding makes {} of what steps should change", percent(f.retained)),
+            "keep f32 masters (a preset without _pure, or update=f32), or round stochastically"};
   return {Verdict::risky, fmt::format("rounding adds {} of the gradient's own energy in noise", percent(f.random)),
           "more fraction bits for gradients, or a larger batch"};
 }
@@ -109,6 +115,12 @@ std::string spelled(const LossScale& scale) {
   return "dynamic";
 }
 
+Prognosis::Rehearsal rehearsal(double first, double f32, double own) {
+  const double nothing = 2e-3 * std::abs(first);  // beside a loss like this another one is no multiple of it
+  const double fall = first - f32, loss = (std::max(own, 0.0) + nothing) / (std::max(f32, 0.0) + nothing);
+  return {loss, fall > 10 * nothing ? (first - own) / fall : std::nan("")};
+}
+
 bool settled(const Fidelity& fidelity) { return failure(fidelity).has_value() || is_clear(fidelity); }
 
 void decide(Prognosis& p, const SafeScales& safe) {
@@ -125,11 +137,12 @@ void decide(Prognosis& p, const SafeScales& safe) {
     words = doubt(f);
     if (p.rehearsal) {
       const auto [loss, progress] = *p.rehearsal;
-      words.reason += std::isfinite(loss)
+      words.reason += std::isnan(progress) ? std::string("; f32 itself learned nothing in these steps")
+                      : std::isfinite(loss)
                           ? fmt::format("; a rehearsal ended at {:.3g} times the loss of f32, after {} of its progress",
                                         loss, percent(std::max(0.0, progress)))
-                          : "; a rehearsal lost all numbers";
-      if (!(loss < 4) || progress < 0.25) words.verdict = Verdict::fails;
+                          : "; a rehearsal lost its numbers";
+      if (!std::isnan(progress) && (!(loss < 4) || progress < 0.25)) words.verdict = Verdict::fails;
       if (loss < 1.25 && progress > 0.9 && f.retained > 0.8)
         words.verdict = Verdict::fine, words.advice = "use it, and compare with f32 once";
     }

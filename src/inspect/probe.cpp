@@ -78,34 +78,38 @@ void Probe::compare(const StepTaken& f32) {
       updates_[p].product += std::copysign(1.0f, f32.updates[p][i]) * last_.updates[p][i];
     for (const float x : f32.updates[p]) updates_[p].energy += std::abs(x);
   }
-  steps_.push_back({std::exchange(last_, {}), f32});
+  gradients_.resize(f32.gradients.size());
+  for (std::size_t p = 0; p < f32.gradients.size(); ++p) {
+    Together& all = gradients_[p];
+    const auto &own = last_.gradients[p], &exact = f32.gradients[p];
+    all.own_sum.resize(own.size());
+    all.f32_sum.resize(own.size());
+    for (std::size_t i = 0; i < own.size(); ++i) all.own_sum[i] += own[i], all.f32_sum[i] += exact[i];
+    all.product += dot(own, exact);
+    all.own_energy += dot(own, own);
+    all.f32_energy += dot(exact, exact);
+  }
+  last_ = {};
+  ++steps_;
 }
 
 void Probe::finish() {
-  const auto steps = std::exchange(steps_, {});
-  const auto count = static_cast<double>(steps.size());
-  if (steps.size() < 2) return;
-  for (std::size_t p = 0; p < steps[0].f32.gradients.size(); ++p) {
-    double along = 0, energy = 0;
-    for (const Pair& step : steps) {
-      along += dot(step.own.gradients[p], step.f32.gradients[p]);
-      energy += dot(step.f32.gradients[p], step.f32.gradients[p]);
-    }
-    if (energy == 0) continue;
-    const double factor = along / energy;  // of a whole layer's gradient: another learning rate, no error
-    std::vector<float> sum(steps[0].f32.gradients[p].size());
-    double own = 0;  // energy of the errors
-    for (const Pair& step : steps) {
-      for (std::size_t i = 0; i < sum.size(); ++i) {
-        const double error = step.own.gradients[p][i] - factor * step.f32.gradients[p][i];
-        own += error * error;
-        sum[i] += static_cast<float>(error);
-      }
+  const auto all_gradients = std::exchange(gradients_, {});
+  const double count = std::exchange(steps_, 0);
+  if (count < 2) return;
+  for (const Together& all : all_gradients) {
+    if (all.f32_energy == 0) continue;
+    const double factor = all.product / all.f32_energy;  // of a whole layer's gradient: another learning rate, no error
+    const double errors = std::max(0.0, all.own_energy - factor * all.product);  // their energy
+    double together = 0;
+    for (std::size_t i = 0; i < all.own_sum.size(); ++i) {
+      const double error = all.own_sum[i] - factor * all.f32_sum[i];
+      together += error * error;
     }
     ++sums_.weight;
     sums_.arrives += factor;
-    sums_.all += own / energy;
-    sums_.shared += (dot(sum, sum) - own) / (count - 1) / energy;  // mean product of different steps' errors
+    sums_.all += errors / all.f32_energy;
+    sums_.shared += (together - errors) / (count - 1) / all.f32_energy;  // mean product of different steps' errors
   }
 }
 

@@ -33,11 +33,14 @@ class Probe {
 
  private:
   Trainer trainer_;
-  struct Pair {
-    StepTaken own, f32;
-  };
-  std::vector<Pair> steps_;
   StepTaken last_;
+  /// Of one parameter over the steps that follow each other, own and of f32.
+  struct Together {
+    std::vector<float> own_sum, f32_sum;
+    double product = 0, own_energy = 0, f32_energy = 0;
+  };
+  std::vector<Together> gradients_;
+  int steps_ = 0;
   struct Sums {
     double weight = 0, arrives = 0, shared = 0, all = 0;
   } sums_;

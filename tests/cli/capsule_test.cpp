@@ -1,5 +1,8 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <zlib.h>
 
+#include "halftone/io/safetensors.hpp"
 #include "tests/cli/program.hpp"
 
 namespace halftone {
@@ -29,11 +32,46 @@ TEST(CapsuleProgram, KeepsTheStepThatWentWrong) {
 TEST(CapsuleProgram, KeepsTheLastStepWhereNoneWentWrong) {
   const Folder folder;
   const std::string capsule = folder / "c";
-  Program program(train(capsule, {"--precision", "bf16"}));
+  Program program(train(capsule, {"--precision", "bf16", "--isa", "avx2", "--algorithms", "direct"}));
   EXPECT_EQ(program.wait(), 0) << program.err();
-  Program replay({"replay", capsule});
+  Program replay({"replay", capsule, "--threads", "1"});  // all else is the capsule's
   EXPECT_EQ(replay.wait(), 0) << replay.err();
   EXPECT_NE(replay.out().find("all numbers are finite"), std::string::npos) << replay.out();
+}
+
+/// With checksums that are right.
+TEST(CapsuleProgram, HostileOnesAreOneSentence) {
+  const Folder folder;
+  const std::string capsule = folder / "c", file = folder / "c/capsule.safetensors";
+  Program program(train(capsule, {}));
+  ASSERT_EQ(program.wait(), 0) << program.err();
+  const SafeTensors whole = read_safetensors(file);
+  const auto complaint = [&](SafeTensors changed) {
+    for (const StoredTensor& tensor : changed.tensors)
+      changed.metadata["crc." + tensor.name] =
+          fmt::format("{:08x}", ::crc32_z(0, reinterpret_cast<const Bytef*>(tensor.data.data()), tensor.data.size()));
+    write_safetensors(file, changed.tensors, changed.metadata);
+    Program replay({"replay", capsule});
+    EXPECT_EQ(replay.wait(), 1);
+    EXPECT_NE(replay.err().find(capsule), std::string::npos) << replay.err();
+    return replay.err();
+  };
+  for (const char* batches : {"", "x", "nan", "-3", "0", "1e300"}) {
+    SafeTensors changed = whole;
+    changed.metadata["batches"] = batches;
+    EXPECT_NE(complaint(changed).find("batches"), std::string::npos) << batches;
+  }
+  for (const char* words : {"", "[1]", "{}", "[\"--nonsense=1\"]"}) {
+    SafeTensors changed = whole;
+    changed.metadata["words"] = words;
+    complaint(changed);
+  }
+  for (const std::size_t bytes : {0u, 27u, 40u}) {
+    SafeTensors changed = whole;
+    for (StoredTensor& tensor : changed.tensors)
+      if (tensor.name == "input.labels") tensor.data.resize(bytes), tensor.shape = {static_cast<std::int64_t>(bytes)};
+    EXPECT_NE(complaint(changed).find("labels"), std::string::npos) << bytes;
+  }
 }
 
 TEST(CapsuleProgram, SaysWhatIsWrong) {
@@ -45,6 +83,7 @@ TEST(CapsuleProgram, SaysWhatIsWrong) {
   };
   EXPECT_NE(complaint({"replay", folder / "none"}, 1).find("capsule.safetensors"), std::string::npos);
   EXPECT_NE(complaint(train(folder / "c", {"--accumulate", "2"}), 2).find("--capsule"), std::string::npos);
+  EXPECT_NE(complaint(train(folder / "c", {"--out", folder / "x/../c"}), 2).find("--capsule"), std::string::npos);
   EXPECT_NE(complaint(train("/dev/null/c", {}), 2).find("--capsule"), std::string::npos);
 }
 

@@ -52,6 +52,7 @@ TEST(DoctorProgram, SaysWhatIsWrong) {
   EXPECT_NE(complaint({"--steps", "10"}).find("--steps"), std::string::npos);
   EXPECT_NE(complaint({"--precisions", "f17"}).find("f17"), std::string::npos);
   EXPECT_NE(complaint({"--precisions", "binary"}).find("binary"), std::string::npos);
+  EXPECT_NE(complaint({"--precisions", "f16", "--loss-scale", "16"}).find("--loss-scale"), std::string::npos);
   EXPECT_NE(complaint({"--out", "x"}).find("--out"), std::string::npos);
   EXPECT_NE(complaint({"--html", "no/such/folder/d.html"}).find("--html"), std::string::npos);
 }

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "halftone/halftone.hpp"
+#include "src/inspect/judge.hpp"
 
 namespace ht = halftone;
 
@@ -105,6 +106,35 @@ TEST(Doctor, ItsSuggestionTrains) {
   trainer.epoch(task.train);
   EXPECT_LT(trainer.epoch(task.train).loss, 2);
   EXPECT_NE(found.suggestion.code.find("ht::Precision precision = ht::Precision::"), std::string::npos);
+}
+
+/// Neither a loss next to 0 nor one that never fell says that a number system fails.
+TEST(Doctor, RehearsalsTellNothingFromNothing) {
+  const auto verdict = [](double first, double f32, double own, double nonfinite = 0) {
+    Prognosis p;
+    p.precision = Precision::bf16();
+    p.fidelity = {.arrives = 0.9, .nonfinite = nonfinite};
+    p.rehearsal = rehearsal(first, f32, own);
+    decide(p, {1, 1});
+    return p.verdict;
+  };
+  EXPECT_EQ(verdict(2.3, 2.2990, 2.3005), Verdict::risky);
+  EXPECT_EQ(verdict(2.3, 2.2990, 2.2960), Verdict::risky);
+  EXPECT_EQ(verdict(2.3, 0.0005, 0.0025), Verdict::risky);
+  EXPECT_EQ(verdict(2.3, 0, 0), Verdict::fine);
+  EXPECT_EQ(verdict(2.3, 0.3, 0.3), Verdict::fine);
+  EXPECT_EQ(verdict(2.3, 0.3, 2.2), Verdict::fails);
+  EXPECT_EQ(verdict(2.3, 0.3, INFINITY), Verdict::fails);
+  EXPECT_EQ(verdict(-1, -3, -2.9), Verdict::fine);
+  EXPECT_EQ(verdict(-1, -3, -1), Verdict::fails);
+}
+
+TEST(Doctor, SaysThatStepsOverflow) {
+  Prognosis p;
+  p.fidelity = {.nonfinite = 0.125};
+  decide(p, {1, 1});
+  EXPECT_EQ(p.verdict, Verdict::risky);
+  EXPECT_NE(p.reason.find("12.5 % of the steps overflow"), std::string::npos) << p.reason;
 }
 
 TEST(Doctor, RefusesWhatItCannotTell) {

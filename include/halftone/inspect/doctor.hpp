@@ -35,7 +35,8 @@ struct Prognosis {
   std::string reason, advice;  ///< a sentence each
   Fidelity fidelity;
   /// Of a rehearsal's last third, held against f32 on the same batches: `loss` is a multiple of its mean loss,
-  /// `progress` a share of what its loss has fallen from the first step's. None where the fidelity alone told.
+  /// `progress` a share of what its loss has fallen from the first step's, NaN where that is next to nothing. None
+  /// where the fidelity alone told.
   struct Rehearsal {
     double loss, progress;
   };
@@ -72,7 +73,7 @@ std::vector<Precision> usual_systems();
 
 /// Trains a net for some steps in f32, watching, and foretells how number systems would do (docs/numerics.md says by
 /// what). Throws Error for options that no training can have, a number system that changes the net, and where f32
-/// itself gives numbers that are not finite.
+/// itself gives numbers that are not finite. Each number system takes the memory of a training, all at the same time.
 Diagnosis diagnose(Value loss, const Loader& loader, const DoctorOptions& options = {});
 
 }  // namespace halftone

@@ -228,7 +228,11 @@ TEST(Plot, TextIsEscapedAndAxesHoldAllNumbers) {
   EXPECT_NE(dots.find("cx=\"674.8\""), std::string::npos) << dots;
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::string lines = cli::line_plot("x", "y", {{"a", 0, {0, 1, 2, 3}, {1, nan, 1, 2}}});
-  EXPECT_NE(lines.find("M60.0 156.0M386.7 156.0L550.0 12.0"), std::string::npos) << lines;  // the pen is lifted at NaN
+  EXPECT_NE(lines.find("M60.0 156.0M406.7 156.0L580.0 12.0"), std::string::npos) << lines;  // the pen is lifted at NaN
+  const std::string within = cli::line_plot("x", "y", {{"a", 0, {0, 1}, {0.15, 0.7}}}, true);
+  for (const char* tick : {">0.2<", ">0.5<"}) EXPECT_NE(within.find(tick), std::string::npos) << within;
+  const std::string wide = cli::dot_plot("error", {{std::string(40, 'm'), 0, {1}}});
+  EXPECT_NE(wide.find("x=\"282.0\" y=\"25.0\" text-anchor=\"end\""), std::string::npos) << wide;
 }
 
 }  // namespace

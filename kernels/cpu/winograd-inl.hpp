@@ -187,15 +187,15 @@ void visit_codes(const Access& tensor, F&& f) {
 }
 
 /// Transforms squares of pixels of a tensor [images, height, width, channels].
-template <class As>
 class Squares {
  public:
   /// `zeros` [channels].
   Squares(const Access& access, const Memory& memory, std::int64_t height, std::int64_t width, std::int64_t channels,
           const float* zeros)
-      : input_(access, memory),
-        codes_(access.plain && access.size == sizeof(Code) ? static_cast<const Code*>(memory.data) : nullptr),
-        zeros_(reinterpret_cast<const Code*>(zeros)),
+      : access_(&access),
+        input_(access, memory),
+        data_(memory.data),
+        zeros_(zeros),
         height_(height),
         width_(width),
         channels_(channels) {}
@@ -205,7 +205,14 @@ class Squares {
   template <class T>
   void transform_at(std::int64_t image, std::int64_t y, std::int64_t x, float* buffer, float* to,
                     std::int64_t plane) const {
-    const Code* pixel[T::in * T::in];
+    visit_codes(*access_, [&](auto as) { transform_codes<T, decltype(as)>(image, y, x, buffer, to, plane); });
+  }
+
+ private:
+  template <class T, class As>
+  void transform_codes(std::int64_t image, std::int64_t y, std::int64_t x, float* buffer, float* to,
+                       std::int64_t plane) const {
+    const typename As::Code* pixel[T::in * T::in];
     find<T::in>(image, y, x, buffer, pixel);
     for (std::int64_t c = 0; c < channels_; c += lanes)
       transform<T>([&](int i, int j)
@@ -214,11 +221,10 @@ class Squares {
                        HALFTONE_INLINE_LAMBDA { hn::StoreU(out, Vectors(), to + (i * T::out + j) * plane + c); });
   }
 
- private:
-  using Code = typename As::Code;
-
-  template <int size>
+  template <int size, class Code>
   void find(std::int64_t image, std::int64_t y0, std::int64_t x0, float* buffer, const Code** pixel) const {
+    const auto* codes = access_->plain && access_->size == sizeof(Code) ? static_cast<const Code*>(data_) : nullptr;
+    const auto* zeros = reinterpret_cast<const Code*>(zeros_);
     const std::int64_t first = std::clamp<std::int64_t>(x0, 0, width_);
     const std::int64_t last = std::clamp<std::int64_t>(x0 + size, first, width_);
     for (std::int64_t i = 0; i < size; ++i) {
@@ -226,16 +232,17 @@ class Squares {
       const bool inside = y >= 0 && y < height_;
       const std::int64_t from = inside ? ((image * height_ + y) * width_ + first) * channels_ : 0;
       float* to = buffer + i * size * channels_;
-      if (inside && !codes_) input_.copy(from, (last - first) * channels_, to);
-      const Code* row = codes_ ? codes_ + from : reinterpret_cast<const Code*>(to);
+      if (inside && !codes) input_.copy(from, (last - first) * channels_, to);
+      const Code* row = codes ? codes + from : reinterpret_cast<const Code*>(to);
       for (std::int64_t x = x0; x < x0 + size; ++x, ++pixel)
-        *pixel = inside && x >= first && x < last ? row + (x - first) * channels_ : zeros_;
+        *pixel = inside && x >= first && x < last ? row + (x - first) * channels_ : zeros;
     }
   }
 
-  Input input_;
-  const Code* codes_;  ///< null where numbers must be read
-  const Code* zeros_;
+  const Access* access_;
+  Input input_;  ///< for codes that no vector is loaded from
+  const void* data_;
+  const float* zeros_;
   std::int64_t height_, width_, channels_;
 };
 

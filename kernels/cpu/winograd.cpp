@@ -34,7 +34,6 @@ class WinogradRun {
         wanted_(static_cast<std::uint8_t*>(arguments.workspace)),
         floats_(static_cast<float*>(arguments.workspace) + plan.flags) {}
 
-  template <class As>
   void run() const {
     std::fill_n(floats_ + plan_.zeros_at, round_up(plan_.terms, lanes), 0.0f);
     read_bias();
@@ -44,16 +43,15 @@ class WinogradRun {
       transform_weight(task % panels * tile_width, task / panels * term_block, own(thread));
     });
     const GatherAxis &rows = direct_.gather.rows, &cols = direct_.gather.cols;
-    const Squares<As> input(direct_.input, arguments_.inputs[0], rows.in, cols.in, plan_.terms,
-                            floats_ + plan_.zeros_at);
+    const Squares input(direct_.input, arguments_.inputs[0], rows.in, cols.in, plan_.terms, floats_ + plan_.zeros_at);
     std::atomic<bool> all_finite = true;
     parallel_for(direct_.threads, (plan_.tiles + plan_.batch - 1) / plan_.batch, [&](std::int64_t task, int thread) {
       const std::int64_t first = task * plan_.batch, count = std::min(plan_.batch, plan_.tiles - first);
       for (std::int64_t i = 0; i < count; ++i) {
         const Block tile = direct_.gather.blocks[first + i];
-        input.template transform_at<OfInput>(tile.image0, tile.row0 + rows.offset[0], tile.col0 + cols.offset[0],
-                                             own(thread) + plan_.patch_at, own(thread) + i * plan_.input_stride,
-                                             plan_.input_plane);
+        input.transform_at<OfInput>(tile.image0, tile.row0 + rows.offset[0], tile.col0 + cols.offset[0],
+                                    own(thread) + plan_.patch_at, own(thread) + i * plan_.input_stride,
+                                    plan_.input_plane);
       }
       multiply_points(count, own(thread));
       if (!store_tiles(first, count, own(thread))) all_finite = false;
@@ -207,9 +205,7 @@ class WinogradRun {
   float* floats_;         ///< the workspace behind them
 };
 
-void run(const Winograd& plan, const Arguments& arguments) {
-  visit_codes(plan.direct.input, [&](auto as) { WinogradRun(plan, arguments).run<decltype(as)>(); });
-}
+void run(const Winograd& plan, const Arguments& arguments) { WinogradRun(plan, arguments).run(); }
 
 }  // namespace
 }  // namespace halftone::cpu::HWY_NAMESPACE

@@ -32,23 +32,21 @@ class WinogradGradientRun {
         d_weight_(plan.direct.d_weight, arguments, 0),
         floats_(static_cast<float*>(arguments.workspace)) {}
 
-  template <class AsX, class AsY>
   void run() const {
     const std::int64_t most = std::max(plan_.channels, filters_);
     std::fill_n(floats_, round_up(most, lanes), 0.0f);
-    const Squares<AsX> input(plan_.direct.input, arguments_.inputs[0], gather_.rows.in, gather_.cols.in, plan_.channels,
-                             floats_);
-    const Squares<AsY> d_output(plan_.direct.d_output, arguments_.inputs[1], gather_.rows.out, gather_.cols.out,
-                                filters_, floats_);
+    const Squares input(plan_.direct.input, arguments_.inputs[0], gather_.rows.in, gather_.cols.in, plan_.channels,
+                        floats_);
+    const Squares d_output(plan_.direct.d_output, arguments_.inputs[1], gather_.rows.out, gather_.cols.out, filters_,
+                           floats_);
     const auto transform_tile = [&](std::int64_t tile, std::int64_t place, float* batch, int thread) {
       const Block at = plan_.tiles[tile];
       float* patch = floats_ + plan_.patches_at + thread * plan_.per_patch;
-      input.template transform_at<OfInput>(at.image0, at.row0 + gather_.rows.offset[0],
-                                           at.col0 + gather_.cols.offset[0], patch, batch + place * plan_.input_stride,
-                                           plan_.input_plane);
-      d_output.template transform_at<OfGradient>(at.image0, at.row0, at.col0, patch,
-                                                 batch + plan_.gradient_at + place * plan_.gradient_stride,
-                                                 plan_.gradient_plane);
+      input.transform_at<OfInput>(at.image0, at.row0 + gather_.rows.offset[0], at.col0 + gather_.cols.offset[0], patch,
+                                  batch + place * plan_.input_stride, plan_.input_plane);
+      d_output.transform_at<OfGradient>(at.image0, at.row0, at.col0, patch,
+                                        batch + plan_.gradient_at + place * plan_.gradient_stride,
+                                        plan_.gradient_plane);
     };
     const std::int64_t tiles = plan_.tiles.count();
     if (plan_.splits == 1) {
@@ -163,12 +161,7 @@ class WinogradGradientRun {
   float* floats_;
 };
 
-void run(const WinogradGradient& plan, const Arguments& arguments) {
-  visit_codes(plan.direct.input, [&](auto x) {
-    visit_codes(plan.direct.d_output,
-                [&](auto y) { WinogradGradientRun(plan, arguments).run<decltype(x), decltype(y)>(); });
-  });
-}
+void run(const WinogradGradient& plan, const Arguments& arguments) { WinogradGradientRun(plan, arguments).run(); }
 
 }  // namespace
 }  // namespace halftone::cpu::HWY_NAMESPACE

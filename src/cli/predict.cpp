@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 
 #include "cli/classifier.hpp"
 #include "cli/commands.hpp"
@@ -24,8 +23,8 @@ std::string csv_of(const Classifier& net, const std::vector<float>& shares,
   for (int label = 0; label < net.classes(); ++label) text += fmt::format(",p{}", label);
   auto share = shares.begin();
   for (std::size_t i = 0; i < predicted.size(); ++i) {
-    fmt::format_to(std::back_inserter(text), "\n{},{},{}", i, net.data().labels[i], predicted[i]);
-    for (int label = 0; label < net.classes(); ++label) fmt::format_to(std::back_inserter(text), ",{}", *share++);
+    text += fmt::format("\n{},{},{}", i, net.data().labels[i], predicted[i]);
+    for (int label = 0; label < net.classes(); ++label) text += fmt::format(",{}", *share++);
   }
   return text + "\n";
 }

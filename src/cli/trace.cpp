@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <fstream>
-#include <iterator>
 
 #include "halftone/io/atomic_file.hpp"
 #include "halftone/tensor/text.hpp"
@@ -39,9 +38,9 @@ void Trace::resume(std::int64_t steps) {
 
 void Trace::add(const StepReport& step) {
   if (file_.empty() || !step.complete) return;
-  fmt::format_to(std::back_inserter(text_), "{},{},{},{},{},{},{}\n", step.attempt, number(step.step_loss),
-                 double{step.scale}, step.skipped ? 1 : 0, quoted(step.reason), number(step.gradient_norm),
-                 number(step.learning_rate));
+  text_ +=
+      fmt::format("{},{},{},{},{},{},{}\n", step.attempt, number(step.step_loss), double{step.scale},
+                  step.skipped ? 1 : 0, quoted(step.reason), number(step.gradient_norm), number(step.learning_rate));
 }
 
 void Trace::write() const {

@@ -14,15 +14,7 @@ std::string name_in(Store store, const std::string& parameter) {
 
 namespace {
 
-const char* name_of_role(Role role) {
-  return role == Role::activation            ? "activations"
-         : role == Role::activation_gradient ? "activation_gradients"
-         : role == Role::weight              ? "weights"
-         : role == Role::weight_gradient     ? "weight_gradients"
-                                             : "exact";
-}
-
-const char* name_of_role(Store store) {
+const char* role_of(Store store) {
   return store == Store::weights                          ? "weights"
          : store == Store::masters                        ? "update"
          : store == Store::gradients                      ? "weight_gradients"
@@ -43,7 +35,7 @@ Parameters::Parameters(const Graph& graph, Device device, const Options& options
   for (const Node& node : graph->nodes)
     for (int id : node.outputs)
       if (const ValueInfo& value = graph.info(id); value.spec.storage.has_range() && !node.op->is_view())
-        add_range(value.name, name_of_role(value.spec.role), value.spec.storage, false);
+        add_range(value.name, name_of(value.spec.role), value.spec.storage, false);
   if (options.average) sizes_[at(Store::averaged_statistics)] = sizes_[at(Store::statistics)];
   if (options.accumulate) sizes_[at(Store::kept_statistics)] = sizes_[at(Store::statistics)];
   sizes_[at(Store::ranges)] = ranges.size() * sizeof(RangeState);
@@ -95,8 +87,7 @@ void Parameters::put(ParameterSlot& slot, Store store, const Storage& storage) {
   std::size_t& size = sizes_[at(store)];
   slot.places[at(store)] = {storage, size};
   size += padded(storage.bytes(slot.shape.elements()));
-  if (storage.has_range())
-    add_range(name_in(store, slot.name), name_of_role(store), storage, store != Store::gradients);
+  if (storage.has_range()) add_range(name_in(store, slot.name), role_of(store), storage, store != Store::gradients);
 }
 
 void Parameters::add_range(const std::string& value, const char* role, const Storage& storage, bool lasts) {

@@ -7,7 +7,8 @@
 namespace halftone {
 
 const char* name_of(Role role) {
-  constexpr const char* names[] = {"input", "activation", "activation_gradient", "weight", "weight_gradient", "exact"};
+  constexpr const char* names[] = {"input",   "activations",      "activation_gradients",
+                                   "weights", "weight_gradients", "exact"};
   return names[static_cast<int>(role)];
 }
 

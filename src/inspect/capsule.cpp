@@ -61,24 +61,6 @@ SafeTensors read(const fs::path& directory) {
   return capsule;
 }
 
-const char* role_for_people(Role role) {
-  switch (role) {
-    case Role::activation:
-      return "activations";
-    case Role::activation_gradient:
-      return "activation_gradients";
-    case Role::weight:
-      return "weights";
-    case Role::weight_gradient:
-      return "weight_gradients";
-    case Role::input:
-      return "input";
-    case Role::exact:
-      break;
-  }
-  return "exact";
-}
-
 std::optional<BadTensor> look(const Trainer& trainer, int id, const std::string& node, bool backward) {
   const ValueInfo& info = trainer.plan().graph().info(id);
   const std::vector<float> values = trainer.plan().view(id).read();
@@ -86,7 +68,7 @@ std::optional<BadTensor> look(const Trainer& trainer, int id, const std::string&
   const auto found = std::find_if(values.begin(), values.end(), bad);
   if (found == values.end()) return std::nullopt;
   constexpr std::int64_t beside = 3;
-  BadTensor tensor{node, info.name, role_for_people(info.spec.role), backward, found - values.begin(), *found};
+  BadTensor tensor{node, info.name, name_of(info.spec.role), backward, found - values.begin(), *found};
   tensor.first = std::max<std::int64_t>(tensor.index - beside, 0);
   tensor.around.assign(values.begin() + tensor.first,
                        values.begin() + std::min<std::int64_t>(tensor.index + beside + 1, std::ssize(values)));
@@ -140,7 +122,7 @@ std::optional<BadTensor> first_bad_tensor(const Trainer& trainer) {
       if (info.store != Store::none && info.store != Store::gradients) continue;  // state, and what lasts: it is finite
       if (auto bad = look(trainer, id, node.name, backward)) return bad;
       if (static_cast<std::int32_t>(n) == hidden)
-        return BadTensor{node.name, info.name, role_for_people(info.spec.role), backward};
+        return BadTensor{node.name, info.name, name_of(info.spec.role), backward};
     }
   }
   return std::nullopt;

@@ -1,26 +1,9 @@
 #include "halftone/inspect/watcher.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 namespace halftone {
 namespace {
-
-/// As in `role_names`; null for what no role stores.
-const char* role_name(Role role) {
-  switch (role) {
-    case Role::activation:
-      return "activations";
-    case Role::activation_gradient:
-      return "activation_gradients";
-    case Role::weight:
-      return "weights";
-    case Role::weight_gradient:
-      return "weight_gradients";
-    default:
-      return nullptr;
-  }
-}
 
 std::string parent(const std::string& name) { return name.substr(0, std::min(name.rfind('.'), name.size())); }
 
@@ -28,14 +11,6 @@ template <class Format>
 bool is_lost(float weight, float update) {
   const float stored = Format::decode(Format::encode(weight));
   return Format::decode(Format::encode(stored + update)) == stored;
-}
-
-/// Of a value that is stored as f32.
-std::vector<float> f32_numbers(const TensorView& view) {
-  std::vector<float> numbers(static_cast<std::size_t>(view.spec.shape.elements()));
-  const std::vector<std::byte> bytes = view.read_bytes();
-  std::memcpy(numbers.data(), bytes.data(), bytes.size());
-  return numbers;
 }
 
 }  // namespace
@@ -50,12 +25,11 @@ Watcher::Watcher(const Trainer& trainer) : trainer_(trainer) {
     if (node.op->is_view()) continue;
     for (const int id : node.outputs) {
       const ValueInfo& info = graph.info(id);
-      const char* role = role_name(info.spec.role);
-      if (!role) continue;
+      if (info.spec.role == Role::input || info.spec.role == Role::exact) continue;
       if (info.spec.storage.code != DType::f32) fail("Watcher: the trainer's precision must be f32");
       const bool of_layer = info.spec.role == Role::activation_gradient || info.spec.role == Role::weight_gradient;
       const std::string layer = of_layer && layers(parent(node.name)) ? parent(node.name) : node.name;
-      sources_.push_back({id, tensor_of(layer, role)});
+      sources_.push_back({id, tensor_of(layer, name_of(info.spec.role))});
     }
   }
   for (const ParameterInfo& parameter : graph->parameters)
@@ -71,18 +45,18 @@ std::size_t Watcher::tensor_of(const std::string& node, const char* role) {
 void Watcher::begin() {
   before_.clear();
   for (const ParameterSlot& slot : trainer_.parameters().entries)
-    before_.push_back(f32_numbers(trainer_.parameters().truth(slot)));
+    before_.push_back(trainer_.parameters().truth(slot).read());
 }
 
 void Watcher::look() {
-  for (const auto& [value, tensor] : sources_) tensors_[tensor].exponents.add(f32_numbers(trainer_.plan().view(value)));
+  for (const auto& [value, tensor] : sources_) tensors_[tensor].exponents.add(trainer_.plan().view(value).read());
   const auto& slots = trainer_.parameters().entries;
   for (std::size_t i = 0; i < before_.size(); ++i)
     if (slots[i].trainable) look_at_update(slots[i], tensor_of(parent(slots[i].name), "update"), before_[i]);
 }
 
 void Watcher::look_at_update(const ParameterSlot& slot, std::size_t tensor, const std::vector<float>& before) {
-  std::vector<float> update = f32_numbers(trainer_.parameters().truth(slot));
+  std::vector<float> update = trainer_.parameters().truth(slot).read();
   for (std::size_t i = 0; i < update.size(); ++i) update[i] -= before[i];
   Updates& seen = updates_[tensor];
   const std::size_t stride = update.size() / 16384 + 1;  // so many are enough for a share

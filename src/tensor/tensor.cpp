@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
 #include <iterator>
 
 namespace halftone {
@@ -33,8 +34,12 @@ float TensorView::scale() const {
 
 std::vector<float> TensorView::read() const {
   const auto raw = read_bytes();
-  const float range_scale = scale();
   std::vector<float> values(static_cast<std::size_t>(spec.shape.elements()));
+  if (spec.storage == DType::f32) {
+    std::memcpy(values.data(), raw.data(), raw.size());
+    return values;
+  }
+  const float range_scale = scale();
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = read_number(spec.storage, raw.data(), std::ssize(values), static_cast<std::int64_t>(i), range_scale);
   return values;

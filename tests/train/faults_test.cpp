@@ -129,41 +129,27 @@ TEST(Skips, GradientsWhoseNormOverflowsMoveNothing) {
   }
 }
 
-/// Codes that have no NaN store something else, and the loss is a number.
+/// Codes that have no NaN store something else, those that saturate the largest number, and the loss is a number.
 TEST(BadForward, IsSeenWhereTheCodeHidesIt) {
-  const Net net;
-  for (const Precision& precision : {Precision::fixed(6, 10, Rounding::nearest), Precision::bf16()}) {
-    Trainer trainer(net.loss, options_for(precision));
-    const auto before = lasting(trainer);
-    Data bad(1);
-    bad.images[7] = nan;
-    const StepReport report = step(trainer, bad);
-    EXPECT_TRUE(report.skipped) << precision.name;
-    EXPECT_NE(report.reason.find("conv1"), std::string::npos) << report.reason;
-    EXPECT_EQ(lasting(trainer), before);
-    EXPECT_FALSE(step(trainer, Data(2)).skipped);
-  }
-}
-
-/// An infinity that saturates to the largest number is seen as well.
-TEST(BadForward, IsSeenWhereInfinitySaturates) {
   const Net net;
   Precision plain;
   plain.storage.activations = DType::e5m2;
-  for (const Precision& precision :
-       {plain, Precision::fp8(Precision::Fp8Scaling::none), Precision::fp8(Precision::Fp8Scaling::delayed),
-        Precision::fp8(), Precision::mx(DType::e4m3), Precision::dynamic_fixed(10, 12)}) {
-    Trainer trainer(net.loss, options_for(precision));
-    step(trainer, Data(3));
-    const auto before = lasting(trainer);
-    Data bad(1);
-    bad.images[7] = infinity;
-    const StepReport report = step(trainer, bad);
-    EXPECT_TRUE(report.skipped) << precision.name;
-    EXPECT_NE(report.reason.find("conv1"), std::string::npos) << report.reason;
-    EXPECT_EQ(lasting(trainer), before) << precision.name;
-    EXPECT_FALSE(step(trainer, Data(2)).skipped);
-  }
+  using Scaling = Precision::Fp8Scaling;
+  for (const Precision& precision : {plain, Precision::bf16(), Precision::fixed(6, 10, Rounding::nearest),
+                                     Precision::fp8(Scaling::none), Precision::fp8(Scaling::delayed), Precision::fp8(),
+                                     Precision::mx(DType::e4m3), Precision::dynamic_fixed(10, 12)})
+    for (const float value : {nan, infinity}) {
+      Trainer trainer(net.loss, options_for(precision));
+      step(trainer, Data(3));
+      const auto before = lasting(trainer);
+      Data bad(1);
+      bad.images[7] = value;
+      const StepReport report = step(trainer, bad);
+      EXPECT_TRUE(report.skipped) << precision.name << ", " << value;
+      EXPECT_NE(report.reason.find("conv1"), std::string::npos) << report.reason;
+      EXPECT_EQ(lasting(trainer), before) << precision.name;
+      EXPECT_FALSE(step(trainer, Data(2)).skipped);
+    }
 }
 
 /// 3.4e38 is a number of f32 and rounds to an infinity of bf16.

@@ -11,6 +11,7 @@ struct GraphBody;
 /// What a value is for. `narrow` chooses storages by role; `input` and `exact` keep theirs.
 enum class Role { input, activation, activation_gradient, weight, weight_gradient, exact };
 
+/// As in `role_names`: "activations"; "input" and "exact".
 const char* name_of(Role role);
 
 /// Shape, storage and role of a value.

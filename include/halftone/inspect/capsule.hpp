@@ -20,7 +20,7 @@ struct BadTensor {
   std::int64_t count = 0, numbers = 0;  ///< of such numbers, and of all
 };
 
-/// "conv2.conv2d_d_input1 (activation gradients, backward): inf at 17 of 4608 ..."
+/// "conv2.conv2d_d_input1, role activation_gradients, backward: infinity at index 17, 3 of 4608 numbers are not ..."
 std::string to_string(const BadTensor& tensor);
 
 /// The first one in the order of the last step's work; none where all numbers are finite. Throws Error for a trainer
@@ -35,8 +35,7 @@ std::optional<BadTensor> first_bad_tensor(const Trainer& trainer);
 StepReport write_capsule(const std::filesystem::path& directory, Trainer& trainer, const StepState& before,
                          const Metadata& facts = {});
 
-/// What `write_capsule` was given, and `version`. Throws FileError for a damaged capsule and
-/// one of another version.
+/// What `write_capsule` was given, and `version`. Throws FileError for a damaged capsule and one of another version.
 Metadata read_capsule(const std::filesystem::path& directory);
 
 /// The raw bytes of one input of the graph's, by its name.

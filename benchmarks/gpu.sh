@@ -103,7 +103,7 @@ run() {
   # PyTorch brings a cuDNN along that the loader does not know.
   cudnn=$(python3 -c 'import glob, nvidia; print(":".join(d for p in nvidia.__path__ for d in sorted(glob.glob(p + "/*/lib"))))' 2>/dev/null || true)
   libraries=$programs/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-  local without=(env HALFTONE_CUDNN=0 "LD_LIBRARY_PATH=$libraries") with=(env "LD_LIBRARY_PATH=$libraries${cudnn:+:$cudnn}")
+  local without=(env HALFTONE_CUDNN=0 HALFTONE_CUBLAS=0 "LD_LIBRARY_PATH=$libraries") with=(env "LD_LIBRARY_PATH=$libraries${cudnn:+:$cudnn}")
   local halftone=("${with[@]}" "$programs/halftone")
   tests=("${with[@]}" "$programs/halftone_gpu_tests")
   local on=(--device "$device")
@@ -140,9 +140,9 @@ run() {
   phase 240
   local peers=no
   if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then peers=yes; fi
-  for net in lenet5 resnet18; do
-    size=128 modes=default
-    [ $net = lenet5 ] || size=$batch modes=channels_last
+  for net in lenet5 resnet18 resnet50; do
+    size=128 modes=channels_last
+    case $net in lenet5) modes=default ;; resnet18) size=$batch ;; resnet50) size=$large ;; esac
     if [ $peers = yes ]; then
       step "speed.$net" 60 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16,bf16 \
         --batch "$size" "${on[@]}" --modes $modes --seconds "$seconds" --json "$results/speed.$net.json"
@@ -155,9 +155,35 @@ run() {
     done
   done
 
+  # Every number system trains here too; its error is for the eye, next to the CPU's.
+  phase 60
+  for precision in fixed:6.10:stochastic dynamic_fixed:10/12 fp8 int8 mxfp8 bf16_pure:kahan binary; do
+    step "systems.${precision//[:\/]/-}" 20 "${halftone[@]}" train --net gupta "${data[@]}" "${on[@]}" --epochs 1 --limit "$images" \
+      --precision "$precision" --json "$results/systems.${precision//[:\/]/-}.json"
+  done
+  step systems.predict 20 "${halftone[@]}" eval --checkpoint "$results/f16" "${data[@]}" "${on[@]}"
+
+  # Dense layers by cuBLAS, by cuDNN, by kernels of our own.
   phase 40
+  for precision in f16 f32; do
+    for size in 128 4096; do
+      step "products.$precision.$size.cublas" 10 "${halftone[@]}" bench --net mlp --batch $size --seconds 1 --precision $precision "${on[@]}"
+      step "products.$precision.$size.cudnn" 10 "${with[@]}" HALFTONE_CUBLAS=0 "$programs/halftone" bench --net mlp --batch $size \
+        --seconds 1 --precision $precision "${on[@]}"
+      step "products.$precision.$size.own" 10 "${without[@]}" "$programs/halftone" bench --net mlp --batch $size \
+        --seconds 1 --precision $precision "${on[@]}"
+    done
+  done
+
+  phase 60
   step profile.lenet5 20 "${halftone[@]}" bench --net lenet5 --precision f16 --seconds 0.5 --profile nodes "${on[@]}"
   step profile.resnet18 30 "${halftone[@]}" bench --net resnet18 --batch "$batch" --precision f16 --seconds 0.5 --profile nodes "${on[@]}"
+  step profile.resnet50 30 "${halftone[@]}" bench --net resnet50 --batch "$large" --precision f16 --seconds 0.5 --profile nodes "${on[@]}"
+  if command -v ncu >/dev/null; then
+    step profile.norms 40 ncu --clock-control none --csv --kernel-name-base demangled -k 'regex:ColumnSums|FoldParts|Normalize|InputGradient' \
+      --launch-count 120 --metrics "$counters" \
+      "${halftone[@]}" bench --net resnet50 --batch "$large" --seconds 0 --precision f16 "${on[@]}"
+  fi
 
   # bench takes eight steps at least. Without cuDNN, whose own code is not to be judged.
   phase 150
@@ -169,19 +195,19 @@ run() {
   fi
 
   # Open questions: own convolutions against cuDNN's, what timing cuDNN's plans gains, the time of a step of nearly no work
-  # (it is spent between the nodes of the graph), from nothing to the first steps, a large net.
+  # (it is spent between the nodes of the graph), from nothing to the first steps.
   phase 120
   step open.own_convolutions 30 "${without[@]}" "$programs/halftone" bench --net resnet18 --batch "$batch" --seconds "$seconds" --precision f16 "${on[@]}"
   step open.tuned 60 env HALFTONE_CUDNN_TUNE=1 "XDG_CACHE_HOME=$results/cache" "${halftone[@]}" bench --net resnet18 --batch "$batch" \
     --seconds "$seconds" --precision f16 "${on[@]}"
   step open.one_image 20 "${halftone[@]}" bench --net lenet5 --batch 1 --seconds 1 --precision f16 "${on[@]}"
   step open.cold 20 "${halftone[@]}" bench --net resnet18 --batch "$batch" --seconds 0 --precision f16 "${on[@]}"
-  step open.resnet50 40 "${halftone[@]}" bench --net resnet50 --batch "$large" --seconds "$seconds" --precision f16 "${on[@]}"
   echo "$SECONDS s; failed: ${failed[*]:-none}; no time for: ${late[*]:-none}" | tee -a "$out/summary.txt"
 }
 
 [ $# -ge 2 ] || usage
 command=$1 dir=$2
+counters=gpu__time_duration.sum,dram__bytes.sum.per_second,sm__warps_active.avg.pct_of_peak_sustained_active,launch__registers_per_thread
 device=${DEVICE:-cuda} batch=512 large=128 seconds=2 images=12800 few=()
 phase_end=0 budget=0 status=0 results='' content='' out='' failed=() late=() tests=()
 case $command in

@@ -55,7 +55,10 @@ def net_of(name):
         return resnet((16, 32, 64), 3), (3, 32, 32)
     if name == "resnet18":
         return resnet((64, 128, 256, 512), 2), (3, 32, 32)
-    raise SystemExit(f"{name}: known nets are lenet5, resnet20 and resnet18")
+    if name == "resnet50":
+        import torchvision
+        return torchvision.models.resnet50(), (3, 224, 224)
+    raise SystemExit(f"{name}: known nets are lenet5, resnet20, resnet18 and resnet50 (torchvision)")
 
 
 class Torch:

@@ -96,20 +96,16 @@ class Execution {
   }
 
  private:
-  static constexpr std::size_t workspace_alignment = 256;
-
   void bind(const std::vector<void*>& operands, void* workspace) {
     for (const void* data : operands)
       if (reinterpret_cast<std::uintptr_t>(data) % tensor_alignment != 0)
         throw Failure(
             fmt::format("cuDNN: {}: a tensor does not begin at a multiple of {} bytes", what_, tensor_alignment));
-    const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(workspace) + workspace_alignment - 1;
-    void* aligned = workspace_ ? reinterpret_cast<void*>(address / workspace_alignment * workspace_alignment) : nullptr;
     pack_.reset();
     pack_.emplace(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "a plan's memory");
     pack_->set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, tensors_.size(), tensors_.data())
         .set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, operands.size(), operands.data())
-        .set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, aligned)
+        .set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, workspace_ ? aligned(workspace) : nullptr)
         .finalize();
     operands_ = operands;
     bound_ = workspace;

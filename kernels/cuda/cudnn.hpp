@@ -34,12 +34,6 @@ struct CudnnOptions {
   static CudnnOptions from_environment();
 };
 
-/// "forward f16 x 128x32x32x64, weight 64x3x3x64, y 128x32x32x64, stride 1x1, ...": all that a plan depends on.
-std::string description_of(const Convolution& convolution);
-
-/// Why cuDNN is not asked about a convolution with its bias and activation; empty where it is.
-std::string decline_storages(const Convolution& convolution);
-
 /// The plans that cuDNN has for one kind of GPU, which need not be there. Calls from several threads wait for each
 /// other.
 class ConvolutionPlans {

@@ -2,22 +2,10 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include <cstdlib>
-#include <filesystem>
-#include <set>
 
 namespace halftone::cuda {
 
-const char* environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value && *value ? value : nullptr;
-}
-
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr std::size_t oldest_version = 90800;  // plans for a device that need not be there
 
@@ -25,26 +13,13 @@ std::string text_of_version(std::size_t version) {
   return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
-/// The first in the loader's path or else in a toolkit's folders.
-void* open_file(std::string& why_not) {
-  constexpr const char* name = "libcudnn.so.9";
-  if (void* file = ::dlopen(name, RTLD_NOW | RTLD_LOCAL)) return file;
-  why_not = fmt::format("cuDNN 9.8 or newer is needed: {}", ::dlerror());
-  std::set<std::string> roots = {"/usr/local/cuda"};
-  for (const char* name_of_root : {"CUDA_PATH", "CUDA_HOME"})
-    if (const char* root = environment(name_of_root)) roots.insert(root);
-  for (const std::string& root : roots)
-    for (const char* folder : {"lib64", "lib", "targets/x86_64-linux/lib"})
-      if (void* file = ::dlopen((fs::path(root) / folder / name).c_str(), RTLD_NOW | RTLD_LOCAL)) return file;
-  why_not += fmt::format("; nor has {} one", fmt::join(roots, " or "));
-  return nullptr;
-}
-
-Library open_library() {
+Library open_cudnn() {
   Library library;
-  void* file = open_file(library.why_not);
-  if (!file) return library;
-  library.why_not.clear();
+  void* file = open_library("libcudnn.so.9", library.why_not);
+  if (!file) {
+    library.why_not.insert(0, "cuDNN 9.8 or newer is needed: ");
+    return library;
+  }
   const auto find = [&](auto& function, const char* name) {
     function = reinterpret_cast<std::decay_t<decltype(function)>>(::dlsym(file, name));
     if (!function && library.why_not.empty())
@@ -71,7 +46,7 @@ Library open_library() {
 }
 
 const Library& opened() {
-  static const Library library = open_library();  // for good: its threads and kernels outlive every handle
+  static const Library library = open_cudnn();  // for good: its threads and kernels outlive every handle
   return library;
 }
 

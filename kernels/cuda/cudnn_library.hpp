@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "halftone/tensor/error.hpp"
 #include "kernels/cuda/cudnn.hpp"
+#include "kernels/cuda/library.hpp"
 
 static_assert(CUDNN_VERSION >= 90800, "Halftone needs the headers of cuDNN 9.8 or newer");
 
@@ -39,19 +39,6 @@ const Library& cudnn();
 
 /// Throws Failure for everything but success, with what cuDNN says.
 void check(cudnnStatus_t status, const std::string& doing);
-
-/// The variable of that name, null where it is empty too.
-const char* environment(const char* name);
-
-/// Begins what goes wrong in f with what was being done.
-template <class F>
-auto doing(const std::string& what, F&& f) {
-  try {
-    return f();
-  } catch (const Failure& failure) {
-    throw Failure(what + ": " + failure.what());
-  }
-}
 
 using Ints = std::vector<std::int64_t>;
 

@@ -17,10 +17,6 @@ Descriptor device_of(cudnnBackendAttributeName_t attribute, const auto& value) {
   return device;
 }
 
-const char* name_of(Direction direction) {
-  return direction == Direction::forward ? "forward" : direction == Direction::d_input ? "d_input" : "d_weight";
-}
-
 cudnnDataType_t data_type(DType code) {
   return code == DType::f32 ? CUDNN_DATA_FLOAT : code == DType::f16 ? CUDNN_DATA_HALF : CUDNN_DATA_BFLOAT16;
 }
@@ -226,31 +222,6 @@ Descriptor config_of(const ConvolutionPlan& numbers, const Descriptor& graph, co
 std::string cudnn_device_text(int ordinal) {
   return device_of(CUDNN_ATTR_DEVICEPROP_DEVICE_ID, std::int32_t{ordinal})
       .text(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION);
-}
-
-std::string description_of(const Convolution& convolution) {
-  const ConvProblem& p = convolution.problem;
-  const auto& inputs = convolution.operands.inputs;
-  return fmt::format(
-      "{} {} x {}x{}x{}x{}, weight {}x{}x{}x{}, y {}x{}x{}x{}, stride {}x{}, padding {}x{}, dilation {}x{}, groups "
-      "{}{}{}",
-      name_of(convolution.direction), name_of(convolution.operands.output.storage.code), p.n, p.h, p.w, p.c, p.k, p.r,
-      p.s, p.c / p.groups, p.n, p.p, p.q, p.k, p.stride_h, p.stride_w, p.pad_h, p.pad_w, p.dilation_h, p.dilation_w,
-      p.groups, inputs.size() > 2 ? fmt::format(", bias {}", name_of(inputs[2].storage.code)) : "",
-      convolution.activation ? fmt::format(", {}", name_of(*convolution.activation)) : "");
-}
-
-std::string decline_storages(const Convolution& convolution) {
-  const Operands& operands = convolution.operands;
-  const Storage& storage = operands.output.storage;
-  if (!storage.plain() || (storage.code != DType::f32 && storage.code != DType::f16 && storage.code != DType::bf16))
-    return "a storage other than f32, f16 and bf16";
-  if (operands.inputs.at(0).storage != storage || operands.inputs.at(1).storage != storage)
-    return "tensors in different storages";
-  if (operands.inputs.size() > 2 && operands.inputs[2].storage != storage) return "a bias in another storage";
-  if (convolution.activation && !std::holds_alternative<Relu>(*convolution.activation))
-    return "an activation other than relu";
-  return {};
 }
 
 struct ConvolutionPlans::Impl {

@@ -62,7 +62,7 @@ class Driver {
   };
   Counts counts;
 
-  std::shared_ptr<void> cudnn;  ///< what cudnn.cpp keeps for this device; freed before the stream
+  std::shared_ptr<void> cudnn, cublas;  ///< what cudnn.cpp and cublas.cpp keep for this device; freed before the stream
 };
 
 /// The driver of CUDA device `ordinal`. Throws Error where there is none, saying what is missing.

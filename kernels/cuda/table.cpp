@@ -11,10 +11,22 @@
 #include "halftone/ops/softmax.hpp"
 #include "halftone/ops/sum_rows.hpp"
 #include "kernels/cuda/backend.hpp"
+#include "kernels/cuda/cublas.hpp"
 #include "kernels/cuda/cudnn.hpp"
 #include "kernels/cuda/known.hpp"
+#include "kernels/cuda/library.hpp"
 
 namespace halftone::cuda {
+
+#if !defined(HALFTONE_HAS_CUDNN)
+std::string decline_cudnn(const Convolution&, Driver&, bool) { return "this build has no cuDNN"; }
+Launch make_cudnn(const Convolution&, Driver&, bool) { return {}; }
+#endif
+#if !defined(HALFTONE_HAS_CUBLAS)
+std::string decline_cublas(const Convolution&, Driver&) { return "this build has no cuBLAS"; }
+Launch make_cublas(const Convolution&, Driver&) { return {}; }
+#endif
+
 namespace {
 
 /// A kernel that knows the storages that all do.
@@ -22,9 +34,9 @@ std::vector<Kernel> list(const char* name, Launch (*make)(const Request&)) {
   return {{name, make, nullptr, is_compiled, is_known}};
 }
 
-#if defined(HALFTONE_HAS_CUDNN)
-/// What is asked of cuDNN: all, or in f32, which bears to be stored in between, products where it does not do the rest.
-Convolution part_of_cudnn(Convolution convolution) {
+/// What is asked of a library: all, or in f32, which bears to be stored in between, products where it does not do the
+/// rest.
+Convolution part_of_library(Convolution convolution) {
   if (convolution.operands.output.storage == DType::f32 && !decline_storages(convolution).empty()) {
     convolution.operands.inputs.resize(2);
     convolution.activation.reset();
@@ -32,17 +44,12 @@ Convolution part_of_cudnn(Convolution convolution) {
   return convolution;
 }
 
-std::string decline_cudnn(const Convolution& convolution, const Request& request, bool on_tensor_cores) {
-  return decline_cudnn(part_of_cudnn(convolution), driver_of(request), on_tensor_cores);
-}
-
-Launch by_cudnn(const Convolution& convolution, const Request& request, bool on_tensor_cores) {
-  const Convolution part = part_of_cudnn(convolution);
-  Launch launch = make_cudnn(part, driver_of(request), on_tensor_cores);
-  if (part.operands.inputs.size() == convolution.operands.inputs.size() &&
-      part.activation.has_value() == convolution.activation.has_value())
+/// Then does what the library did not.
+Launch completed(Launch launch, const Convolution& part, const Convolution& whole) {
+  if (part.operands.inputs.size() == whole.operands.inputs.size() &&
+      part.activation.has_value() == whole.activation.has_value())
     return launch;
-  launch.run = [product = std::move(launch.run), finish = add_bias(convolution)](const Arguments& a) {
+  launch.run = [product = std::move(launch.run), finish = add_bias(whole)](const Arguments& a) {
     Arguments of_product = a;
     of_product.inputs = a.inputs.first(2);
     product(of_product);
@@ -50,27 +57,59 @@ Launch by_cudnn(const Convolution& convolution, const Request& request, bool on_
   };
   return launch;
 }
-#else
-std::string decline_cudnn(const Convolution&, const Request&, bool) { return "this build has no cuDNN"; }
-Launch by_cudnn(const Convolution&, const Request&, bool) { return {}; }
-#endif
+
+template <class Operation, bool on_tensor_cores>
+Kernel by_cudnn(const char* name) {
+  return {name,
+          [](const Request& request) {
+            const Convolution whole = convolution_of<Operation>(request), part = part_of_library(whole);
+            return completed(make_cudnn(part, driver_of(request), on_tensor_cores), part, whole);
+          },
+          [](const Request& request) {
+            return decline_cudnn(part_of_library(convolution_of<Operation>(request)), driver_of(request),
+                                 on_tensor_cores);
+          },
+          unpacked_storage, is_known};
+}
+
+template <class Operation, bool on_tensor_cores>
+Kernel by_cublas(const char* name) {
+  return {name,
+          [](const Request& request) {
+            const Convolution whole = convolution_of<Operation>(request), part = part_of_library(whole);
+            return completed(make_cublas(part, driver_of(request)), part, whole);
+          },
+          [](const Request& request) -> std::string {
+            const Convolution part = part_of_library(convolution_of<Operation>(request));
+            if (on_tensor_cores == (part.operands.output.storage == DType::f32))
+              return on_tensor_cores ? "f32 is not multiplied on them" : "numbers of 16 bits are";
+            return decline_cublas(part, driver_of(request));
+          },
+          unpacked_storage, is_known};
+}
 
 /// The ways to do a convolution operation.
 template <class Operation>
 std::vector<Kernel> convolutions() {
-  return {{"cudnn_tensor_cores",
-           [](const Request& request) { return by_cudnn(convolution_of<Operation>(request), request, true); },
-           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, true); },
-           unpacked_storage, is_known},
+  return {by_cudnn<Operation, true>("cudnn_tensor_cores"),
+          by_cublas<Operation, true>("cublas_tensor_cores"),
           {"tensor_cores", [](const Request& request) { return tensor_cores(convolution_of<Operation>(request)); },
            [](const Request& request) { return decline_tensor_cores(convolution_of<Operation>(request)); }, is_compiled,
            is_known},
-          {"cudnn", [](const Request& request) { return by_cudnn(convolution_of<Operation>(request), request, false); },
-           [](const Request& request) { return decline_cudnn(convolution_of<Operation>(request), request, false); },
-           unpacked_storage, is_known},
+          by_cudnn<Operation, false>("cudnn"),
+          by_cublas<Operation, false>("cublas"),
           {"plain", [](const Request& request) { return plain(convolution_of<Operation>(request)); },
            [](const Request& request) { return decline_plain(convolution_of<Operation>(request)); }, is_compiled,
            is_known}};
+}
+
+/// Dense layers, which are products of matrices already: cuBLAS before cuDNN.
+template <class Operation>
+std::vector<Kernel> products() {
+  std::vector<Kernel> kernels = convolutions<Operation>();
+  std::swap(kernels[0], kernels[1]);
+  std::swap(kernels[3], kernels[4]);
+  return kernels;
 }
 
 }  // namespace
@@ -81,9 +120,9 @@ const KernelTable& kernel_table() {
       Table::list<Conv2d>("conv2d", convolutions<Conv2d>()),
       Table::list<Conv2dDInput>("conv2d_d_input", convolutions<Conv2dDInput>()),
       Table::list<Conv2dDWeight>("conv2d_d_weight", convolutions<Conv2dDWeight>()),
-      Table::list<Dense>("dense", convolutions<Dense>()),
-      Table::list<DenseDInput>("dense_d_input", convolutions<DenseDInput>()),
-      Table::list<DenseDWeight>("dense_d_weight", convolutions<DenseDWeight>()),
+      Table::list<Dense>("dense", products<Dense>()),
+      Table::list<DenseDInput>("dense_d_input", products<DenseDInput>()),
+      Table::list<DenseDWeight>("dense_d_weight", products<DenseDWeight>()),
       Table::list<SumRows>("sum_rows", list("columns", sum_rows)),
       Table::list<Activate>("activation", list("flat", activation)),
       Table::list<ActivationGradient>("activation_gradient", list("flat", activation_gradient)),

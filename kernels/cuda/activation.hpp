@@ -21,6 +21,20 @@ struct Epilogue {
       for (int i = 0; i < n; ++i) x[i] = f.value(x[i]);
     });
   }
+  /// f(finish), where finish(x) does the same: in loops over many numbers the usual ones are without branches.
+  template <class F>
+  HALFTONE_DEVICE void with(const F& f) const {
+    if (!present) {
+      f([](auto&) {});
+    } else if (const Relu* relu = std::get_if<Relu>(&activation)) {
+      f([&](auto& x) {
+        HALFTONE_UNROLL
+        for (float& y : x) y = relu->value(y);
+      });
+    } else {
+      f([&](auto& x) { apply(x); });
+    }
+  }
   HALFTONE_DEVICE float of(float x) const {
     float one[1] = {x};
     apply(one);

@@ -35,7 +35,8 @@ template <class Format, int n>
 Launch forward(const Request& request) {
   const auto& op = request.attributes<BatchNorm>();
   const Shape shape = request.inputs[0].shape;
-  const Columns summed(1, shape.rows(), shape.c, n, Columns::few_blocks);
+  constexpr int few = summed_columns<n>;
+  const Columns summed(1, shape.rows(), shape.c, few, Columns::few_blocks);
   const Columns columns(1, shape.rows(), shape.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
   const Array<double> partials(summed.all_parts() * 2 * shape.c, bytes);
@@ -46,7 +47,7 @@ Launch forward(const Request& request) {
     const double share = 1 / static_cast<double>(columns.rows);
     const Settle settle{operands.in(a, 0), operands.in(a, 1), operands.in(a, 2), share,          epsilon,
                         columns.c,         a.out<float>(1),   a.out<float>(2),   coefficients(a)};
-    sum_columns(a, summed, Moments<Format, n>{x, 0, 1}, partials(a), settle);
+    sum_columns(a, summed, Moments<Format, few>{x, 0, 1}, partials(a), settle);
     enqueue(a, columns.blocks(),
             Normalize<Format, n>{columns, x, operands.out<Format>(a, 0), coefficients(a), epilogue});
   };
@@ -118,7 +119,8 @@ struct SettleGradient {
 template <class Format, int n>
 Launch backward(const Request& request) {
   const Shape shape = request.inputs[1].shape;
-  const Columns summed(1, shape.rows(), shape.c, n, Columns::few_blocks);
+  constexpr int few = summed_columns<n>;
+  const Columns summed(1, shape.rows(), shape.c, few, Columns::few_blocks);
   const Columns columns(1, shape.rows(), shape.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
   const Array<double> partials(summed.all_parts() * 2 * shape.c, bytes);
@@ -129,7 +131,7 @@ Launch backward(const Request& request) {
     const SettleGradient settle{
         operands.out(a, 1), operands.out(a, 2), operands.in(a, 2), mean, inverse, 1 / static_cast<double>(columns.rows),
         columns.c,          coefficients(a)};
-    sum_columns(a, summed, GradientTerms<Format, n>{d_y, x, {mean}}, partials(a), settle);
+    sum_columns(a, summed, GradientTerms<Format, few>{d_y, x, {mean}}, partials(a), settle);
     enqueue(a, columns.blocks(),
             InputGradient<Format, n>{columns, d_y, x, operands.out<Format>(a, 0), coefficients(a)});
   };

@@ -66,6 +66,11 @@ struct Columns {
   }
 };
 
+/// Columns of a thread that adds up where one that only computes has n: half a pack, since sums take registers, and
+/// more warps hide more of the memory's latency.
+template <int n>
+inline constexpr int summed_columns = n == pack ? pack / 2 : n;
+
 /// Adds up sums[i] over the rows y < height of a block's threads, `width` threads to a row; row 0 gets them.
 template <int n, int slots>
 HALFTONE_DEVICE void add_rows(double (&sums)[n], int x, int y, int width, int height, double (&scratch)[n][slots]) {
@@ -311,15 +316,17 @@ struct Normalize {
     read(set, mean);
     read(set + columns.c, factor);
     read(set + 2 * columns.c, offset);
-    for_each_row<2, 1, n>(
-        columns, place, [&](std::int64_t first, float(&values)[1][n]) { read(x, first, values[0]); },
-        [&](std::int64_t first, std::int64_t, float(&values)[1][n]) {
-          HALFTONE_UNROLL
-          for (int i = 0; i < n; ++i) values[0][i] = factor[i] * (values[0][i] - mean[i]) + offset[i];
-          epilogue.apply(values[0]);
-          write(y, first, values[0]);
-        },
-        [] {});
+    epilogue.with([&](const auto& finish) {
+      for_each_row<2, 1, n>(
+          columns, place, [&](std::int64_t first, float(&values)[1][n]) { read(x, first, values[0]); },
+          [&](std::int64_t first, std::int64_t, float(&values)[1][n]) {
+            HALFTONE_UNROLL
+            for (int i = 0; i < n; ++i) values[0][i] = factor[i] * (values[0][i] - mean[i]) + offset[i];
+            finish(values[0]);
+            write(y, first, values[0]);
+          },
+          [] {});
+    });
   }
 };
 

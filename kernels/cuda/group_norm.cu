@@ -126,7 +126,8 @@ struct NormalizeRows : WarpPerGroup {
 
 template <class Format, int n>
 Launch images_forward(const Request& request, const Samples& s) {
-  const Columns summed(s.number, s.rows, s.c, n, Columns::few_blocks);
+  constexpr int few = summed_columns<n>;
+  const Columns summed(s.number, s.rows, s.c, few, Columns::few_blocks);
   const Columns columns(s.number, s.rows, s.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
   const Array<double> partials(summed.all_parts() * 2 * s.c, bytes), totals(s.number * 2 * s.c, bytes);
@@ -134,7 +135,7 @@ Launch images_forward(const Request& request, const Samples& s) {
   const auto run = [=, operands = Operands(request),
                     epsilon = request.attributes<GroupNorm>().epsilon](const Arguments& a) {
     const auto x = operands.in<Format>(a, 0);
-    sum_columns(a, summed, Moments<Format, n>{x, s.rows * s.c, s.run}, partials(a), Keep{2 * s.c, totals(a)});
+    sum_columns(a, summed, Moments<Format, few>{x, s.rows * s.c, s.run}, partials(a), Keep{2 * s.c, totals(a)});
     Settle::start(a, s,
                   Settle{{},
                          s,
@@ -219,7 +220,8 @@ struct SettleGradient : WarpPerGroup {
 
 template <class Format, int n>
 Launch images_backward(const Request& request, const Samples& s) {
-  const Columns summed(s.number, s.rows, s.c, n, Columns::few_blocks);
+  constexpr int few = summed_columns<n>;
+  const Columns summed(s.number, s.rows, s.c, few, Columns::few_blocks);
   const Columns columns(s.number, s.rows, s.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
   const Array<double> partials(summed.all_parts() * 2 * s.c, bytes), totals(s.number * 2 * s.c, bytes);
@@ -228,7 +230,7 @@ Launch images_backward(const Request& request, const Samples& s) {
     const auto d_y = operands.in<Format>(a, 0), x = operands.in<Format>(a, 1);
     const auto* statistics = a.in<float>(3);
     const Grouped mean{statistics, s.groups, s.run, 2};
-    sum_columns(a, summed, GradientTerms<Format, n>{d_y, x, mean}, partials(a), Keep{2 * s.c, totals(a)});
+    sum_columns(a, summed, GradientTerms<Format, few>{d_y, x, mean}, partials(a), Keep{2 * s.c, totals(a)});
     SettleGradient::start(a, s, SettleGradient{{}, s, operands.in(a, 2), statistics, totals(a), coefficients(a)});
     fold(a, 1, s.number, 2 * s.c, totals(a), ParameterGradients{s.c, operands.out(a, 1), operands.out(a, 2)});
     enqueue(a, columns.blocks(),
@@ -309,13 +311,14 @@ struct InputGradientOfRows : WarpPerGroup {
 
 template <class Format, int n>
 Launch rows_backward(const Request& request, const Samples& s) {
-  const Columns summed(1, s.number, s.c, n, Columns::few_blocks);
+  constexpr int few = summed_columns<n>;
+  const Columns summed(1, s.number, s.c, few, Columns::few_blocks);
   std::size_t bytes = 0;
   const Array<double> partials(summed.all_parts() * 2 * s.c, bytes);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
     const auto d_y = operands.in<Format>(a, 0), x = operands.in<Format>(a, 1);
     const auto* statistics = a.in<float>(3);
-    const RowTerms<Format, n> terms{d_y, x, {statistics, s.groups, s.run, 2}, {statistics + 1, s.groups, s.run, 2}};
+    const RowTerms<Format, few> terms{d_y, x, {statistics, s.groups, s.run, 2}, {statistics + 1, s.groups, s.run, 2}};
     sum_columns(a, summed, terms, partials(a), ParameterGradients{s.c, operands.out(a, 1), operands.out(a, 2)});
     using Kernel = InputGradientOfRows<Format, n>;
     Kernel::start(a, s, Kernel{{}, s, d_y, x, operands.in(a, 2), statistics, operands.out<Format>(a, 0)});

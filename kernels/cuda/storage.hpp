@@ -38,9 +38,9 @@ HALFTONE_DEVICE void visit_known(DType code, const F& f) {
 /// Numbers that a thread reads or writes at a time where that pays.
 inline constexpr int pack = 8;
 
-/// Numbers that move as 16 bytes.
-template <class Format>
-inline constexpr int at_once = sizeof(typename Format::Code) == 1 ? pack : 16 / sizeof(typename Format::Code);
+/// Numbers of n that move at once, as up to 16 bytes.
+template <class Format, int n>
+inline constexpr int at_once = std::min<int>(n, 16 / sizeof(typename Format::Code));
 
 template <class Format>
 struct Source {
@@ -51,14 +51,16 @@ struct Source {
       : data(reinterpret_cast<const typename Format::Code*>(the_data)) {}
 
   HALFTONE_DEVICE float operator[](std::int64_t i) const { return decode<Format>(data[i]); }
-  /// Numbers [first, first + pack), first a multiple of `pack`.
-  HALFTONE_DEVICE void read(std::int64_t first, float (&x)[pack]) const {
-    using Codes = Pack<typename Format::Code, at_once<Format>>;
+  /// Numbers [first, first + n), first a multiple of n, a power of two.
+  template <int n>
+  HALFTONE_DEVICE void read(std::int64_t first, float (&x)[n]) const {
+    constexpr int some = at_once<Format, n>;
+    using Codes = Pack<typename Format::Code, some>;
     HALFTONE_UNROLL
-    for (int i = 0; i < pack; i += at_once<Format>) {
+    for (int i = 0; i < n; i += some) {
       const Codes codes = *reinterpret_cast<const Codes*>(data + first + i);
       HALFTONE_UNROLL
-      for (int j = 0; j < at_once<Format>; ++j) x[i + j] = decode<Format>(codes.at[j]);
+      for (int j = 0; j < some; ++j) x[i + j] = decode<Format>(codes.at[j]);
     }
   }
 };
@@ -81,7 +83,8 @@ struct Source<Any> {
     visit_known(code, [&](auto format) { x = as<decltype(format)>()[i]; });
     return x;
   }
-  HALFTONE_DEVICE void read(std::int64_t first, float (&x)[pack]) const {
+  template <int n>
+  HALFTONE_DEVICE void read(std::int64_t first, float (&x)[n]) const {
     visit_known(code, [&](auto format) { as<decltype(format)>().read(first, x); });
   }
 };
@@ -124,17 +127,19 @@ struct Sink {
     if (watch.bad(x)) watch.note();
     data[i] = encode<Format>(x);
   }
-  HALFTONE_DEVICE void write(std::int64_t first, const float (&x)[pack]) const {
-    using Codes = Pack<typename Format::Code, at_once<Format>>;
+  template <int n>
+  HALFTONE_DEVICE void write(std::int64_t first, const float (&x)[n]) const {
+    constexpr int some = at_once<Format, n>;
+    using Codes = Pack<typename Format::Code, some>;
     bool bad = false;
     HALFTONE_UNROLL
-    for (int i = 0; i < pack; ++i) bad |= watch.bad(x[i]);
+    for (int i = 0; i < n; ++i) bad |= watch.bad(x[i]);
     if (bad) watch.note();
     HALFTONE_UNROLL
-    for (int i = 0; i < pack; i += at_once<Format>) {
+    for (int i = 0; i < n; i += some) {
       Codes codes;
       HALFTONE_UNROLL
-      for (int j = 0; j < at_once<Format>; ++j) codes.at[j] = encode<Format>(x[i + j]);
+      for (int j = 0; j < some; ++j) codes.at[j] = encode<Format>(x[i + j]);
       store(reinterpret_cast<Codes*>(data + first + i), codes);
     }
   }
@@ -157,7 +162,8 @@ struct Sink<Any> {
   HALFTONE_DEVICE void write(std::int64_t i, float x) const {
     visit_compiled(code, [&](auto format) { as<decltype(format)>().write(i, x); });
   }
-  HALFTONE_DEVICE void write(std::int64_t first, const float (&x)[pack]) const {
+  template <int n>
+  HALFTONE_DEVICE void write(std::int64_t first, const float (&x)[n]) const {
     visit_compiled(code, [&](auto format) { as<decltype(format)>().write(first, x); });
   }
 };

@@ -58,16 +58,22 @@ Launch completed(Launch launch, const Convolution& part, const Convolution& whol
   return launch;
 }
 
+Convolution as_cudnn_likes(const Convolution& convolution) {
+  return wants_padded_channels(convolution) ? padded_channels(convolution) : convolution;
+}
+
 template <class Operation, bool on_tensor_cores>
 Kernel by_cudnn(const char* name) {
   return {name,
           [](const Request& request) {
             const Convolution whole = convolution_of<Operation>(request), part = part_of_library(whole);
-            return completed(make_cudnn(part, driver_of(request), on_tensor_cores), part, whole);
+            Launch launch = make_cudnn(as_cudnn_likes(part), driver_of(request), on_tensor_cores);
+            if (wants_padded_channels(part)) launch = with_padded_channels(std::move(launch), part);
+            return completed(std::move(launch), part, whole);
           },
           [](const Request& request) {
-            return decline_cudnn(part_of_library(convolution_of<Operation>(request)), driver_of(request),
-                                 on_tensor_cores);
+            return decline_cudnn(as_cudnn_likes(part_of_library(convolution_of<Operation>(request))),
+                                 driver_of(request), on_tensor_cores);
           },
           unpacked_storage, is_known};
 }

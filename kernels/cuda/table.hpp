@@ -12,6 +12,10 @@ std::string decline_tensor_cores(const Convolution&);
 Launch plain(const Convolution&);
 std::string decline_plain(const Convolution&);
 std::function<void(const Arguments&)> add_bias(const Convolution&);  ///< then the activation, to a result in f32
+// pad_channels.cu
+bool wants_padded_channels(const Convolution&);
+Convolution padded_channels(Convolution);                        ///< the same with zeros in further channels
+Launch with_padded_channels(Launch, const Convolution& narrow);  ///< by a launch that does the padded one
 // pointwise.cu
 Launch activation(const Request&);
 Launch activation_gradient(const Request&);

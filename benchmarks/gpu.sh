@@ -146,8 +146,8 @@ run() {
     if [ $peers = yes ]; then
       step "speed.$net" 60 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16,bf16 \
         --batch "$size" "${on[@]}" --modes $modes --seconds "$seconds" --json "$results/speed.$net.json"
-      step "speed.$net.compiled" 90 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16 \
-        --batch "$size" "${on[@]}" --modes $modes,compile --rounds 2 --seconds "$seconds" --json "$results/speed.$net.compiled.json"
+      step "compiled.$net" 90 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16 \
+        --batch "$size" "${on[@]}" --modes $modes,compile --rounds 2 --seconds "$seconds" --json "$results/compiled.$net.json"
     fi
     for precision in f16 bf16 f32; do
       step "alone.$net.$precision" 30 "${halftone[@]}" bench --net $net --batch "$size" --seconds "$seconds" --precision $precision \
@@ -198,8 +198,12 @@ run() {
   # (it is spent between the nodes of the graph), from nothing to the first steps.
   phase 120
   step open.own_convolutions 30 "${without[@]}" "$programs/halftone" bench --net resnet18 --batch "$batch" --seconds "$seconds" --precision f16 "${on[@]}"
-  step open.tuned 60 env HALFTONE_CUDNN_TUNE=1 "XDG_CACHE_HOME=$results/cache" "${halftone[@]}" bench --net resnet18 --batch "$batch" \
-    --seconds "$seconds" --precision f16 "${on[@]}"
+  for net in resnet18 resnet50; do
+    size=$batch
+    [ $net = resnet18 ] || size=$large
+    step open.tuned.$net 60 env HALFTONE_CUDNN_TUNE=1 "XDG_CACHE_HOME=$results/cache" "${halftone[@]}" bench --net $net --batch "$size" \
+      --seconds "$seconds" --precision f16 --profile nodes "${on[@]}"
+  done
   step open.one_image 20 "${halftone[@]}" bench --net lenet5 --batch 1 --seconds 1 --precision f16 "${on[@]}"
   step open.cold 20 "${halftone[@]}" bench --net resnet18 --batch "$batch" --seconds 0 --precision f16 "${on[@]}"
   echo "$SECONDS s; failed: ${failed[*]:-none}; no time for: ${late[*]:-none}" | tee -a "$out/summary.txt"

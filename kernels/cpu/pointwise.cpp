@@ -33,6 +33,18 @@ void gradients(const Activation& activation, const float* d, const float* seen, 
   }
 }
 
+/// The same where d is the sum of two.
+template <class F>
+void gradients_of_sums(const Activation& activation, const float* a, const float* b, const float* seen, float* y,
+                       std::int64_t count) {
+  const F f = *std::get_if<F>(&activation);
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float slope = f.slope(seen[i]);
+    y[i] = math::select(slope == 0.0f, 0.0f, (a[i] + b[i]) * slope);
+  }
+}
+
 template <class F>
 void sum_values(const Activation& activation, const float* a, const float* b, float* y, std::int64_t count) {
   const F f = *std::get_if<F>(&activation);
@@ -45,6 +57,9 @@ ActivationLoop value_loop(const Activation& activation) {
 }
 BinaryLoop gradient_loop(const Activation& activation) {
   return std::visit([](auto f) -> BinaryLoop { return gradients<decltype(f)>; }, activation);
+}
+auto gradient_of_sum_loop(const Activation& activation) {
+  return std::visit([](auto f) { return &gradients_of_sums<decltype(f)>; }, activation);
 }
 BinaryLoop sum_loop(const Activation& activation) {
   return std::visit([](auto f) -> BinaryLoop { return sum_values<decltype(f)>; }, activation);
@@ -88,6 +103,11 @@ Launch activation(const Request& request) {
 
 Launch activation_gradient(const Request& request) {
   const Activation& activation = request.attributes<ActivationGradient>().activation;
+  if (request.inputs.size() == 3) {
+    const auto loop = HALFTONE_PER_ISA(machine_of(request).isa, gradient_of_sum_loop(activation));
+    return elementwise<3>(
+        request, [=](const Chunk<3>& part) { loop(activation, part.x[0], part.x[1], part.x[2], part.y, part.count); });
+  }
   const auto loop = HALFTONE_PER_ISA(machine_of(request).isa, gradient_loop(activation));
   return elementwise<2>(request,
                         [=](const Chunk<2>& part) { loop(activation, part.x[0], part.x[1], part.y, part.count); });

@@ -44,25 +44,28 @@ struct Elementwise {
 /// shape.
 template <int arity, class Make>
 Launch elementwise(const Request& request, Make make) {
-  static_assert(arity == 1 || arity == 2);
+  static_assert(arity >= 1 && arity <= 3);
   const Operands values(request);
   const std::int64_t count = request.outputs[0].shape.elements();
   int overwrites = -1;
   for (int i = arity; i-- > 0;)
     if (same_places(request.inputs[static_cast<std::size_t>(i)], request.outputs[0])) overwrites = i;
-  return with_format({&request.inputs[0], &request.inputs[arity - 1], &request.outputs[0]}, [&](auto format) {
-    using Format = decltype(format);
-    const auto run = [=](const Arguments& a) {
-      const auto f = make(a);
-      using Kernel = Elementwise<Format, arity, std::decay_t<decltype(f)>>;
-      const auto launch = [&](auto... inputs) {
-        enqueue(a, blocks_for<Kernel>(count, pack), Kernel{{inputs...}, values.out<Format>(a, 0), count, f});
-      };
-      if constexpr (arity == 1) launch(values.in<Format>(a, 0));
-      if constexpr (arity == 2) launch(values.in<Format>(a, 0), values.in<Format>(a, 1));
-    };
-    return Launch{run, 0, overwrites};
-  });
+  constexpr std::size_t middle = (arity - 1) / 2;
+  return with_format(
+      {&request.inputs[0], &request.inputs[middle], &request.inputs[arity - 1], &request.outputs[0]}, [&](auto format) {
+        using Format = decltype(format);
+        const auto run = [=](const Arguments& a) {
+          const auto f = make(a);
+          using Kernel = Elementwise<Format, arity, std::decay_t<decltype(f)>>;
+          const auto launch = [&](auto... inputs) {
+            enqueue(a, blocks_for<Kernel>(count, pack), Kernel{{inputs...}, values.out<Format>(a, 0), count, f});
+          };
+          if constexpr (arity == 1) launch(values.in<Format>(a, 0));
+          if constexpr (arity == 2) launch(values.in<Format>(a, 0), values.in<Format>(a, 1));
+          if constexpr (arity == 3) launch(values.in<Format>(a, 0), values.in<Format>(a, 1), values.in<Format>(a, 2));
+        };
+        return Launch{run, 0, overwrites};
+      });
 }
 
 struct Value {
@@ -71,14 +74,16 @@ struct Value {
 };
 
 /// Where the slope is zero nothing passes, not even an infinite gradient.
+/// With three tensors the gradient is the sum of the first two.
 struct Slope {
   Activation activation;
-  HALFTONE_DEVICE void operator()(std::int64_t, float (&x)[2][pack]) const {
+  template <int arity>
+  HALFTONE_DEVICE void operator()(std::int64_t, float (&x)[arity][pack]) const {
     visit(Activations{}, activation, [&](const auto& f) {
       HALFTONE_UNROLL
       for (int i = 0; i < pack; ++i) {
-        const float slope = f.slope(x[1][i]);
-        x[0][i] = math::select(slope == 0.0f, 0.0f, x[0][i] * slope);
+        const float slope = f.slope(x[arity - 1][i]), d = arity == 2 ? x[0][i] : x[0][i] + x[1][i];
+        x[0][i] = math::select(slope == 0.0f, 0.0f, d * slope);
       }
     });
   }
@@ -174,6 +179,7 @@ Launch activation(const Request& request) {
 
 Launch activation_gradient(const Request& request) {
   const Activation activation = request.attributes<ActivationGradient>().activation;
+  if (request.inputs.size() == 3) return elementwise<3>(request, [=](const Arguments&) { return Slope{activation}; });
   return elementwise<2>(request, [=](const Arguments&) { return Slope{activation}; });
 }
 

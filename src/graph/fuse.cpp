@@ -5,6 +5,31 @@
 #include "halftone/graph/kernel.hpp"
 
 namespace halftone {
+namespace {
+
+/// Two nodes as one, at the place of `after` or, where an activation is joined, of `before`.
+struct Joined {
+  Node node = {};  ///< without an operation where there is no such form
+  bool at_before = false;
+};
+
+Joined join(const Graph& graph, const Node& before, const Node& after) {
+  Joined joined;
+  if (const Activation* activation = after.op->as_activation()) {
+    joined = {.node = before, .at_before = true};
+    joined.node.op = before.op->with_epilogue(*activation);
+    joined.node.outputs[0] = after.outputs[0];
+  } else if (after.op->takes_sum() && before.op->is_sum() &&
+             graph->values[at(before.outputs[0])].spec.storage == graph->values[at(after.outputs[0])].spec.storage &&
+             static_cast<int>(after.inputs.size()) < after.op->arity().most) {
+    joined.node = after;
+    joined.node.inputs[0] = before.inputs[1];
+    joined.node.inputs.insert(joined.node.inputs.begin(), before.inputs[0]);
+  }
+  return joined;
+}
+
+}  // namespace
 
 int fuse(Graph& graph, const Device& device, std::span<const int> keep) {
   const auto readers_of = readers(graph);
@@ -15,21 +40,20 @@ int fuse(Graph& graph, const Device& device, std::span<const int> keep) {
   std::vector<bool> gone(graph->nodes.size(), false);
   int fused = 0;
   for (std::size_t n = 0; n < graph->nodes.size(); ++n) {
-    const Activation* activation = graph->nodes[n].op->as_activation();
-    if (!activation) continue;
+    if (graph->nodes[n].inputs.empty()) continue;
     const int between = graph->nodes[n].inputs[0];
     if (producer[at(between)] < 0 || readers_of[at(between)].size() != 1) continue;
     if (std::find(keep.begin(), keep.end(), between) != keep.end()) continue;
-    Node candidate = graph->nodes[at(producer[at(between)])];
-    if (candidate.outputs[0] != between || gone[at(producer[at(between)])]) continue;
-    candidate.op = candidate.op->with_epilogue(*activation);
-    if (!candidate.op) continue;
-    candidate.outputs[0] = graph->nodes[n].outputs[0];
-    const auto inputs = as_read(graph.specs(candidate.inputs)), outputs = graph.specs(candidate.outputs);
-    if (!has_kernel({*candidate.op, inputs, outputs, device})) continue;
-    producer[at(candidate.outputs[0])] = producer[at(between)];
-    graph->nodes[at(producer[at(between)])] = std::move(candidate);
-    gone[n] = true;
+    const std::size_t before = at(producer[at(between)]);
+    if (gone[before] || graph->nodes[before].outputs[0] != between) continue;
+    auto [node, at_before] = join(graph, graph->nodes[before], graph->nodes[n]);
+    if (!node.op) continue;
+    const auto inputs = as_read(graph.specs(node.inputs)), outputs = graph.specs(node.outputs);
+    if (!has_kernel({*node.op, inputs, outputs, device})) continue;
+    const std::size_t place = at_before ? before : n;
+    producer[at(node.outputs[0])] = static_cast<int>(place);
+    graph->nodes[place] = std::move(node);
+    gone[at_before ? n : before] = true;
     ++fused;
   }
   std::size_t kept = 0;

@@ -181,10 +181,45 @@ TEST(Fuse, JoinsActivationsAndChangesNoBit) {
   EXPECT_LT(joined.kernels().size(), plain.kernels().size());
 }
 
+TEST(Fuse, JoinsASumToTheSlopeOfAnActivationAndChangesNoBit) {
+  for (const DType type : {DType::f32, DType::f16}) {
+    Graph g;
+    const auto input = [&](const char* name) { return g.input(name, {2, 3, 5, 7}, type); };
+    const Value a = input("a"), b = input("b"), y = input("y"), d = a + b;
+    const Value slope = g.add_one(std::make_shared<ActivationGradient>(Relu()), {d, y});
+    for (const Value& value : {d, slope}) g->values[at(value.id())].spec.storage = type;
+    const Device device = cpu_device({.threads = 1});
+    Graph fused = g.clone();
+    EXPECT_EQ(fuse(fused, device), 1);
+    const Parameters parameters(g, device, {.gradients = false});
+    const int keep[] = {slope.id()};
+    const Plan plain(g, parameters, keep), joined(fused, parameters, keep);
+    EXPECT_EQ(joined.kernels().size() + 1, plain.kernels().size());
+    for (const Plan* plan : {&plain, &joined}) {
+      for (std::size_t i = 0; i < 3; ++i) {
+        std::vector<float> numbers(2 * 3 * 5 * 7);
+        for (std::size_t j = 0; j < numbers.size(); ++j)
+          numbers[j] = (static_cast<float>((j * (2 * i + 3)) % 11) - 5) / static_cast<float>(3 + i);
+        plan->view(g->inputs[i]).write(numbers);
+      }
+      plan->run();
+    }
+    EXPECT_EQ(plain.view(slope.id()).read(), joined.view(slope.id()).read());
+  }
+}
+
 TEST(Fuse, LeavesAValueAloneThatSomebodyElseReads) {
   Graph g;
   const Value u = conv2d(g.input("x", {1, 4, 4, 2}), 4, 3);
   relu(u) + u;
+  EXPECT_EQ(fuse(g, cpu_device({.threads = 1})), 0);
+}
+
+TEST(Fuse, LeavesASumAloneThatIsStoredOtherwiseThanTheSlope) {
+  Graph g;
+  const Value a = g.input("a", {1, 1, 1, 4}), d = g.add_one(std::make_shared<Add>(), {a, a});
+  g->values[at(d.id())].spec.storage = Storage::fixed(4, 4);
+  g.add_one(std::make_shared<ActivationGradient>(Relu()), {d, a});
   EXPECT_EQ(fuse(g, cpu_device({.threads = 1})), 0);
 }
 

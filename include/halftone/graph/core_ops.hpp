@@ -9,6 +9,7 @@ namespace halftone {
 struct Add final : Fusable<Add, Elementwise> {
   std::string name() const override { return "add"; }
   Arity arity() const override { return 2; }
+  bool is_sum() const override { return !epilogue; }
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 

@@ -60,6 +60,12 @@ class Op {
   /// The activation that this operation is and nothing else; null for all others.
   virtual const Activation* as_activation() const { return nullptr; }
 
+  /// Whether this operation adds its two inputs and does nothing else.
+  virtual bool is_sum() const { return false; }
+
+  /// Whether its first input may be given as two, whose sum it then is.
+  virtual bool takes_sum() const { return false; }
+
   /// True where output 0 is input 0's memory under another shape.
   virtual bool is_view() const { return false; }
 

@@ -56,12 +56,13 @@ struct Activate final : Elementwise {
   const Activation* as_activation() const override { return &activation; }
 };
 
-/// [d_output, x or y as `slope_from_output` says] -> d_input.
+/// [d_output, or two whose sum that is, x or y as `slope_from_output` says] -> d_input.
 struct ActivationGradient final : Elementwise {
   Activation activation;
   explicit ActivationGradient(const Activation& the_activation) : activation(the_activation) {}
   std::string name() const override { return "activation_gradient"; }
-  Arity arity() const override { return 2; }
+  Arity arity() const override { return {2, 3}; }
+  bool takes_sum() const override { return true; }
 };
 
 struct Multiply final : Elementwise {

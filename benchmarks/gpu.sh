@@ -137,14 +137,14 @@ run() {
   step repeat.same_bits 5 diff -rs "$results/resnet20.1" "$results/resnet20.2"
 
   # Beside PyTorch, in turn, where that is.
-  phase 240
+  phase 300
   local peers=no
   if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then peers=yes; fi
   for net in lenet5 resnet18 resnet50; do
     size=128 modes=channels_last
     case $net in lenet5) modes=default ;; resnet18) size=$batch ;; resnet50) size=$large ;; esac
     if [ $peers = yes ]; then
-      step "speed.$net" 60 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16,bf16 \
+      step "speed.$net" 90 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16,bf16 \
         --batch "$size" "${on[@]}" --modes $modes --seconds "$seconds" --json "$results/speed.$net.json"
       step "compiled.$net" 90 "${with[@]}" python3 "$dir/peers.py" --program "$programs/halftone" --nets $net --precisions f16 \
         --batch "$size" "${on[@]}" --modes $modes,compile --rounds 2 --seconds "$seconds" --json "$results/compiled.$net.json"

@@ -17,6 +17,7 @@
 #include "halftone/tensor/error.hpp"
 #include "halftone/train/pipeline.hpp"
 #include "kernels/cuda/driver.hpp"
+#include "kernels/cuda/library.hpp"
 #include "tests/io/temporary_folder.hpp"
 
 namespace halftone::cuda {

@@ -75,6 +75,7 @@ void tile(std::span<const Run> runs, const float* HWY_RESTRICT a, std::int64_t a
 #pragma GCC unroll 24
     for (int i = 0; !adjacent && i < height; i += shared) from[i / shared] = a + run.offset + i * rows_apart;
     for (std::int64_t d = 0; d < run.length; ++d, right_from += b_step) {
+      if (adjacent) __builtin_prefetch(from[0] + 128 * a_step);
       hn::Vec<Vectors> right[vectors];
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) right[j] = hn::LoadU(v, right_from + j * lanes);

@@ -48,45 +48,66 @@ class WeightGradientRun {
     return workspace_ + (split * gather_.groups + group) * work_.group_floats;
   }
 
+  /// Sums one slice over one part of the pixels. What is not finite may be zero times infinity in the padding: then the
+  /// chain is summed again, and all after it, without the padding.
   void sum_part(std::int64_t split, std::int64_t group, std::int64_t index, int thread) const {
     const DepthSlice& slice = gather_.slices[static_cast<std::size_t>(index)];
-    const auto [at, stride, packs] = work_.partials[static_cast<std::size_t>(index)];
-    float* sums = partial(split, group) + at;
-    float *packed = slab(thread) + work_.packed_at, *gradient = slab(thread) + work_.gradient_at;
-    const std::int64_t filters = work_.filters, blocks = gather_.blocks.count();
+    const WeightGradient::Partial& part = work_.partials[static_cast<std::size_t>(index)];
+    float* sums = partial(split, group) + part.at;
+    const std::int64_t blocks = gather_.blocks.count(), count = work_.filters * part.stride;
     const std::int64_t first = blocks * split / work_.splits, end = blocks * (split + 1) / work_.splits;
     float* chain = end - first > chain_blocks ? slab(thread) + work_.chain_at : sums;
+    bool skip_padding = false;
     for (std::int64_t b = first; b < end; ++b) {
-      const Block block = gather_.blocks[b];
-      const std::int64_t pixels = block.pixels();
-      const float* factors = gradient_of(block, group, gradient);
-      const bool skip_padding = gather_.leaves_input() && !all_finite(factors, pixels * filters);
-      const auto multiply_panel = skip_padding ? multiply<true, Absent::right> : multiply<true, Absent::none>;
-      const bool begins = (b - first) % chain_blocks == 0;
-      const auto multiply_run = [&](const Run& columns, std::span<const Run> lines, const float* from,
-                                    std::int64_t pixel, float* to) {
-        for (std::int64_t col = 0; col < columns.length; col += tile_width)
-          multiply_panel(filters, std::min(tile_width, columns.length - col), lines, factors, filters,
-                         from + columns.offset + col, pixel, begins ? Start{} : Start{to + col, stride}, to + col,
-                         stride);
-      };
-      const Lines lines = lines_of(slice, group, block, skip_padding, slab(thread));
-      if (packs) {
-        const Run all{0, pixels};
-        pack_lines(slice, lines, packed);
-        multiply_run(slice.whole, {&all, 1}, packed, packed_stride, chain);
-      } else {
-        std::array<Run, WeightGradient::most_lines> runs;
-        for (std::int64_t i = 0; i < lines.count(); ++i) runs[i] = {lines.offset(i), lines.pixels};
-        float* to = chain;
-        for (const Run& columns : lines.runs) {
-          multiply_run(columns, {runs.data(), static_cast<std::size_t>(lines.count())}, lines.data, lines.pixel, to);
-          to += round_up(columns.length, lanes);
-        }
+      const std::int64_t place = (b - first) % chain_blocks;
+      add_block(slice, part, group, gather_.blocks[b], skip_padding, place == 0, chain, thread);
+      if (gather_.leaves_input() && !skip_padding && !is_finite(slice, part, chain)) {
+        skip_padding = true;
+        b -= place + 1;
+      } else if (chain != sums && (b + 1 == end || place + 1 == chain_blocks)) {
+        for (std::int64_t i = 0; i < count; ++i) sums[i] = b - first < chain_blocks ? chain[i] : sums[i] + chain[i];
       }
-      if (chain != sums && (b + 1 == end || (b + 1 - first) % chain_blocks == 0))
-        for (std::int64_t i = 0; i < filters * stride; ++i)
-          sums[i] = b - first < chain_blocks ? chain[i] : sums[i] + chain[i];
+    }
+  }
+
+  bool is_finite(const DepthSlice& slice, const WeightGradient::Partial& part, const float* sums) const {
+    const std::span<const Run> runs = part.packs ? std::span<const Run>(&slice.whole, 1) : slice.runs;
+    for (std::int64_t filter = 0; filter < work_.filters; ++filter) {
+      const float* row = sums + filter * part.stride;
+      for (const Run& run : runs) {
+        if (!all_finite(row, run.length)) return false;
+        row += round_up(run.length, lanes);
+      }
+    }
+    return true;
+  }
+
+  /// chain [filters, stride] (+)= a block's share.
+  void add_block(const DepthSlice& slice, const WeightGradient::Partial& part, std::int64_t group, const Block& block,
+                 bool skip_padding, bool begins, float* chain, int thread) const {
+    float *packed = slab(thread) + work_.packed_at, *gradient = slab(thread) + work_.gradient_at;
+    const std::int64_t filters = work_.filters, stride = part.stride;
+    const float* factors = gradient_of(block, group, gradient);
+    const auto multiply_panel = skip_padding ? multiply<true, Absent::right> : multiply<true, Absent::none>;
+    const auto multiply_run = [&](const Run& columns, std::span<const Run> pixels, const float* from,
+                                  std::int64_t pixel, float* to) {
+      for (std::int64_t col = 0; col < columns.length; col += tile_width)
+        multiply_panel(filters, std::min(tile_width, columns.length - col), pixels, factors, filters,
+                       from + columns.offset + col, pixel, begins ? Start{} : Start{to + col, stride}, to + col,
+                       stride);
+    };
+    const Lines lines = lines_of(slice, group, block, skip_padding, slab(thread));
+    if (part.packs) {
+      const Run all{0, block.pixels()};
+      pack_lines(slice, lines, packed);
+      return multiply_run(slice.whole, {&all, 1}, packed, packed_stride, chain);
+    }
+    std::array<Run, WeightGradient::most_lines> pixels;
+    const auto count = static_cast<std::size_t>(lines.count());
+    for (std::size_t i = 0; i < count; ++i) pixels[i] = {lines.offset(static_cast<std::int64_t>(i)), lines.pixels};
+    for (const Run& columns : lines.runs) {
+      multiply_run(columns, {pixels.data(), count}, lines.data, lines.pixel, chain);
+      chain += round_up(columns.length, lanes);
     }
   }
 
@@ -167,7 +188,7 @@ constexpr double task_operations = 2e6;      ///< at least
 /// less.
 WeightGradient::Partial partial_of(const DepthSlice& slice, std::int64_t line, std::int64_t filters,
                                    std::int64_t lanes) {
-  constexpr std::int64_t shortest_line = 4, packing = 4;  // the latter in multiply-adds of a vector
+  constexpr std::int64_t shortest_line = 4, packing = 3;  // the latter in multiply-adds of a vector
   std::int64_t apart = 0;
   for (const Run& run : slice.runs) apart += round_up(run.length, lanes);
   const std::int64_t packed = round_up(slice.depth, lanes);

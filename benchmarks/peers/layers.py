@@ -5,16 +5,19 @@
 
 Shapes and batches are those of benchmarks/kernels; of its kernels the one that a plan would choose counts. Both are timed by the
 processor time that they got. PyTorch's tensors are channels_last; f16 is held against its f32, since its f16 weight gradients on
-a CPU are a reference loop. Needs PyTorch: pip install torch
+a CPU are a reference loop. With --isa avx2 PyTorch is held to AVX2 too. Needs PyTorch: pip install torch
 """
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
 import time
 
+if any(a.endswith("avx2") for a in sys.argv):  # must be known before it is loaded
+    os.environ |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 try:
     import torch
 except ImportError as error:
@@ -43,7 +46,7 @@ def timed(f):
 
 def pytorch(a, shape, batch):
     h, w, c, k, r, stride = (int(x or 1) for x in re.match(r"(\d+)x(\d+) (\d+)>(\d+) (\d+)x\d+(?: /(\d))?", shape).groups())
-    pad = 0 if shape.endswith("(lenet)") and c > 1 or r == 1 else r // 2
+    pad = 0 if " valid" in shape else r // 2
     dtype = torch.bfloat16 if a.format == "bf16" else torch.float32
     tensor = lambda *s: torch.randn(*s, dtype=dtype).contiguous(memory_format=torch.channels_last)
     x, f = tensor(batch, c, h, w), tensor(k, c, r, r)
@@ -60,7 +63,7 @@ def main():
     p.add_argument("--kernels", default="build/bin/benchmarks/kernels")
     p.add_argument("--format", default="f32", choices=["f32", "bf16", "f16"])
     p.add_argument("--isa", default="auto")
-    p.add_argument("--only", default="(resnet)")
+    p.add_argument("--only", default="(")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--json")
     a = p.parse_args()

@@ -21,8 +21,13 @@ WeightOrder order_of(const ConvProblem& c, bool result_is_filter) {
           .result_is_filter = result_is_filter};
 }
 
+Gather without_padding_taps(Gather gather) {
+  gather.drop_padding_taps();
+  return gather;
+}
+
 GatherGemm forward(const Convolution& c, Isa isa, int threads) {
-  return {forward_gather(c.problem),
+  return {without_padding_taps(forward_gather(c.problem)),
           {.height = c.problem.p, .width = c.problem.q},
           order_of(c.problem, true),
           c.operands,
@@ -44,8 +49,8 @@ struct InputGradient {
     for (std::int64_t row = 0; row < std::min<std::int64_t>(p.stride_h, p.h); ++row) {
       for (std::int64_t col = 0; col < std::min<std::int64_t>(p.stride_w, p.w); ++col) {
         const Scatter scatter{p.h, p.w, row, col, p.stride_h, p.stride_w};
-        gemms.emplace_back(gradient_gather(p, row, col), scatter, order_of(p, false), c.operands, c.activation, isa,
-                           threads);
+        gemms.emplace_back(without_padding_taps(gradient_gather(p, row, col)), scatter, order_of(p, false), c.operands,
+                           c.activation, isa, threads);
       }
     }
   }

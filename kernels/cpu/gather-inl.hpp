@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <span>
 
 #include "kernels/cpu/gather.hpp"
 #include "kernels/cpu/microkernel-inl.hpp"
@@ -21,6 +22,69 @@ namespace halftone::cpu::HWY_NAMESPACE {
 inline void canonicalize_nan(float* first, float* last) {
   std::replace_if(
       first, last, [](float x) { return x != x; }, std::numeric_limits<float>::quiet_NaN());
+}
+
+/// The pixels of a block in lines of equal distance: what pixel l of line (i, j) gathers are runs from data + i * image
+/// + j * row + l * pixel on.
+struct Lines {
+  const float* data;
+  std::span<const Run> runs;
+  std::int64_t images, rows, pixels, image, row, pixel;
+
+  /// Makes one line of lines that follow one another.
+  void join() {
+    if (rows > 1 && row == pixels * pixel) pixels *= rows, rows = 1;
+    if (images > 1 && rows == 1 && image == pixels * pixel) pixels *= images, images = 1;
+  }
+  std::int64_t count() const { return images * rows; }
+  std::int64_t offset(std::int64_t line) const { return line / rows * image + line % rows * row; }
+};
+
+/// Where the tensor itself is a block's slab: f32 without padding. Its last vectors may reach `beyond` numbers behind
+/// what is gathered.
+inline bool is_slab(const Gather& gather, const DepthSlice& slice, const Block& block, const Access& access,
+                    std::int64_t beyond) {
+  if (!access.f32 || gather.leaves_input() || gather.channels % 1024 == 0)
+    return false;  // addresses 4 KB apart collide
+  const std::int64_t y = (block.row1 - 1) * gather.rows.step + gather.rows.offset[slice.tap_row1 - 1];
+  const std::int64_t x = (block.col1 - 1) * gather.cols.step + gather.cols.offset[slice.tap_col1 - 1];
+  const std::int64_t pixel = ((block.image1 - 1) * gather.rows.in + y) * gather.cols.in + x;
+  return (pixel + 1) * gather.channels + beyond <= access.count;
+}
+
+inline Lines lines_of_tensor(const Gather& gather, const DepthSlice& slice, std::int64_t group, const Block& block,
+                             const Input& input) {
+  const GatherAxis &rows = gather.rows, &cols = gather.cols;
+  const std::int64_t row = cols.in * gather.channels, y = block.row0 * rows.step + rows.offset[slice.tap_row0],
+                     x = block.col0 * cols.step + cols.offset[slice.tap_col0];
+  const std::int64_t first =
+      (block.image0 * rows.in + y) * row + x * gather.channels + group * gather.group_channels() + slice.channel;
+  Lines lines{.data = input(first, 0, nullptr),
+              .runs = slice.tensor_runs,
+              .images = block.images(),
+              .rows = block.rows(),
+              .pixels = block.cols(),
+              .image = rows.in * row,
+              .row = rows.step * row,
+              .pixel = cols.step * gather.channels};
+  lines.join();
+  return lines;
+}
+
+inline Lines lines_of_slab(const Gather& gather, const DepthSlice& slice, const Block& block, const float* slab) {
+  const GatherAxis& rows = gather.rows;
+  const std::int64_t slab_rows =
+      (block.rows() - 1) * rows.step + rows.offset[slice.tap_row1 - 1] - rows.offset[slice.tap_row0] + 1;
+  Lines lines{.data = slab,
+              .runs = slice.runs,
+              .images = block.images(),
+              .rows = block.rows(),
+              .pixels = block.cols(),
+              .image = slab_rows * slice.pitch,
+              .row = rows.step * slice.pitch,
+              .pixel = gather.cols.step * slice.channels};
+  lines.join();
+  return lines;
 }
 
 /// slab [images, rows, cols, channels of the slice] = what `block` needs of the input; outside of it zero or, if
@@ -59,38 +123,28 @@ inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_
 
 /// Whole vectors are copied: what they overshoot is written again by the next run or lies behind the row.
 template <class Vector>
-void pack_rows_with(Vector v, const Gather& gather, const DepthSlice& slice, const Block& block, const float* slab,
-                    float* packed) {
+void pack_lines_with(Vector v, const Lines& lines, float* packed) {
   constexpr std::int64_t width = hn::MaxLanes(Vector());
-  const GatherAxis& rows = gather.rows;
-  const std::int64_t slab_rows =
-      (block.rows() - 1) * rows.step + rows.offset[slice.tap_row1 - 1] - rows.offset[slice.tap_row0] + 1;
-  const std::int64_t step = gather.cols.step * slice.channels;
-  for (std::int64_t image = 0; image < block.images(); ++image) {
-    for (std::int64_t i = 0; i < block.rows(); ++i) {
-      const float* row = slab + (image * slab_rows + i * rows.step) * slice.pitch;
-      std::int64_t at = 0;
-      for (const Run run : slice.runs) {
-        const float* from = row + run.offset;
-        float* to = packed + at;
-        for (std::int64_t j = 0; j < block.cols(); ++j, from += step, to += packed_stride) {
-          hn::StoreU(hn::LoadU(v, from), v, to);
-          for (std::int64_t x = width; x < run.length; x += width) hn::StoreU(hn::LoadU(v, from + x), v, to + x);
-        }
-        at += run.length;
+  for (std::int64_t line = 0; line < lines.count(); ++line, packed += lines.pixels * packed_stride) {
+    std::int64_t at = 0;
+    for (const Run run : lines.runs) {
+      const float* from = lines.data + lines.offset(line) + run.offset;
+      float* to = packed + at;
+      for (std::int64_t j = 0; j < lines.pixels; ++j, from += lines.pixel, to += packed_stride) {
+        hn::StoreU(hn::LoadU(v, from), v, to);
+        for (std::int64_t x = width; x < run.length; x += width) hn::StoreU(hn::LoadU(v, from + x), v, to + x);
       }
-      packed += block.cols() * packed_stride;
+      at += run.length;
     }
   }
 }
 
-/// packed [pixels, packed_stride] = the gathered numbers of each pixel.
-inline void pack_rows(const Gather& gather, const DepthSlice& slice, const Block& block, const float* slab,
-                      float* packed) {
+/// packed [pixels, packed_stride] = the gathered numbers of each pixel of lines in a slab.
+inline void pack_lines(const DepthSlice& slice, const Lines& lines, float* packed) {
   if (slice.longest_run <= 8) {
-    pack_rows_with(hn::CappedTag<float, 8>(), gather, slice, block, slab, packed);
+    pack_lines_with(hn::CappedTag<float, 8>(), lines, packed);
   } else {
-    pack_rows_with(Vectors(), gather, slice, block, slab, packed);
+    pack_lines_with(Vectors(), lines, packed);
   }
 }
 

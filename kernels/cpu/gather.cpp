@@ -35,12 +35,13 @@ std::int64_t extent(const GatherAxis& axis, std::int64_t t0, std::int64_t t1, st
   return (out - 1) * axis.step + axis.offset[t1 - 1] - axis.offset[t0] + 1;
 }
 
-std::vector<Run> find_runs(const Gather& gather, const DepthSlice& slice) {
+/// In memory whose rows are `pitch` apart and whose pixels are `pixel`.
+std::vector<Run> find_runs(const Gather& gather, const DepthSlice& slice, std::int64_t pitch, std::int64_t pixel) {
   std::vector<Run> runs;
   for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t) {
-    const std::int64_t row = (gather.rows.offset[t] - gather.rows.offset[slice.tap_row0]) * slice.pitch;
+    const std::int64_t row = (gather.rows.offset[t] - gather.rows.offset[slice.tap_row0]) * pitch;
     for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u) {
-      const std::int64_t offset = row + (gather.cols.offset[u] - gather.cols.offset[slice.tap_col0]) * slice.channels;
+      const std::int64_t offset = row + (gather.cols.offset[u] - gather.cols.offset[slice.tap_col0]) * pixel;
       if (!runs.empty() && runs.back().offset + runs.back().length == offset) {
         runs.back().length += slice.channels;
       } else {
@@ -49,6 +50,17 @@ std::vector<Run> find_runs(const Gather& gather, const DepthSlice& slice) {
     }
   }
   return runs;
+}
+
+void drop_padding_taps_of(GatherAxis& axis) {
+  const auto finds_input = [&](std::int64_t offset) {
+    std::int64_t i = offset < 0 ? divide_up(-offset, axis.step) : 0;
+    return i < axis.out && i * axis.step + offset < axis.in;
+  };
+  GatherAxis kept{.in = axis.in, .out = axis.out, .step = axis.step};
+  for (std::size_t t = 0; t < axis.tap.size(); ++t)
+    if (finds_input(axis.offset[t])) kept.offset.push_back(axis.offset[t]), kept.tap.push_back(axis.tap[t]);
+  axis = std::move(kept);
 }
 
 /// Channels of a slice: all, or a number that keeps vectors whole.
@@ -103,6 +115,11 @@ std::int64_t Gather::slab_floats() const {
   return most;
 }
 
+void Gather::drop_padding_taps() {
+  drop_padding_taps_of(rows);
+  drop_padding_taps_of(cols);
+}
+
 void Gather::cut_slices(std::int64_t max_depth, bool whole_channels) {
   slices.clear();
   if (depth() == 0) return;
@@ -125,8 +142,10 @@ void Gather::cut_slices(std::int64_t max_depth, bool whole_channels) {
         slice.depth = (slice.tap_row1 - t) * (slice.tap_col1 - u) * slice.channels;
         slice.pitch = extent(cols, u, slice.tap_col1, largest.cols()) * slice.channels;
         slice.slab_floats = largest.images() * extent(rows, t, slice.tap_row1, largest.rows()) * slice.pitch;
-        slice.runs = find_runs(*this, slice);
+        slice.runs = find_runs(*this, slice, slice.pitch, slice.channels);
+        slice.tensor_runs = find_runs(*this, slice, cols.in * this->channels, this->channels);
         for (const Run& run : slice.runs) slice.longest_run = std::max(slice.longest_run, run.length);
+        slice.whole = {0, slice.depth};
         base += slice.depth;
         slices.push_back(std::move(slice));
       }

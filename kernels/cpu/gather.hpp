@@ -65,12 +65,14 @@ struct Run {
 /// with its zero halo as a slab [images, rows, cols, channels] in f32.
 struct DepthSlice {
   std::int64_t channel, channels, tap_row0, tap_row1, tap_col0, tap_col1;
-  std::int64_t base;             ///< depth of the slices before
-  std::int64_t depth = 0;        ///< numbers gathered for a pixel, in the order [tap row, tap column, channel]
-  std::int64_t pitch = 0;        ///< floats from one slab row to the next
-  std::int64_t slab_floats = 0;  ///< for the largest block
-  std::vector<Run> runs = {};    ///< from a pixel's place in the slab
+  std::int64_t base;                  ///< depth of the slices before
+  std::int64_t depth = 0;             ///< numbers gathered for a pixel, in the order [tap row, tap column, channel]
+  std::int64_t pitch = 0;             ///< floats from one slab row to the next
+  std::int64_t slab_floats = 0;       ///< for the largest block
+  std::vector<Run> runs = {};         ///< from a pixel's place in the slab
+  std::vector<Run> tensor_runs = {};  ///< from its place in the tensor
   std::int64_t longest_run = 0;
+  Run whole = {};  ///< all of them packed
 };
 
 struct Gather {
@@ -83,6 +85,9 @@ struct Gather {
   std::int64_t depth() const { return rows.taps() * cols.taps() * group_channels(); }
   bool leaves_input() const { return rows.leaves_input() || cols.leaves_input(); }
   std::int64_t slab_floats() const;
+
+  /// Leaves out taps that find no input from any position.
+  void drop_padding_taps();
 
   /// Cuts the reduction into slices of at most `max_depth`, for the blocks as they are: by channels where all taps of a
   /// channel fit, else by taps. With `whole_channels` by taps alone, if all channels of a tap fit.

@@ -52,17 +52,29 @@ struct GatherGemmRun {
   float* packed(int thread) const { return slab(thread) + gemm.packed_at; }
   float* sums(int thread) const { return slab(thread) + gemm.sums_at; }
 
+  /// Where a row of a block belongs in the output.
+  std::int64_t first(const Block& block, std::int64_t image, std::int64_t i) const {
+    const Scatter& to = gemm.scatter;
+    return ((image * to.height + to.row0 + i * to.row_step) * to.width + to.col0 + block.col0 * to.col_step) *
+           gather.groups * gemm.results;
+  }
+  /// Where to compute the results of a block, rows of whole vectors.
+  float* place(const Block& block, float* buffer) const {
+    const Scatter& to = gemm.scatter;
+    const bool whole = gemm.results == gemm.padded_results && gather.groups == 1 && to.row_step * to.col_step == 1;
+    const bool in_order = block.cols() == to.width || block.images() * block.rows() == 1;
+    return whole && in_order ? output.place(first(block, block.image0, block.row0), buffer) : buffer;
+  }
+
   /// Finishes and stores a row of a block: values [cols, stride].
   void store_row(const Block& block, std::int64_t image, std::int64_t i, std::int64_t group, float* values,
                  std::int64_t stride) const {
-    const std::int64_t results = gemm.results, cols = block.cols(), channels = gather.groups * results;
-    const Scatter& to = gemm.scatter;
-    if (gemm.activation) gemm.activate(*gemm.activation, values, values, cols * stride);
-    const std::int64_t pixel =
-        (image * to.height + to.row0 + i * to.row_step) * to.width + to.col0 + block.col0 * to.col_step;
-    const std::int64_t first = pixel * channels + group * results;
-    if (stride == results && gather.groups == 1 && to.col_step == 1) return output(first, cols * results, values);
-    for (std::int64_t j = 0; j < cols; ++j) output(first + j * to.col_step * channels, results, values + j * stride);
+    const std::int64_t results = gemm.results, cols = block.cols(), step = gemm.scatter.col_step * gather.groups;
+    if (stride != results) close_gaps(cols, stride, results, values);
+    if (gemm.activation) gemm.activate(*gemm.activation, values, values, cols * results);
+    const std::int64_t to = first(block, image, i) + group * results;
+    if (step == 1) return output(to, cols * results, values);
+    for (std::int64_t j = 0; j < cols; ++j) output(to + j * step * results, results, values + j * results);
   }
 
  private:
@@ -127,33 +139,53 @@ bool pack_weight(const GatherGemmRun& run) {
   return finite;
 }
 
-void add_bias(const float* HWY_RESTRICT bias, std::int64_t rows, std::int64_t cols, float* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < rows; ++i, to += cols)
-    for (std::int64_t j = 0; j < cols; ++j) to[j] += bias[j];
+/// A block's input for a slice, in lines long enough for the microkernel.
+template <Absent absent>
+Lines lines_of(const GatherGemmRun& run, const DepthSlice& slice, std::int64_t group, const Block& block, int thread) {
+  constexpr std::int64_t enough = tile_height / 2;
+  if (is_slab(run.gather, slice, block, run.gemm.input, 0)) {
+    const Lines lines = lines_of_tensor(run.gather, slice, group, block, run.input);
+    if (lines.pixels >= enough) return lines;
+  }
+  fill_slab(run.gather, slice, group, block, run.input, absent != Absent::none, run.slab(thread));
+  const Lines lines = lines_of_slab(run.gather, slice, block, run.slab(thread));
+  if (lines.pixels >= enough) return lines;
+  pack_lines(slice, lines, run.packed(thread));
+  return {.data = run.packed(thread),
+          .runs = {&slice.whole, 1},
+          .images = 1,
+          .rows = 1,
+          .pixels = block.pixels(),
+          .image = 0,
+          .row = 0,
+          .pixel = packed_stride};
 }
 
-/// Multiplies the packed pixels [pixels, depth] of a block by the panels: sums [pixels, padded_results].
+/// Multiplies the gathered numbers of a block by the panels: sums [pixels, padded_results], which are in their place
+/// already where they can be.
 template <Absent absent>
 void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
   const std::int64_t pixels = block.pixels(), stride = run.gemm.padded_results;
   for (std::int64_t group = 0; group < run.gather.groups; ++group) {
-    float* sums = run.sums(thread);
-    if (run.gather.slices.empty()) std::fill_n(sums, pixels * stride, 0.0f);
+    float* sums = run.place(block, run.sums(thread));
+    const float* bias = run.bias(group);
+    for (std::int64_t i = 0; run.gather.slices.empty() && i < pixels; ++i)
+      bias ? std::copy_n(bias, stride, sums + i * stride) : std::fill_n(sums + i * stride, stride, 0.0f);
     for (const DepthSlice& slice : run.gather.slices) {
-      fill_slab(run.gather, slice, group, block, run.input, absent != Absent::none, run.slab(thread));
-      pack_rows(run.gather, slice, block, run.slab(thread), run.packed(thread));
+      const Lines lines = lines_of<absent>(run, slice, group, block, thread);
       for (std::int64_t col = 0; col < stride; col += tile_width) {
         const std::int64_t width = run.panel_width(col);
-        multiply<packed_stride, absent>(pixels, width, slice.depth, run.packed(thread), 1,
-                                        run.panels(group, slice) + slice.depth * col, width, sums + col, stride,
-                                        slice.base != 0);
+        for (std::int64_t line = 0; line < lines.count(); ++line) {
+          float* to = sums + line * lines.pixels * stride + col;
+          const Start start = slice.base != 0 ? Start{to, stride} : bias ? Start{bias + col, 0} : Start{};
+          multiply<false, absent>(lines.pixels, width, lines.runs, lines.data + lines.offset(line), lines.pixel,
+                                  run.panels(group, slice) + slice.depth * col, width, start, to, stride);
+        }
       }
     }
     for (std::int64_t image = block.image0; image < block.image1; ++image)
-      for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride) {
-        if (run.gemm.has_bias) add_bias(run.bias(group), block.cols(), stride, sums);
+      for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride)
         run.store_row(block, image, i, group, sums, stride);
-      }
   }
 }
 

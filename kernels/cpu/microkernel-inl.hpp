@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <utility>
 
 #include "kernels/cpu/gather.hpp"
@@ -49,69 +50,90 @@ HWY_INLINE hn::Vec<Vectors> multiply_add(hn::Vec<Vectors> left, hn::Vec<Vectors>
   return hn::MulAdd(hn::IfThenZeroElse(skip, left), hn::IfThenZeroElse(skip, right), sum);
 }
 
-/// As `row_stride`: known when it runs.
-constexpr std::int64_t any_stride = 0;
-
-/// c [height, vectors] (+)= sum over d of a[i * row_stride + d * a_step] * b[d * b_step + j]. The sum is added to c as
-/// a whole, so that long sums are made of short ones. With `any_stride` rows are `stride` apart and `a_step` is 1.
-template <std::int64_t row_stride, Absent absent, int height, int vectors>
-void tile(std::int64_t depth, const float* HWY_RESTRICT a, std::int64_t stride, const float* HWY_RESTRICT b,
-          std::int64_t b_step, float* HWY_RESTRICT c, std::int64_t c_stride, bool accumulate) {
+/// c [height, vectors] = start + sum over runs and d of a[place(i, run, d)] * b[run, d, j], where `start` may be null:
+/// the sum is added as a whole, so that long sums are made of short ones. Either rows of a are `a_step` apart, a run
+/// begins at its offset in a, and b goes on through all runs; or, with `adjacent`, rows of a are side by side and its
+/// steps `a_step` apart, a goes on, and a run begins at its offset in b.
+template <bool adjacent, Absent absent, int height, int vectors>
+void tile(std::span<const Run> runs, const float* HWY_RESTRICT a, std::int64_t a_step, const float* HWY_RESTRICT b,
+          std::int64_t b_step, const float* start, std::int64_t start_stride, float* c, std::int64_t c_stride) {
   const Vectors v;
-  const std::int64_t a_step = row_stride == any_stride ? 1 : stride;
-  const std::int64_t rows_apart = row_stride == any_stride ? stride : row_stride;
+  const std::int64_t rows_apart = adjacent ? 1 : a_step, step = adjacent ? a_step : 1;
   hn::Vec<Vectors> sum[height][vectors];
 #pragma GCC unroll 24
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) sum[i][j] = hn::Zero(v);
   }
-  constexpr int shared = row_stride == any_stride ? 4 : height;  // rows that one register addresses
+  constexpr int shared = adjacent ? height : 4;  // rows that one register addresses
   const float* from[(height + shared - 1) / shared];
+  const float* right_from = b;
 #pragma GCC unroll 24
   for (int i = 0; i < height; i += shared) from[i / shared] = a + i * rows_apart;
-  for (std::int64_t d = 0; d < depth; ++d, b += b_step) {
-    hn::Vec<Vectors> right[vectors];
-#pragma GCC unroll 4
-    for (int j = 0; j < vectors; ++j) right[j] = hn::LoadU(v, b + j * lanes);
+  for (const Run run : runs) {
+    if (adjacent) right_from = b + run.offset;
 #pragma GCC unroll 24
-    for (int i = 0; i < height; ++i) {
-      const auto left = hn::Set(v, from[i / shared][i % shared * rows_apart]);
+    for (int i = 0; !adjacent && i < height; i += shared) from[i / shared] = a + run.offset + i * rows_apart;
+    for (std::int64_t d = 0; d < run.length; ++d, right_from += b_step) {
+      if (adjacent) __builtin_prefetch(from[0] + 128 * a_step);
+      hn::Vec<Vectors> right[vectors];
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j) sum[i][j] = multiply_add<absent>(left, right[j], sum[i][j]);
+      for (int j = 0; j < vectors; ++j) right[j] = hn::LoadU(v, right_from + j * lanes);
+#pragma GCC unroll 24
+      for (int i = 0; i < height; ++i) {
+        const auto left = hn::Set(v, from[i / shared][i % shared * rows_apart]);
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; ++j) sum[i][j] = multiply_add<absent>(left, right[j], sum[i][j]);
+      }
+#pragma GCC unroll 24
+      for (int i = 0; i < height; i += shared) from[i / shared] += step;
     }
-#pragma GCC unroll 24
-    for (int i = 0; i < height; i += shared) from[i / shared] += a_step;
   }
 #pragma GCC unroll 24
   for (int i = 0; i < height; ++i) {
 #pragma GCC unroll 4
     for (int j = 0; j < vectors; ++j) {
-      float* to = c + i * c_stride + j * lanes;
-      hn::StoreU(accumulate ? hn::Add(hn::LoadU(v, to), sum[i][j]) : sum[i][j], v, to);
+      const auto more = start ? hn::LoadU(v, start + i * start_stride + j * lanes) : hn::Zero(v);
+      hn::StoreU(hn::Add(more, sum[i][j]), v, c + i * c_stride + j * lanes);
     }
   }
 }
 
 /// Tiles of all heights.
-template <std::int64_t row_stride, Absent absent, int vectors>
+template <bool adjacent, Absent absent, int vectors>
 inline constexpr auto tiles = []<int... i>(std::integer_sequence<int, i...>) {
-  return std::array{&tile<row_stride, absent, i + 1, vectors>...};
+  return std::array{&tile<adjacent, absent, i + 1, vectors>...};
 }
 (std::make_integer_sequence<int, most_rows(vectors)>());
 
-/// c [rows, width] (+)= a b for one panel of at most `tile_width` columns, in tiles of about equal height.
-template <std::int64_t row_stride, Absent absent>
-void multiply(std::int64_t rows, std::int64_t width, std::int64_t depth, const float* a, std::int64_t a_step,
-              const float* b, std::int64_t b_step, float* c, std::int64_t c_stride, bool accumulate) {
+/// What a product is added to: rows `stride` apart (0: one for all), or nothing.
+struct Start {
+  const float* data = nullptr;
+  std::int64_t stride = 0;
+};
+
+/// c [rows, width] = start + a b for one panel of at most `tile_width` columns, in tiles of about equal height.
+template <bool adjacent, Absent absent>
+void multiply(std::int64_t rows, std::int64_t width, std::span<const Run> runs, const float* a, std::int64_t a_step,
+              const float* b, std::int64_t b_step, Start start, float* c, std::int64_t c_stride) {
   const bool wide = width > lanes;
-  const auto* table = wide ? tiles<row_stride, absent, tile_vectors>.data() : tiles<row_stride, absent, 1>.data();
+  const auto* table = wide ? tiles<adjacent, absent, tile_vectors>.data() : tiles<adjacent, absent, 1>.data();
   const std::int64_t most = most_rows(wide ? tile_vectors : 1), parts = (rows + most - 1) / most;
   for (std::int64_t part = 0; part < parts; ++part) {
     const std::int64_t first = rows * part / parts, end = rows * (part + 1) / parts;
-    table[end - first - 1](depth, a + first * (row_stride == any_stride ? a_step : row_stride), a_step, b, b_step,
-                           c + first * c_stride, c_stride, accumulate);
+    table[end - first - 1](runs, a + first * (adjacent ? 1 : a_step), a_step, b, b_step,
+                           start.data ? start.data + first * start.stride : nullptr, start.stride, c + first * c_stride,
+                           c_stride);
   }
+}
+
+/// values [rows, used] = the first numbers of rows [rows, stride], whole vectors; vectors are moved, so that more is
+/// written, but nothing behind the last row.
+inline void close_gaps(std::int64_t rows, std::int64_t stride, std::int64_t used, float* values) {
+  const Vectors v;
+  for (std::int64_t i = 1; i < rows; ++i)
+    for (std::int64_t j = 0; j < used; j += lanes)
+      hn::StoreU(hn::LoadU(v, values + i * stride + j), v, values + i * used + j);
 }
 
 // The other way round: few results (rows), many pixels in the vector lanes, whose input lies at an offset for each

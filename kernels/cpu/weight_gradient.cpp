@@ -1,6 +1,8 @@
 #include "kernels/cpu/weight_gradient.hpp"
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 
 #include "kernels/cpu/parallel.hpp"
@@ -46,30 +48,84 @@ class WeightGradientRun {
     return workspace_ + (split * gather_.groups + group) * work_.group_floats;
   }
 
+  /// Sums one slice over one part of the pixels. What is not finite may be zero times infinity in the padding: then the
+  /// chain is summed again, and all after it, without the padding.
   void sum_part(std::int64_t split, std::int64_t group, std::int64_t index, int thread) const {
     const DepthSlice& slice = gather_.slices[static_cast<std::size_t>(index)];
-    const auto [at, stride] = work_.partials[static_cast<std::size_t>(index)];
-    float* sums = partial(split, group) + at;
-    float *packed = slab(thread) + work_.packed_at, *gradient = slab(thread) + work_.gradient_at;
-    const std::int64_t filters = work_.filters, blocks = gather_.blocks.count();
+    const WeightGradient::Partial& part = work_.partials[static_cast<std::size_t>(index)];
+    float* sums = partial(split, group) + part.at;
+    const std::int64_t blocks = gather_.blocks.count(), count = work_.filters * part.stride;
     const std::int64_t first = blocks * split / work_.splits, end = blocks * (split + 1) / work_.splits;
     float* chain = end - first > chain_blocks ? slab(thread) + work_.chain_at : sums;
+    bool skip_padding = false;
     for (std::int64_t b = first; b < end; ++b) {
-      const Block block = gather_.blocks[b];
-      const std::int64_t pixels = block.pixels();
-      read_gradient(block, group, gradient);
-      const bool skip_padding = gather_.leaves_input() && !all_finite(gradient, pixels * filters);
-      fill_slab(gather_, slice, group, block, input_, skip_padding, slab(thread));
-      pack_rows(gather_, slice, block, slab(thread), packed);
-      const auto multiply_panel = skip_padding ? multiply<1, Absent::right> : multiply<1, Absent::none>;
-      const bool begins = (b - first) % chain_blocks == 0;
-      for (std::int64_t col = 0; col < stride; col += tile_width)
-        multiply_panel(filters, std::min(tile_width, stride - col), pixels, gradient, filters, packed + col,
-                       packed_stride, chain + col, stride, !begins);
-      if (chain != sums && (b + 1 == end || (b + 1 - first) % chain_blocks == 0))
-        for (std::int64_t i = 0; i < filters * stride; ++i)
-          sums[i] = b - first < chain_blocks ? chain[i] : sums[i] + chain[i];
+      const std::int64_t place = (b - first) % chain_blocks;
+      add_block(slice, part, group, gather_.blocks[b], skip_padding, place == 0, chain, thread);
+      if (gather_.leaves_input() && !skip_padding && !is_finite(slice, part, chain)) {
+        skip_padding = true;
+        b -= place + 1;
+      } else if (chain != sums && (b + 1 == end || place + 1 == chain_blocks)) {
+        for (std::int64_t i = 0; i < count; ++i) sums[i] = b - first < chain_blocks ? chain[i] : sums[i] + chain[i];
+      }
     }
+  }
+
+  bool is_finite(const DepthSlice& slice, const WeightGradient::Partial& part, const float* sums) const {
+    const std::span<const Run> runs = part.packs ? std::span<const Run>(&slice.whole, 1) : slice.runs;
+    for (std::int64_t filter = 0; filter < work_.filters; ++filter) {
+      const float* row = sums + filter * part.stride;
+      for (const Run& run : runs) {
+        if (!all_finite(row, run.length)) return false;
+        row += round_up(run.length, lanes);
+      }
+    }
+    return true;
+  }
+
+  /// chain [filters, stride] (+)= a block's share.
+  void add_block(const DepthSlice& slice, const WeightGradient::Partial& part, std::int64_t group, const Block& block,
+                 bool skip_padding, bool begins, float* chain, int thread) const {
+    float *packed = slab(thread) + work_.packed_at, *gradient = slab(thread) + work_.gradient_at;
+    const std::int64_t filters = work_.filters, stride = part.stride;
+    const float* factors = gradient_of(block, group, gradient);
+    const auto multiply_panel = skip_padding ? multiply<true, Absent::right> : multiply<true, Absent::none>;
+    const auto multiply_run = [&](const Run& columns, std::span<const Run> pixels, const float* from,
+                                  std::int64_t pixel, float* to) {
+      for (std::int64_t col = 0; col < columns.length; col += tile_width)
+        multiply_panel(filters, std::min(tile_width, columns.length - col), pixels, factors, filters,
+                       from + columns.offset + col, pixel, begins ? Start{} : Start{to + col, stride}, to + col,
+                       stride);
+    };
+    const Lines lines = lines_of(slice, group, block, skip_padding, slab(thread));
+    if (part.packs) {
+      const Run all{0, block.pixels()};
+      pack_lines(slice, lines, packed);
+      return multiply_run(slice.whole, {&all, 1}, packed, packed_stride, chain);
+    }
+    std::array<Run, WeightGradient::most_lines> pixels;
+    const auto count = static_cast<std::size_t>(lines.count());
+    for (std::size_t i = 0; i < count; ++i) pixels[i] = {lines.offset(static_cast<std::int64_t>(i)), lines.pixels};
+    for (const Run& columns : lines.runs) {
+      multiply_run(columns, {pixels.data(), count}, lines.data, lines.pixel, chain);
+      chain += round_up(columns.length, lanes);
+    }
+  }
+
+  Lines lines_of(const DepthSlice& slice, std::int64_t group, const Block& block, bool mark_padding,
+                 float* slab) const {
+    const bool same_runs = slice.tensor_runs.size() == slice.runs.size();
+    if (same_runs && is_slab(gather_, slice, block, work_.input, lanes))
+      return lines_of_tensor(gather_, slice, group, block, input_);
+    fill_slab(gather_, slice, group, block, input_, mark_padding, slab);
+    return lines_of_slab(gather_, slice, block, slab);
+  }
+
+  /// d_output of a block and group [pixels, filters], where it is or in `buffer`.
+  const float* gradient_of(const Block& block, std::int64_t group, float* buffer) const {
+    const std::int64_t pixel = (block.image0 * gather_.rows.out + block.row0) * gather_.cols.out + block.col0;
+    if (gather_.groups == 1) return d_output_(pixel * work_.filters, block.pixels() * work_.filters, buffer);
+    read_gradient(block, group, buffer);
+    return buffer;
   }
 
   /// gradient [pixels, filters] = d_output of a block and group.
@@ -90,15 +146,21 @@ class WeightGradientRun {
     const std::int64_t channels = gather_.group_channels();
     for (std::size_t index = 0; index < gather_.slices.size(); ++index) {
       const DepthSlice& slice = gather_.slices[index];
-      const auto [at, stride] = work_.partials[index];
+      const auto [at, stride, packs] = work_.partials[index];
       float* sums = partial(0, group) + at + filter * stride;
       for (std::int64_t split = 1; split < work_.splits; ++split) {
         const float* more = partial(split, group) + at + filter * stride;
-        for (std::int64_t d = 0; d < slice.depth; ++d) sums[d] += more[d];
+        for (std::int64_t d = 0; d < stride; ++d) sums[d] += more[d];
       }
+      const float* run = sums;
+      std::int64_t in_run = 0, number = 0;
       for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
-        for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u, sums += slice.channels)
-          std::copy_n(sums, slice.channels, row + (t * gather_.cols.taps() + u) * channels + slice.channel);
+        for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u) {
+          std::copy_n(run + in_run, slice.channels, row + (t * gather_.cols.taps() + u) * channels + slice.channel);
+          in_run += slice.channels;
+          if (!packs && in_run == slice.runs[static_cast<std::size_t>(number)].length)
+            run += round_up(in_run, lanes), in_run = 0, ++number;
+        }
     }
   }
 
@@ -122,6 +184,18 @@ constexpr std::int64_t cached_sums = 131072, most_partial_floats = 4 << 20, most
 constexpr std::int64_t split_pixels = 1024;  ///< at least, so that adding the partial sums costs little
 constexpr double task_operations = 2e6;      ///< at least
 
+/// Runs are packed where lines of pixels are short, or where apart they would fill vectors so badly that packing costs
+/// less.
+WeightGradient::Partial partial_of(const DepthSlice& slice, std::int64_t line, std::int64_t filters,
+                                   std::int64_t lanes) {
+  constexpr std::int64_t shortest_line = 4, packing = 3;  // the latter in multiply-adds of a vector
+  std::int64_t apart = 0;
+  for (const Run& run : slice.runs) apart += round_up(run.length, lanes);
+  const std::int64_t packed = round_up(slice.depth, lanes);
+  const bool packs = line < shortest_line || filters * (apart - packed) > packing * apart;
+  return {.stride = packs ? packed : apart, .packs = packs};
+}
+
 }  // namespace
 
 WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Operands& operands, Isa chosen, int team)
@@ -135,11 +209,14 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
   const std::int64_t block_pixels = gather.depth() * 2 <= tile.max_depth ? 192 : 96;
   gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
+  const bool one_tap = gather.rows.taps() * gather.cols.taps() == 1 && gather.rows.step * gather.cols.step == 1;
+  const std::int64_t line = one_tap ? block_pixels : gather.cols.out / gather.blocks.col_parts;
   gather.cut_slices(std::clamp(cached_sums / filters, tile.width, tile.max_depth));
   group_floats = 0;
   std::int64_t slice_floats = 0;
   for (const DepthSlice& slice : gather.slices) {
-    partials.push_back({group_floats, round_up(slice.depth, tile.lanes)});
+    partials.push_back(partial_of(slice, line, filters, tile.lanes));
+    partials.back().at = group_floats;
     group_floats += filters * partials.back().stride;
     slice_floats = std::max(slice_floats, filters * partials.back().stride);
   }

@@ -23,11 +23,13 @@ struct WeightGradient {
   Isa isa;
   int threads;
   std::int64_t splits;
-  static constexpr std::int64_t chain_blocks = 32;
+  static constexpr std::int64_t chain_blocks = 32, most_lines = 256;  ///< of pixels in a block
 
-  /// Partial sums of a slice: [filters, stride] at `at` within a group's.
+  /// Partial sums of a slice: [filters, stride] at `at` within a group's. Its runs begin at whole vectors, or are
+  /// packed.
   struct Partial {
-    std::int64_t at, stride;
+    std::int64_t at = 0, stride = 0;
+    bool packs = false;
   };
   std::vector<Partial> partials;
   std::int64_t group_floats;  ///< of one split

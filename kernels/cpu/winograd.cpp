@@ -114,14 +114,16 @@ class WinogradRun {
     const std::int64_t slices = (plan_.terms + most_terms - 1) / most_terms;
     for (std::int64_t point = 0; point < points; ++point)
       for (std::int64_t slice = 0; slice < slices; ++slice) {
-        const std::int64_t from = plan_.terms * slice / slices, depth = plan_.terms * (slice + 1) / slices - from;
+        const std::int64_t from = plan_.terms * slice / slices, end = plan_.terms * (slice + 1) / slices;
+        const Run run{0, end - from};
         const float* input = work + point * plan_.input_plane + from;
         float* products = work + plan_.products_at + point * plan_.product_plane;
         for (std::int64_t col = 0; col < plan_.padded_results; col += tile_width) {
           const std::int64_t width = std::min(tile_width, plan_.padded_results - col);
           const float* panel = floats_ + point * plan_.weight_plane + col * plan_.terms + from * width;
-          multiply<any_stride, Absent::none>(count, width, depth, input, plan_.input_stride, panel, width,
-                                             products + col, plan_.product_stride, slice > 0);
+          const Start start = slice > 0 ? Start{products + col, plan_.product_stride} : Start{};
+          multiply<false, Absent::none>(count, width, {&run, 1}, input, plan_.input_stride, panel, width, start,
+                                        products + col, plan_.product_stride);
         }
       }
   }
@@ -191,9 +193,9 @@ class WinogradRun {
   /// Activates and stores pixels side by side: values [cols, padded_results].
   void store(std::int64_t first, std::int64_t cols, float* values) const {
     const std::int64_t pitch = plan_.padded_results, results = plan_.results;
-    if (direct_.activation) direct_.activate(*direct_.activation, values, values, cols * pitch);
-    if (pitch == results) return output_(first, cols * results, values);
-    for (std::int64_t j = 0; j < cols; ++j) output_(first + j * results, results, values + j * pitch);
+    if (pitch != results) close_gaps(cols, pitch, results, values);
+    if (direct_.activation) direct_.activate(*direct_.activation, values, values, cols * results);
+    output_(first, cols * results, values);
   }
 
   const Winograd& plan_;

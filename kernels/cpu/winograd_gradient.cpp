@@ -102,10 +102,12 @@ class WinogradGradientRun {
   void multiply_point(std::int64_t point, std::int64_t count, const float* batch, float* to, bool accumulate) const {
     const float* input = batch + point * plan_.input_plane;
     const float* gradient = batch + plan_.gradient_at + point * plan_.gradient_plane;
+    const Run run{0, count};
     for (std::int64_t col = 0; col < plan_.padded_channels; col += tile_width)
-      multiply<1, Absent::none>(filters_, std::min(tile_width, plan_.padded_channels - col), count, gradient,
-                                plan_.gradient_stride, input + col, plan_.input_stride, to + col, plan_.padded_channels,
-                                accumulate);
+      multiply<true, Absent::none>(filters_, std::min(tile_width, plan_.padded_channels - col), {&run, 1}, gradient,
+                                   plan_.gradient_stride, input + col, plan_.input_stride,
+                                   accumulate ? Start{to + col, plan_.padded_channels} : Start{}, to + col,
+                                   plan_.padded_channels);
   }
 
   static void add(const float* HWY_RESTRICT from, std::int64_t count, float* HWY_RESTRICT to, bool accumulate) {

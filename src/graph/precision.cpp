@@ -308,8 +308,9 @@ void narrow(Graph& graph, const Precision& precision) {
   for (const auto& parameter : graph->parameters) apply(parameter.value, precision.at(parameter.name));
   for (const Node& node : graph->nodes) {
     for (int id : node.outputs) apply(id, precision.at(node.name));
-    if (node.op->is_view())  // a view shares its input's memory, so its storage too
-      graph.info(node.outputs[0]).spec.storage = graph.info(node.inputs[0]).spec.storage;
+    if (!node.op->is_view() && !node.op->selects()) continue;
+    const Storage& input = graph.info(node.inputs[0]).spec.storage;  // a view shares its input's memory
+    if (node.op->is_view() || input == DType::sign) graph.info(node.outputs[0]).spec.storage = input;
   }
   for (const auto& parameter : graph->parameters)
     if (parameter.gradient >= 0) apply(parameter.gradient, precision.at(parameter.name));

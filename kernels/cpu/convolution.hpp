@@ -20,6 +20,10 @@ bool is_wide(const Operands& operands);
 Launch wide(const Convolution& convolution, Isa isa, int threads);
 std::string decline_wide(const Convolution& convolution);
 
+/// Signs times signs, forward, by counting the bits that differ (xnor.hpp).
+Launch xnor(const Convolution& convolution, Isa isa, int threads);
+std::string decline_xnor(const Convolution& convolution);
+
 /// The definition, spelled out: scalar loops, sums in double, numbers read and written one by one.
 Launch reference(const Convolution& convolution);
 
@@ -38,7 +42,9 @@ Launch convolution_launch(const Request& request) {
 /// The ways to do a convolution operation.
 template <class Operation>
 std::vector<Kernel> convolution_kernels() {
-  return {{"winograd", convolution_launch<Operation, winograd>,
+  return {{"xnor", convolution_launch<Operation, xnor>,
+           [](const Request& request) { return decline_xnor(convolution_of<Operation>(request)); }},
+          {"winograd", convolution_launch<Operation, winograd>,
            [](const Request& request) {
              const Convolution convolution = convolution_of<Operation>(request);
              std::string reason = direct_only(request) ? "algorithms: direct" : decline_winograd(convolution);

@@ -60,11 +60,13 @@ Launch update(const Request&);
 Launch keep_statistics(const Request&);
 Launch average_weights(const Request&);
 Launch finish(const Request&);
+// fold_signs.cpp
+void fold_signs(Graph& graph, const Device& device, std::span<const int> keep);
 
 const KernelTable& kernel_table() {
   using Table = KernelTable;
   constexpr Takes packs = any_runs;
-  static const Table table({
+  static const Table::Lists lists = {
       Table::list<Conv2d>("conv2d", convolution_kernels<Conv2d>()),
       Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<Conv2dDInput>()),
       Table::list<Conv2dDWeight>("conv2d_d_weight", convolution_kernels<Conv2dDWeight>()),
@@ -112,7 +114,8 @@ const KernelTable& kernel_table() {
       Table::list<KeepStatistics>("keep_statistics", {{"flat", keep_statistics}}),
       Table::list<AverageWeights>("average_weights", {{"flat", average_weights}}),
       Table::list<Finish>("finish", {{"plain", finish}}),
-  });
+  };
+  static const Table table(lists, {fold_signs});
   return table;
 }
 

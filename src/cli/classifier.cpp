@@ -10,7 +10,8 @@
 namespace halftone::cli {
 
 void ClassifierOptions::add_to(CLI::App& app) {
-  app.add_option("--checkpoint", checkpoint, "folder that `halftone train --out` wrote")->required();
+  app.add_option("--checkpoint", checkpoint, "folder that `halftone train --out` wrote, or file of `halftone export`")
+      ->required();
   app.add_option("--data", data, listed(dataset_names(), " or ") + " [as trained]");
   app.add_option("--data-dir", data_dir, "the only folder searched for the data");
   app.add_option("--precision", precision, "the number system [as trained]");
@@ -40,8 +41,7 @@ std::vector<float> Classifier::operator()(Value (*of_logits)(Value)) const {
   model.dtype = data_->dtype;
   Predictor predictor(of_logits(logits_of(model, Graph(), images)),
                       {.device = device_, .precision = precision_by_name(precision_)});
-  predictor.load(std::filesystem::path(checkpoint_) / "model.safetensors",
-                 {.weights = raw_ ? ModelWeights::raw : ModelWeights::best});
+  predictor.load(model_file(checkpoint_), {.weights = raw_ ? ModelWeights::raw : ModelWeights::best});
   std::vector<float> values = predictor(Loader(data_, {.batch = batch_, .shuffle = false, .drop_last = false}));
   const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });
   if (bad != values.end())

@@ -62,6 +62,7 @@ constexpr std::pair<std::string_view, Precision (*)()> presets[] = {
     {"f16", Precision::f16},
     {"bf16", Precision::bf16},
     {"mxfp8", [] { return Precision::mx(DType::e4m3); }},
+    {"mxfp6", [] { return Precision::mx(DType::e3m2); }},
     {"mxfp4", [] { return Precision::mx(DType::e2m1); }},
     {"binary", Precision::binary}};
 
@@ -219,8 +220,8 @@ Precision Precision::integer(int bits) {
 
 Precision Precision::mx(DType code) {
   Precision precision{fmt::format("mxfp{}", bits_of(code)), {}};
-  if (code != DType::e4m3 && code != DType::e2m1)
-    fail(fmt::format("precision mx: e4m3 or e2m1, not {}", name_of(code)));
+  if (code != DType::e4m3 && code != DType::e3m2 && code != DType::e2m1)
+    fail(fmt::format("precision mx: e4m3, e3m2 or e2m1, not {}", name_of(code)));
   precision.storage.activations = precision.storage.activation_gradients = precision.storage.weights =
       Storage::blocks(code, 32);
   return precision;
@@ -308,8 +309,9 @@ void narrow(Graph& graph, const Precision& precision) {
   for (const auto& parameter : graph->parameters) apply(parameter.value, precision.at(parameter.name));
   for (const Node& node : graph->nodes) {
     for (int id : node.outputs) apply(id, precision.at(node.name));
-    if (node.op->is_view())  // a view shares its input's memory, so its storage too
-      graph.info(node.outputs[0]).spec.storage = graph.info(node.inputs[0]).spec.storage;
+    if (!node.op->is_view() && !node.op->selects()) continue;
+    const Storage& input = graph.info(node.inputs[0]).spec.storage;  // a view shares its input's memory
+    if (node.op->is_view() || input == DType::sign) graph.info(node.outputs[0]).spec.storage = input;
   }
   for (const auto& parameter : graph->parameters)
     if (parameter.gradient >= 0) apply(parameter.gradient, precision.at(parameter.name));

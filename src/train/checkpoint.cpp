@@ -90,6 +90,16 @@ std::vector<ModelTensor> model_of(const Parameters& parameters) {
   return tensors;
 }
 
+/// What a model's file says of itself.
+Metadata described(const Parameters& parameters, Metadata model) {
+  model[format_key] = own_format;
+  model["version"] = version;
+  const auto ranges = parameters.read_ranges();
+  for (std::size_t i = 0; i < ranges.size(); ++i)
+    if (parameters.ranges[i].storage.scaling == Scaling::range) put_scale(ranges[i], parameters.ranges[i].value, model);
+  return model;
+}
+
 /// A tensor of memory that a checkpoint holds, and what a file calls it.
 struct Kept {
   TensorView view;
@@ -175,14 +185,8 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
 
 void save_model(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model) {
   make_folder(directory);
-  Metadata of_model = model;
-  of_model[format_key] = own_format;
-  of_model["version"] = version;
+  Metadata of_model = described(parameters, model);
   of_model["weights"] = parameters.bytes(Store::average) > 0 ? "averaged" : "raw";
-  const auto ranges = parameters.read_ranges();
-  for (std::size_t i = 0; i < ranges.size(); ++i)
-    if (parameters.ranges[i].storage.scaling == Scaling::range)
-      put_scale(ranges[i], parameters.ranges[i].value, of_model);
   std::vector<StoredTensor> tensors;
   for (const ModelTensor& t : model_of(parameters)) {
     const auto add = [&](const std::string& name, const TensorView& view) {
@@ -193,6 +197,31 @@ void save_model(const std::filesystem::path& directory, const Parameters& parame
     if (t.average) add(raw_name(t.name), t.trained);
   }
   write_safetensors(directory / "model.safetensors", tensors, of_model);
+}
+
+void save_packed(const std::filesystem::path& file, const Parameters& parameters, const Metadata& model) {
+  std::vector<StoredTensor> tensors;
+  const auto add = [&](const std::string& name, const TensorView& view, int rank) {
+    check_finite(file, name, view.read_bytes(), view.spec);
+    tensors.push_back(f32_tensor(name, file_shape(view.spec.shape, rank), view.read()));
+  };
+  for (const ParameterSlot& slot : parameters.entries) {
+    const TensorView weight = parameters.weight(slot);
+    if (weight.spec.storage.code == DType::sign) {
+      tensors.push_back(blank(slot.name, weight.spec, slot.rank));
+      tensors.back().data = weight.read_bytes();
+    } else {
+      add(slot.name, parameters.truth(slot), slot.rank);
+    }
+  }
+  for (std::size_t i = 0; i < parameters.statistics.size(); ++i)
+    add(parameters.statistics[i].name, parameters.statistic(i), 1);
+  write_safetensors(file, tensors, described(parameters, model));
+}
+
+std::filesystem::path model_file(const std::filesystem::path& checkpoint) {
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(checkpoint, ignored) ? checkpoint : checkpoint / "model.safetensors";
 }
 
 std::vector<std::string> load_checkpoint(const std::filesystem::path& directory, Parameters& parameters,
@@ -237,9 +266,7 @@ Metadata read_metadata(const std::filesystem::path& path) {
 
 }  // namespace
 
-Metadata read_model_metadata(const std::filesystem::path& directory) {
-  return read_metadata(directory / "model.safetensors");
-}
+Metadata read_model_metadata(const std::filesystem::path& checkpoint) { return read_metadata(model_file(checkpoint)); }
 
 Metadata read_state_metadata(const std::filesystem::path& directory) {
   return read_metadata(directory / "state.safetensors");

@@ -92,6 +92,14 @@ class ModelFile {
     return values;
   }
 
+  /// As `save_packed` stores them.
+  static std::vector<float> signs_of(const StoredTensor& tensor, Shape s) {
+    std::vector<float> values;
+    for (std::int64_t i = 0, count = s.elements(); i < count; ++i)
+      values.push_back(read_number(DType::sign, tensor.data.data(), count, i));
+    return values;
+  }
+
   std::vector<float> numbers_of(const std::string& theirs, const std::string& ours, Shape s, int rank,
                                 Shape flattened) {
     if (!read_.insert(theirs).second)
@@ -104,11 +112,13 @@ class ModelFile {
     };
     const StoredTensor& tensor = file_.at(theirs);
     const bool kcrs = rank == 4 && known(layout_, "layout", "krsc or kcrs (PyTorch's)") == Layout::kcrs;
-    const std::vector<std::int64_t> shape = kcrs ? std::vector<std::int64_t>{s.n, s.c, s.h, s.w} : file_shape(s, rank);
+    std::vector<std::int64_t> shape = kcrs ? std::vector<std::int64_t>{s.n, s.c, s.h, s.w} : file_shape(s, rank);
+    const bool packed = own_ && tensor.dtype == DType::u8;
+    if (packed) shape = {static_cast<std::int64_t>(Storage(DType::sign).bytes(s.elements()))};
     if (tensor.shape != shape)
       refuse(fmt::format("tensor {} is [{}], not [{}] ({})", theirs, fmt::join(tensor.shape, ", "),
                          fmt::join(shape, ", "), ours));
-    const std::vector<float> values = floats_of(tensor);
+    const std::vector<float> values = packed ? signs_of(tensor, s) : floats_of(tensor);
     if (kcrs) return swapped(values, s.n, s.c, s.h * s.w);
     const std::int64_t pixels = flattened.h * flattened.w;
     if (pixels > 1 && flattened.c > 1 && known(flatten_, "flatten", "hwc or chw (nn.Flatten's)") == FlattenOrder::chw)

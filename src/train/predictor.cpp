@@ -16,8 +16,8 @@ namespace {
 /// Reads the metadata of a checkpoint's model, each entry by its key.
 class Description {
  public:
-  explicit Description(const std::filesystem::path& directory)
-      : directory_(directory), metadata_(read_model_metadata(directory)) {}
+  explicit Description(const std::filesystem::path& checkpoint)
+      : directory_(checkpoint), metadata_(read_model_metadata(checkpoint)) {}
 
   ModelDescription read() const {
     ModelDescription model;
@@ -109,8 +109,8 @@ PredictorOptions as_trained(PredictorOptions options, const ModelDescription& mo
 
 }  // namespace
 
-ModelDescription read_model_description(const std::filesystem::path& directory) {
-  return Description(directory).read();
+ModelDescription read_model_description(const std::filesystem::path& checkpoint) {
+  return Description(checkpoint).read();
 }
 
 Precision precision_for(const ModelDescription& model, const std::optional<Precision>& wanted) {
@@ -127,6 +127,30 @@ Value logits_of(const ModelDescription& model, Graph graph, Shape images) {
   like.mean = model.mean;
   like.stddev = model.stddev;
   return model.net->build(inputs(graph, like, images.n).images, model.classes);
+}
+
+PackedReport export_packed(const std::filesystem::path& checkpoint, const std::filesystem::path& file,
+                           ModelWeights weights) {
+  const ModelDescription model = read_model_description(checkpoint);
+  const Precision precision = precision_for(model, {});
+  const Value logits = logits_of(model, Graph(), model.image);
+  const Device device = cpu_device();
+  Parameters parameters(for_evaluation(graph_of(logits), logits.id(), 1, precision, device), device,
+                        {.precision = precision, .gradients = false});
+  load_model(model_file(checkpoint), parameters, {.weights = weights});
+  PackedReport report;
+  for (const ParameterSlot& slot : parameters.entries) {
+    const TensorSpec spec = parameters.weight(slot).spec;
+    report.weights += spec.shape.elements();
+    if (spec.storage.code != DType::sign) continue;
+    report.signs += spec.shape.elements();
+    report.bytes += static_cast<std::int64_t>(spec.bytes());
+  }
+  if (report.signs == 0) fail(fmt::format("packed: no weight of {} in {} is a sign", model.net->name, precision.name));
+  Metadata metadata = read_model_metadata(checkpoint);
+  metadata["weights"] = model.averaged && weights == ModelWeights::best ? "averaged" : "raw";
+  save_packed(file, parameters, metadata);
+  return report;
 }
 
 struct Predictor::Impl {
@@ -217,7 +241,7 @@ struct Predictor::Impl {
 Predictor::Predictor(const std::filesystem::path& checkpoint, const PredictorOptions& options) {
   const ModelDescription model = read_model_description(checkpoint);
   *this = Predictor(probabilities(model, options.batch), as_trained(options, model));
-  load(checkpoint / "model.safetensors", {.weights = options.weights});
+  load(model_file(checkpoint), {.weights = options.weights});
 }
 
 Predictor::Predictor(Value output, const PredictorOptions& options)

@@ -108,7 +108,7 @@ std::string optimizer_names() {
   std::string names;
   for (std::size_t i = 0; i < UpdateRules::size; ++i)
     names += visit_type(UpdateRules{}, i, [&](auto rule) { return fmt::format("{}{}", i > 0 ? ", " : "", rule.name); });
-  return names + " or adamw";
+  return names + ", shift_adamax or adamw";
 }
 
 UpdateRule update_rule_of(const Recipe& recipe) {

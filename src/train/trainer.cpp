@@ -142,6 +142,8 @@ struct Trainer::Impl {
                     .average = options.average_decay > 0,
                     .seed = options.seed}) {
     add_step(graph, loss.id(), parameters, options);
+    for (const ParameterSlot& slot : parameters.entries)
+      if (slot.trainable) trainable += static_cast<double>(slot.shape.elements());
     std::vector<int> keep = {loss.id()};
     if (options.keep_values) keep = values_written(graph);
     plan = std::make_unique<Plan>(graph, parameters, keep);
@@ -199,6 +201,10 @@ struct Trainer::Impl {
     report.learning_rate = state.learning_rate;
     report.gradient_norm = state.gradient_norm;
     report.scale = state.used_scale;
+    if (complete && state.commit) {
+      report.zero_weight_gradients = static_cast<double>(state.zero_gradients) / (trainable * state.good_micro_batches);
+      report.unchanged_weights = static_cast<double>(state.unchanged_weights) / trainable;
+    }
     report.complete = complete;
     report.skipped = complete && !state.commit;
     report.stop = state.scale.stop != 0;
@@ -232,6 +238,7 @@ struct Trainer::Impl {
   Value loss;
   TrainerOptions given, options;  // and with what the number system adds
   Parameters parameters;
+  double trainable = 0;  // weights
   std::unique_ptr<Plan> plan;
   std::deque<Evaluation> evaluations;
   std::vector<UnderWay> ring;  // one more than may be under way

@@ -257,6 +257,31 @@ TEST(Cli, EvaluatesWhatItTrained) {
   expect_success({"eval", "--checkpoint", folder / "out", "--precision", "bf16", "--threads", "1"});
 }
 
+TEST(Cli, APackedNetSaysTheSame) {
+  const Folder folder;
+  expect_success({"train", "--net", "mlp", "--data", "digits", "--limit", "512", "--epochs", "1", "--precision",
+                  "binary", "--threads", "1", "--out", folder / "out"});
+  const std::string packed = folder / "packed.safetensors";
+  const std::string said = expect_success({"export", "--checkpoint", folder / "out", "--packed", packed});
+  EXPECT_NE(said.find("524288 of 935434 weights are a bit each, 65536 bytes instead of 2097152"), std::string::npos);
+  const auto size = [](const std::string& file) { return static_cast<std::int64_t>(text_of(file).size()); };
+  EXPECT_NEAR(static_cast<double>(size(folder / "out/model.safetensors") - size(packed)), 2097152 - 65536, 512);
+  for (const std::string& net : {folder / "out", packed}) {
+    expect_success({"eval", "--checkpoint", net, "--json", net + ".json"});
+    expect_success({"predict", "--checkpoint", net, "--out", net + ".csv"});
+  }
+  EXPECT_EQ(text_of(folder / "out.json"), text_of(packed + ".json"));
+  EXPECT_EQ(text_of(folder / "out.csv"), text_of(packed + ".csv"));
+  expect_success({"export", "--checkpoint", packed, "--packed", folder / "again"});
+  EXPECT_EQ(text_of(folder / "again"), text_of(packed));
+
+  expect_success(train({"--epochs", "1", "--out", folder / "f32"}));
+  Program program({"export", "--checkpoint", folder / "f32", "--packed", folder / "none"});
+  EXPECT_EQ(program.wait(), 2);
+  EXPECT_EQ(program.err(), "halftone: --packed: no weight of lenet5 in f32 is a sign\n");
+  EXPECT_FALSE(std::filesystem::exists(folder / "none"));
+}
+
 TEST(Cli, PredictsWhatItEvaluates) {
   const Folder folder;
   expect_success(train({"--epochs", "1", "--out", folder / "out", "--json", folder / "train.json"}));

@@ -37,7 +37,7 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
   const Case cases[] = {
       {{}, "command"},
       {{"trian", "--net", "x"},
-       "unknown command 'trian': there are train, study, doctor, replay, eval, predict, info, fetch and bench"},
+       "unknown command 'trian': there are train, study, doctor, replay, eval, predict, export, info, fetch and bench"},
       {{"--flavour", "train"}, "unknown option --flavour"},
       {{"fetch", "mnist", "cifar10"}, "unexpected word 'cifar10'"},
       {{"train"}, "--net"},
@@ -104,6 +104,8 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {{"eval"}, "--checkpoint"},
       {{"predict"}, "--checkpoint"},
       {{"predict", "--checkpoint", "x", "--split", "all"}, "--split"},
+      {{"export"}, "--checkpoint"},
+      {{"export", "--checkpoint", "x"}, "--packed"},
       {{"fetch", "letters"}, "halftone: data set 'letters' cannot"},
       {{"info", "--data", "letters"}, "--data letters"},
   };
@@ -116,6 +118,7 @@ TEST(Cli, AMissingValueIsNeverTakenFromElsewhere) {
       {"train", {"--recipe", "--resume", "--out", "--json", "--trace", "--loss-scale", "--lr", "--isa", "--data-dir"}},
       {"eval", {"--checkpoint", "--data", "--data-dir", "--precision", "--json"}},
       {"predict", {"--checkpoint", "--split", "--out"}},
+      {"export", {"--checkpoint", "--packed"}},
       {"info", {"--net", "--threads"}},
       {"fetch", {"--data-dir", "--out"}},
       {"bench", {"--profile", "--json", "--seconds"}},

@@ -113,6 +113,21 @@ TEST(Fp8, Thresholds) {
   EXPECT_EQ(E5M2::decode(E5M2::encode<Overflow::infinity>(61440.0f)), infinity);
 }
 
+/// All of OCP's FP6 E3M2: 0 to 3/16 in sixteenths, then four to a power of two.
+TEST(Fp6, HasThirtyTwoMagnitudes) {
+  for (std::uint8_t code = 0; code < 32; ++code) {
+    const int exponent = code >> 2, mantissa = code & 3;
+    const float number = exponent == 0 ? static_cast<float>(mantissa) / 16
+                                       : std::ldexp(1 + static_cast<float>(mantissa) / 4, exponent - 3);
+    EXPECT_EQ(E3M2::decode(code), number);
+    EXPECT_EQ(E3M2::encode(-number), code | 32);
+  }
+  EXPECT_EQ(E3M2::largest, 28);
+  EXPECT_EQ(E3M2::decode(E3M2::encode(0x1p-5f)), 0) << "a tie, to even";
+  EXPECT_EQ(E3M2::decode(E3M2::encode(26.0f)), 24) << "a tie, to even";
+  EXPECT_EQ(E3M2::decode(E3M2::encode(infinity)), 28);
+}
+
 TEST(Fp4, HasEightMagnitudes) {
   const float numbers[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
   for (std::uint8_t code = 0; code < 8; ++code) {

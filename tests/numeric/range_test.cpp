@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <random>
+#include <tuple>
 #include <vector>
 
 #include "halftone/numeric/storage.hpp"
@@ -127,6 +130,31 @@ TEST(Storage, SaysWhyThereIsNone) {
     EXPECT_NE(storage.fault(), nullptr);
   for (const Storage& storage : {Storage(DType::f32), Storage::fixed(6, 10), Storage::blocks(DType::e2m1, 32)})
     EXPECT_EQ(storage.fault(), nullptr);
+}
+
+/// OCP's bits a number, and its scale: 2^(floor(log2 of the largest) - the code's largest exponent).
+TEST(Blocks, TakeTheirBitsAndErrAsThese) {
+  double before = 0;
+  for (const auto& [code, bits, top] :
+       {std::tuple(DType::e4m3, 8.25, 8), {DType::e3m2, 6.25, 4}, {DType::e2m1, 4.25, 2}}) {
+    const Storage storage = Storage::blocks(code, 32);
+    constexpr std::int64_t count = 3200;
+    EXPECT_EQ(8.0 * static_cast<double>(storage.bytes(count)) / count, bits);
+    EXPECT_EQ(top_exponent(code), top);
+    std::vector<float> numbers;
+    for (std::int64_t i = 0; i < count; ++i)
+      numbers.push_back((uniform(1, 0, 0, static_cast<std::uint64_t>(i)) - 0.5f) * 0x1p-9f);
+    std::vector<std::byte> data(storage.bytes(count));
+    write_numbers(storage, data.data(), count, 0, count, numbers.data());
+    double error = 0;
+    for (std::int64_t i = 0; i < count; ++i)
+      error += std::pow(read_number(storage, data.data(), count, i) - numbers[static_cast<std::size_t>(i)], 2);
+    EXPECT_GT(error, 1.2 * before) << name_of(code);
+    before = error;
+    float largest = 0;
+    for (std::size_t i = 0; i < 32; ++i) largest = std::max(largest, std::abs(numbers[i]));
+    EXPECT_EQ(std::to_integer<int>(data[storage.code_bytes(count)]), 127 + std::ilogb(largest) - top);
+  }
 }
 
 TEST(ScaledTensor, WhatIsNoNumberShows) {

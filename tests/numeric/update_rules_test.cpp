@@ -93,6 +93,34 @@ TEST(Adam, FollowsTorch) {
   expect_close(run(Adam{.beta1 = 0.25, .beta2 = 0.5}, 0.01f, 100), adam_model(0.01f, 0.25, 0.5, 1e-8f, 0, false, 100));
 }
 
+/// torch.optim.Adamax's published algorithm in double; `shift` rounds step size and norm by their logarithms.
+std::vector<double> adamax_model(double lr, double beta1, double beta2, double decay, bool shift, int steps) {
+  const auto rounded = [&](double x) { return shift ? std::exp2(std::round(std::log2(x))) : x; };
+  double w = 1.5, m = 0, u = 0;
+  std::vector<double> weights;
+  for (int step = 1; step <= steps; ++step) {
+    const double g = 0.3 * w + std::sin(static_cast<float>(step)) + decay * w;
+    m = beta1 * m + (1 - beta1) * g;
+    u = std::max(beta2 * u, std::abs(g) + 1e-8);
+    weights.push_back(w -= rounded(lr / (1 - std::pow(beta1, step))) * m / rounded(u));
+  }
+  return weights;
+}
+
+TEST(AdaMax, FollowsTorch) {
+  for (const float decay : {0.0f, 0.01f})
+    expect_close(run(AdaMax{.weight_decay = decay}, 0.01f, 300), adamax_model(0.01f, 0.9, 0.999, decay, false, 300));
+  expect_close(run(AdaMax{.beta1 = 0.25, .beta2 = 0.5}, 0.01f, 100), adamax_model(0.01f, 0.25, 0.5, 0, false, 100));
+}
+
+TEST(AdaMax, ShiftsMultiplyByPowersOfTwo) {
+  const AdaMax shift{.shift = true};
+  expect_close(run(shift, 0x1p-6f, 300), adamax_model(0x1p-6, 0.9, 0.999, 0, true, 300));
+  EXPECT_NE(run(shift, 0x1p-6f, 300), run(AdaMax{}, 0x1p-6f, 300));  // the control
+  for (const float x : {0x1p-30f, 0.7f, 1.0f, 1.41421354f, 1.41421366f, 3.0f, 1e30f})
+    EXPECT_EQ(math::nearest_power_of_two(x), std::exp2(std::round(std::log2(double{x})))) << x;
+}
+
 TEST(Adam, TheFirstStepIsTheLearningRateWhateverTheGradient) {
   for (const float g : {1e-3f, 1.0f, 1e3f}) {
     float slot0 = 0, slot1 = 0;
@@ -130,6 +158,8 @@ TEST(UpdateRules, AreFoundByName) {
   EXPECT_FALSE(std::get<Adam>(*parse_update_rule("adam")).decoupled);
   EXPECT_TRUE(std::get<Adam>(*parse_update_rule("adamw")).decoupled);
   EXPECT_EQ(std::get<Adam>(*parse_update_rule("adamw")).weight_decay, 0.01f);
+  EXPECT_FALSE(std::get<AdaMax>(*parse_update_rule("adamax")).shift);
+  EXPECT_TRUE(std::get<AdaMax>(*parse_update_rule("shift_adamax")).shift);
   EXPECT_FALSE(parse_update_rule("lamb").has_value());
 }
 

@@ -274,6 +274,27 @@ TEST(Binary, SignsAreNoticedToo) {
   EXPECT_TRUE(has("dense1.weight"));
 }
 
+TEST(Binary, APackedFileHoldsABitAWeight) {
+  const TemporaryFolder folder;
+  const Task task("lenet5", 200);
+  Trainer trainer(task.loss, task.options(Precision::binary())), other(task.loss, task.options(Precision::binary()));
+  trainer.epoch(task.train);
+  save_packed(folder / "packed", trainer.parameters(), {});
+  SafeTensors file = read_safetensors(folder / "packed");
+  EXPECT_EQ(file.at("conv2.weight").shape, std::vector<std::int64_t>{16 * 5 * 5 * 6 / 8});
+  EXPECT_EQ(file.at("conv1.weight").dtype, DType::f32);
+  load_model(folder / "packed", other.parameters());
+  const auto bytes = [](const Trainer& trained, const ParameterSlot& slot) {
+    return trained.parameters().weight(slot).read_bytes();
+  };
+  for (const ParameterSlot& slot : trainer.parameters().entries)
+    EXPECT_EQ(bytes(trainer, slot), bytes(other, slot)) << slot.name;
+  for (StoredTensor& tensor : file.tensors)
+    if (tensor.name == "conv2.weight") tensor.data.pop_back(), --tensor.shape[0];
+  write_safetensors(folder / "short", file.tensors, file.metadata);
+  EXPECT_THROW(load_model(folder / "short", other.parameters()), FileError);
+}
+
 /// A net with its own norms keeps them; inputs that no activation gives get a norm and a sign of their own.
 TEST(Binary, ConvolutionalNetsAndResiduals) {
   for (const char* net : {"lenet5", "gupta"}) {

@@ -71,6 +71,23 @@ TrainerOptions options_for(Precision precision, UpdateRule rule = Sgd{.momentum 
   return options;
 }
 
+TEST(StepReports, HaveTheSharesThatNumericsHaveTheMeanOf) {
+  const Dataset data = noise();
+  const Net net = small_net(data);
+  TrainerOptions options = options_for(Precision::bf16_pure(Precision::Update::nearest), Sgd{});
+  options.schedule = Schedule::constant(0x1p-9f);
+  Trainer trainer(net.loss, options);
+  double zeros = 0, unchanged = 0;
+  for (int step = 0; step < 4; ++step) {
+    const StepReport report = trainer.step(batch_of(data));
+    zeros += report.zero_weight_gradients / 4, unchanged += report.unchanged_weights / 4;
+  }
+  EXPECT_GT(unchanged, 0.05) << "updates are lost";
+  EXPECT_LT(unchanged, 1);
+  EXPECT_DOUBLE_EQ(trainer.numerics().unchanged_weights, unchanged);
+  EXPECT_DOUBLE_EQ(trainer.numerics().zero_weight_gradients, zeros);
+}
+
 class SkippedStep : public testing::TestWithParam<UpdateRule> {};
 
 TEST_P(SkippedStep, ChangesNothingThatLastsButScaleAndCounters) {

@@ -72,8 +72,8 @@ struct Precision {
   /// Integers of `bits`, 2 to 8, with a power of two a tensor, for weights, activations and their gradients; masters
   /// and weight gradients are f32.
   static Precision integer(int bits);
-  /// Blocks of 32 numbers, e4m3 or e2m1, in memory order with a power of two each (OCP Microscaling), for the same
-  /// roles. Throws Error for other codes.
+  /// Blocks of 32 numbers, e4m3, e3m2 or e2m1, in memory order with a power of two each (OCP Microscaling), for the
+  /// same roles. Throws Error for other codes.
   static Precision mx(DType code);
 
   /// Weights and inputs of all convolutions and dense layers but the first and the last are signs, all else is f32

@@ -13,7 +13,7 @@
 namespace halftone {
 
 /// The codes that numbers are stored in, of 1 to 32 bits; products and sums are f32 whatever the code.
-enum class DType : std::uint8_t { f32, f16, bf16, e4m3, e5m2, e2m1, sign, u8, i8, i16, i32 };
+enum class DType : std::uint8_t { f32, f16, bf16, e4m3, e5m2, e3m2, e2m1, sign, u8, i8, i16, i32 };
 
 /// What a number too large for a format becomes: the largest finite number, or infinity (NaN where there is none).
 enum class Overflow : std::uint8_t { saturate, infinity };
@@ -119,6 +119,12 @@ struct E5M2 : SmallFloat<5, 2, Specials::ieee, Overflow::saturate> {
   static constexpr const char* name = "e5m2";
 };
 
+/// FP6: up to 28, in steps of 1/16 at least, for blocks with a scale of their own (OCP Microscaling specification 1.0).
+struct E3M2 : SmallFloat<3, 2, Specials::none, Overflow::saturate> {
+  static constexpr DType dtype = DType::e3m2;
+  static constexpr const char* name = "e3m2";
+};
+
 /// FP4: 0, 0.5, 1, 1.5, 2, 3, 4 and 6, for blocks with a scale of their own (OCP Microscaling specification 1.0).
 struct E2M1 : SmallFloat<2, 1, Specials::none, Overflow::saturate> {
   static constexpr DType dtype = DType::e2m1;
@@ -188,7 +194,7 @@ HALFTONE_HD constexpr typename Format::Code encode(float x, Overflow overflow) {
 }
 
 /// Every storage format, in the order of `DType`.
-using Formats = TypeList<F32, F16, BF16, E4M3, E5M2, E2M1, Sign, U8, I8, I16, I32>;
+using Formats = TypeList<F32, F16, BF16, E4M3, E5M2, E3M2, E2M1, Sign, U8, I8, I16, I32>;
 
 /// Calls `visitor(F16{})` and so on: the one place where a run-time format becomes a type.
 template <class Visitor>

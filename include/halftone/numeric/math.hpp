@@ -30,6 +30,19 @@ HALFTONE_HD constexpr int ceil_log2(float x) {
   return static_cast<int>(bits >> 23) - 127 + ((bits & 0x7fffffu) != 0);
 }
 
+/// The power of two nearest to a positive, normal x by its logarithm.
+HALFTONE_HD constexpr float nearest_power_of_two(float x) {
+  constexpr std::uint32_t above_root_of_two = 0x3504f4;  // the first mantissa from which on it is the next one
+  return bit_cast<float>((bit_cast<std::uint32_t>(x) + (0x800000u - above_root_of_two)) & 0x7f800000u);
+}
+
+/// base^exponent by squaring: the same bits on host and device, which `std::pow` does not promise.
+HALFTONE_HD constexpr double power(double base, std::int64_t exponent) {
+  double result = 1;
+  for (; exponent > 0; exponent >>= 1, base *= base) result *= (exponent & 1) ? base : 1.0;
+  return result;
+}
+
 /// To the nearest integer, ties to even.
 HALFTONE_HD constexpr float round_even(float x) {
   const float magnitude = abs(x);

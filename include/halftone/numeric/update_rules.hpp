@@ -54,7 +54,7 @@ struct Adam {
   HALFTONE_HD constexpr int slot_count() const { return 2; }
 
   HALFTONE_HD Coefficients at(float learning_rate, std::int64_t step) const {
-    const double correction1 = 1 - power(beta1, step), correction2 = std::sqrt(1 - power(beta2, step));
+    const double correction1 = 1 - math::power(beta1, step), correction2 = std::sqrt(1 - math::power(beta2, step));
     return {static_cast<float>(learning_rate / correction1),
             decoupled ? static_cast<float>(1 - double{learning_rate} * weight_decay) : 1.0f,
             decoupled ? 0.0f : weight_decay,
@@ -70,13 +70,34 @@ struct Adam {
     slot1 = c.beta2 * slot1 + c.gain2 * g * g;
     return c.keep * w - c.step_size * (slot0 / (std::sqrt(slot1) / c.correction2 + epsilon));
   }
+};
 
- private:
-  /// By squaring: the same bits on host and device, which `std::pow` does not promise.
-  HALFTONE_HD static constexpr double power(double base, std::int64_t exponent) {
-    double result = 1;
-    for (; exponent > 0; exponent >>= 1, base *= base) result *= (exponent & 1) ? base : 1.0;
-    return result;
+/// Adam in the maximum norm (Kingma and Ba 2015, section 7.1; torch.optim.Adamax). With `shift` the step size and the
+/// norm are the nearest powers of two (Courbariaux et al. 2016, shift-based AdaMax).
+struct AdaMax {
+  double beta1 = 0.9, beta2 = 0.999;
+  float epsilon = 1e-8f, weight_decay = 0;
+  bool shift = false;
+
+  struct Coefficients {
+    float step_size, gain1, beta2;
+  };
+
+  static constexpr const char* name = "adamax";
+  HALFTONE_HD constexpr int slot_count() const { return 2; }
+
+  HALFTONE_HD Coefficients at(float learning_rate, std::int64_t step) const {
+    const auto step_size = static_cast<float>(learning_rate / (1 - math::power(beta1, step)));
+    return {shift ? math::nearest_power_of_two(step_size) : step_size, static_cast<float>(1 - beta1),
+            static_cast<float>(beta2)};
+  }
+
+  HALFTONE_HD float apply(const Coefficients& c, float w, float g, float& slot0, float& slot1) const {
+    g = math::select(weight_decay != 0, g + weight_decay * w, g);
+    slot0 = slot0 + c.gain1 * (g - slot0);
+    const float kept = c.beta2 * slot1, seen = math::abs(g) + epsilon;
+    slot1 = math::select(kept > seen, kept, seen);
+    return w - c.step_size * (slot0 / math::select(shift, math::nearest_power_of_two(slot1), slot1));
   }
 };
 
@@ -84,11 +105,12 @@ struct Adam {
 constexpr Adam adamw(float weight_decay = 0.01f) { return {.weight_decay = weight_decay, .decoupled = true}; }
 
 /// Every update rule.
-using UpdateRules = TypeList<Sgd, Adam>;
+using UpdateRules = TypeList<Sgd, Adam, AdaMax>;
 using UpdateRule = UpdateRules::Variant;
 
-/// "sgd", "adam" or "adamw", each with its defaults.
+/// The rule of that name, "adamw" or "shift_adamax", each with its defaults.
 inline std::optional<UpdateRule> parse_update_rule(std::string_view name) {
+  if (name == "shift_adamax") return AdaMax{.shift = true};
   return name == "adamw" ? adamw() : find_type(UpdateRules{}, name);
 }
 

@@ -35,6 +35,7 @@ struct MaxPool2d final : Op {
   std::string name() const override { return "max_pool2d"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
+  bool selects() const override { return true; }
 };
 
 /// [d_output, x] -> d_input.

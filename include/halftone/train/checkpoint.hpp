@@ -39,14 +39,22 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
 /// Writes DIR/model.safetensors alone, as save_checkpoint does.
 void save_model(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model);
 
+/// Writes a model as one file for use alone: as DIR/model.safetensors, but weights that memory holds as signs are signs
+/// there too, a bit each (u8 tensors of eight a byte, low bits first). `load_model` reads it. Throws as
+/// save_checkpoint.
+void save_packed(const std::filesystem::path& file, const Parameters& parameters, const Metadata& model);
+
+/// The file of a checkpoint's model: `checkpoint` itself where it is a file, else model.safetensors in it.
+std::filesystem::path model_file(const std::filesystem::path& checkpoint);
+
 /// Reads DIR/state.safetensors, checks it whole, then writes all of it into memory. Throws FileError naming file,
 /// tensor or field, and Error naming the first difference from `identity.fixed`. Returns the differences from
 /// `identity.changeable`, each in words.
 std::vector<std::string> load_checkpoint(const std::filesystem::path& directory, Parameters& parameters,
                                          const Identity& identity);
 
-/// Metadata of a checkpoint's model; throws FileError where the folder holds none.
-Metadata read_model_metadata(const std::filesystem::path& directory);
+/// Metadata of a checkpoint's model (`model_file`); throws FileError where there is none.
+Metadata read_model_metadata(const std::filesystem::path& checkpoint);
 /// The same of its state: the facts of its `Identity` among them.
 Metadata read_state_metadata(const std::filesystem::path& directory);
 

@@ -38,12 +38,12 @@ struct LoadReport {
 };
 
 /// Reads parameters and statistics from a .safetensors file, a checkpoint's model or another program's, into memory;
-/// f16, bf16 and 8-bit floats widen exactly. All tensors of four axes follow `layout`, the weights of dense layers that
-/// take more than a pixel `flatten`. Nothing is written before all has been checked: throws FileError naming file and
-/// tensor for one that is missing, of another shape, of no float that f32 holds, or not finite, and, without `scopes`,
-/// for a float tensor that the net has no place for (integers, as the counters of batch norm, are listed as unread);
-/// throws Error where an order is not known or not the file's, for a scope that holds nothing, and for two names that
-/// are one.
+/// f16, bf16 and 8-bit floats widen exactly, and signs of `save_packed` are numbers again. All tensors of four axes
+/// follow `layout`, the weights of dense layers that take more than a pixel `flatten`. Nothing is written before all
+/// has been checked: throws FileError naming file and tensor for one that is missing, of another shape, of no float
+/// that f32 holds, or not finite, and, without `scopes`, for a float tensor that the net has no place for (integers, as
+/// the counters of batch norm, are listed as unread); throws Error where an order is not known or not the file's, for a
+/// scope that holds nothing, and for two names that are one.
 LoadReport load_model(const std::filesystem::path& file, Parameters& parameters, const LoadOptions& options = {});
 
 }  // namespace halftone

@@ -23,8 +23,8 @@ struct ModelDescription {
   bool averaged = false;                      ///< the best weights are averages
 };
 
-/// Reads what DIR/model.safetensors says of itself; throws FileError naming the folder and what it does not say.
-ModelDescription read_model_description(const std::filesystem::path& directory);
+/// Reads what a checkpoint's model (`model_file`) says of itself; throws FileError naming it and what it does not say.
+ModelDescription read_model_description(const std::filesystem::path& checkpoint);
 
 /// The number system to run a net in: `wanted`, else that in which it was trained. Throws Error where only one of the
 /// two makes another net of it (`Precision::binarizes`).
@@ -33,6 +33,16 @@ Precision precision_for(const ModelDescription& model, const std::optional<Preci
 /// The net's logits [n, 1, 1, classes] over the graph's new `inputs`, normalised by the net's own mean and deviation.
 /// `images` is their shape, n included.
 Value logits_of(const ModelDescription& model, Graph graph, Shape images);
+
+/// What `export_packed` wrote: weights that became a bit each, all weights, and bytes of the signs in the file.
+struct PackedReport {
+  std::int64_t signs = 0, weights = 0, bytes = 0;
+};
+
+/// Writes a checkpoint's net by `save_packed`, in the number system in which it was trained. Throws FileError as
+/// `read_model_description`, and Error for a net that has no weights that are signs.
+PackedReport export_packed(const std::filesystem::path& checkpoint, const std::filesystem::path& file,
+                           ModelWeights weights = ModelWeights::best);
 
 struct PredictorOptions {
   Device device = best_device();
@@ -46,8 +56,8 @@ struct PredictorOptions {
 /// thread at a time.
 class Predictor {
  public:
-  /// The class probabilities of a checkpoint's net, as `halftone train --out` or `Trainer::save` with `net` among its
-  /// metadata wrote it. Throws FileError naming the folder or file and what is wrong with it.
+  /// The class probabilities of a checkpoint's net, as `halftone train --out`, `Trainer::save` with `net` among its
+  /// metadata or `export_packed` wrote it. Throws FileError naming the folder or file and what is wrong with it.
   explicit Predictor(const std::filesystem::path& checkpoint, const PredictorOptions& options = {});
 
   /// Any value of a graph, by weights of its own: those of birth until `load`.

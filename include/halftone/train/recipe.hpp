@@ -33,7 +33,7 @@ const Recipe& recipe_by_name(std::string_view name);
 
 float learning_rate_of(const Recipe& recipe);
 
-/// "sgd, adam or adamw": all that `optimizer` can be.
+/// "sgd, adam, adamax, shift_adamax or adamw": all that `optimizer` can be.
 std::string optimizer_names();
 
 /// Throws Error for an unknown optimizer and for what it does not have.

@@ -16,7 +16,10 @@ struct StepReport {
   float loss = 0;            ///< of this batch
   float step_loss = 0;       ///< mean over the step's good micro-batches so far
   float learning_rate = 0, gradient_norm = 0;
-  float scale = 1;       ///< that this step's gradients carry
+  float scale = 1;  ///< that this step's gradients carry
+  /// Shares of the weights, once the step is complete: gradients that are 0, and weights that the update left as they
+  /// are stored. `Trainer::numerics` has what was flushed and saturated, by tensor.
+  double zero_weight_gradients = 0, unchanged_weights = 0;
   bool complete = true;  ///< false for a micro-batch that is not the last of its step
   bool skipped = false;
   bool stop = false;   ///< the loss scale's policy has stopped training: no further step changes anything

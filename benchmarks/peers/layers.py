@@ -17,7 +17,7 @@ import sys
 import time
 
 if any(a.endswith("avx2") for a in sys.argv):  # must be known before it is loaded
-    os.environ |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    os.environ |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 try:
     import torch
 except ImportError as error:

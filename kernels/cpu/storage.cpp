@@ -53,16 +53,6 @@ constexpr hn::Rebind<hwy::float16_t, decltype(wide)> narrow;
 constexpr std::int64_t lanes = hn::MaxLanes(wide);
 
 template <>
-void decode_block<F16>(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < block; i += lanes) {
-    const auto x = hn::PromoteTo(wide, hn::LoadU(narrow, reinterpret_cast<const hwy::float16_t*>(from + i)));
-    hn::StoreU(x, wide, to + i);
-    if (hn::AllFalse(wide, hn::IsNaN(x))) continue;
-    for (std::int64_t j = i; j < i + lanes; ++j) to[j] = F16::decode(from[j]);  // keeps signalling NaNs
-  }
-}
-
-template <>
 void encode_block<F16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
   for (std::int64_t i = 0; i < block; i += lanes) {
     hn::StoreU(hn::DemoteTo(narrow, hn::LoadU(wide, from + i)), narrow, reinterpret_cast<hwy::float16_t*>(to + i));
@@ -98,6 +88,24 @@ void decode(const void* from, float* to, std::int64_t count) {
   convert(static_cast<const typename Format::Code*>(from), to, count,
           [](auto* in, auto* out) { decode_block<Format>(in, out); });
 }
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+template <>
+void decode<F16>(const void* from, float* to, std::int64_t count) {
+  const auto* codes = static_cast<const std::uint16_t*>(from);
+  const auto infinity = hn::Set(halves, 0x7c00);
+  auto largest = infinity;
+  convert(codes, to, count, [&](const std::uint16_t* in, float* out) HWY_ATTR {
+    for (std::int64_t i = 0; i < block; i += lanes) {
+      const auto some = hn::LoadU(halves, in + i);
+      largest = hn::Max(largest, hn::And(some, hn::Set(halves, 0x7fff)));
+      hn::StoreU(hn::PromoteTo(wide, hn::BitCast(narrow, some)), wide, out + i);
+    }
+  });
+  if (hn::AllTrue(halves, hn::Eq(largest, infinity))) return;
+  for (std::int64_t i = 0; i < count; ++i) to[i] = F16::decode(codes[i]);  // keeps signalling NaNs
+}
+#endif
 
 template <class Format>
 void encode(const float* from, void* to, std::int64_t count) {

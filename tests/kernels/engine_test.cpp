@@ -73,6 +73,10 @@ std::vector<ConvProblem> problems() {
       {.n = 1, .h = 2, .w = 250, .c = 9, .k = 2, .r = 2, .s = 2, .pad_h = 1},
       {.n = 1, .h = 20, .w = 21, .c = 1, .k = 2, .r = 19, .s = 19},
       {.n = 1, .h = 1, .w = 310, .c = 2, .k = 3, .r = 1, .s = 301, .pad_w = 2},
+      {.n = 2, .h = 9, .w = 10, .c = 40, .k = 33, .r = 3, .s = 3},
+      {.n = 2, .h = 8, .w = 14, .c = 16, .k = 32, .stride_h = 2, .stride_w = 2},
+      {.n = 3, .h = 1, .w = 1, .c = 20, .k = 18, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 1, .h = 2, .w = 7, .c = 1024, .k = 16},
   };
   for (std::int64_t n : {1, 95, 96, 97, 121}) all.push_back(dense(n, 5, 3));
   for (std::int64_t size : {11, 12, 13, 15, 16, 17, 31, 32, 33}) all.push_back(dense(7, size, size));

@@ -22,7 +22,7 @@ fs::path best_folder(const TrainSettings& s) { return s.keep_best ? fs::path(s.o
 
 void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
-  if (s.recipe.data.empty()) fail("--data is missing: " + listed(dataset_names(), " or "));
+  if (s.recipe.data.empty()) fail("--data is missing: " + data_spellings());
   net_by_name(s.recipe.net);
   if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
   if (!s.out.empty()) check_output_folder("--out", s.out);
@@ -49,7 +49,7 @@ Precision precision_of(const TrainSettings& s) {
 }
 
 Loader test_loader(const TrainSettings& s) {
-  auto data = std::make_shared<const Dataset>(load_dataset(s.recipe.data, Split::test, s.data_dir));
+  auto data = s.load(Split::test);
   const std::int64_t batch = std::min(s.recipe.batch, data->size());
   return Loader(std::move(data), {.batch = batch, .workers = s.workers});
 }
@@ -160,7 +160,7 @@ class Run {
   Identity identity() const {
     const Recipe& r = settings_.recipe;
     Identity identity = {{{"net", r.net},
-                          {"data", r.data},
+                          {"data", train_.dataset().name},
                           {"batch", std::to_string(train_.batch())},
                           {"limit", std::to_string(train_.size())}},
                          changeable_of(r)};
@@ -205,6 +205,7 @@ class Run {
                trainer_.options().device.backend().description());
     if (!settings_.resume.empty()) fmt::print("continues after step {}\n", trainer_.attempts());
     for (const std::string& change : changes_) fmt::print("changed: {}\n", change);
+    for (const Loader* part : {&train_, &test_}) print_left_out(part->dataset());
     std::fflush(stdout);
   }
 
@@ -296,7 +297,7 @@ class Run {
 
   Json json(bool finished) const {
     Json json = {{"net", settings_.recipe.net},
-                 {"data", settings_.recipe.data},
+                 {"data", train_.dataset().name},
                  {"synthetic", train_.dataset().synthetic},
                  {"device", trainer_.options().device.backend().name()},
                  {"hardware", trainer_.options().device.backend().description()},
@@ -341,11 +342,18 @@ Identity::Facts facts_of(const TrainSettings& settings) {
   return Run(settings).facts();
 }
 
+std::shared_ptr<const Dataset> TrainSettings::load(Split split) const {
+  auto& data = (*loaded)[split];
+  if (data) return data;
+  DataOptions options = this->data;
+  if (split == Split::test) options.limit = 0;
+  return data = std::make_shared<const Dataset>(load_dataset(recipe.data, split, options));
+}
+
 Loader training_loader(const TrainSettings& s) {
   const Recipe& r = s.recipe;
-  auto data = std::make_shared<const Dataset>(load_dataset(r.data, Split::train, s.data_dir, s.limit));
   return Loader(
-      std::move(data),
+      s.load(Split::train),
       {.batch = r.batch, .crop = r.crop, .flip = r.flip, .cutout = r.cutout, .workers = s.workers, .seed = s.seed});
 }
 

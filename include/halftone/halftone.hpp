@@ -65,6 +65,7 @@
 #include "halftone/train/checkpoint.hpp"
 #include "halftone/train/inputs.hpp"
 #include "halftone/train/load_model.hpp"
+#include "halftone/train/onnx.hpp"
 #include "halftone/train/options.hpp"
 #include "halftone/train/pipeline.hpp"
 #include "halftone/train/predictor.hpp"

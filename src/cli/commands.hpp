@@ -14,6 +14,7 @@ void add_doctor(CLI::App& app, Command& command);
 void add_replay(CLI::App& app, Command& command);
 void add_eval(CLI::App& app, Command& command);
 void add_predict(CLI::App& app, Command& command);
+void add_export(CLI::App& app, Command& command);
 void add_info(CLI::App& app, Command& command);
 void add_fetch(CLI::App& app, Command& command);
 void add_bench(CLI::App& app, Command& command);

@@ -9,6 +9,7 @@
 #include "halftone/data/dataset.hpp"
 #include "halftone/data/fetch.hpp"
 #include "halftone/data/image.hpp"
+#include "halftone/train/onnx.hpp"
 #include "halftone/train/recipe.hpp"
 
 namespace halftone::cli {
@@ -39,8 +40,9 @@ void show_device(const Device& device) {
 
 void show_components() {
   const std::string images = image_formats();
-  fmt::print("images in folders: {}\ndownloads: {}\n",
+  fmt::print("images in folders: {}\nonnx: {}\ndownloads: {}\n",
              images.empty() ? "none (built without libpng and libjpeg)" : images,
+             has_onnx() ? "libonnx" : "none (built without libonnx)",
              can_fetch() ? "libcurl" : "none (built without libcurl)");
 }
 

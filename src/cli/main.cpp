@@ -37,6 +37,7 @@ int run(CLI::App& app, int argc, char** argv) {
   add_replay(app, command);
   add_eval(app, command);
   add_predict(app, command);
+  add_export(app, command);
   add_info(app, command);
   add_fetch(app, command);
   add_bench(app, command);

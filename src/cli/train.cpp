@@ -8,10 +8,10 @@
 #include "cli/trace.hpp"
 #include "halftone/inspect/capsule.hpp"
 #include "halftone/io/atomic_file.hpp"
-#include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
+#include "halftone/train/onnx.hpp"
 
 namespace halftone::cli {
 namespace fs = std::filesystem;
@@ -23,7 +23,7 @@ fs::path best_folder(const TrainSettings& s) { return s.keep_best ? fs::path(s.o
 void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: " + data_spellings());
-  net_by_name(s.recipe.net);
+  find_net(s.recipe.net);
   if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
   if (!s.out.empty()) check_output_folder("--out", s.out);
   if (!s.capsule.empty()) check_output_folder("--capsule", s.capsule);
@@ -54,6 +54,11 @@ Loader test_loader(const TrainSettings& s) {
   return Loader(std::move(data), {.batch = batch, .workers = s.workers});
 }
 
+std::vector<ParameterGroup> groups_of(const Recipe& recipe) {
+  if (recipe.decay_vectors) return {};
+  return {without_decay(update_rule_of(recipe))};
+}
+
 /// `batches`: in an epoch.
 TrainerOptions trainer_options(const TrainSettings& s, const Precision& precision, double batches) {
   if (s.accumulate > static_cast<double>(s.recipe.epochs) * batches)
@@ -63,6 +68,7 @@ TrainerOptions trainer_options(const TrainSettings& s, const Precision& precisio
           .precision = precision,
           .optimizer = update_rule_of(s.recipe),
           .schedule = schedule_of(s.recipe, batches / s.accumulate),
+          .groups = groups_of(s.recipe),
           .clip_norm = s.clip_norm,
           .accumulate = s.accumulate,
           .average_decay = s.recipe.average_decay,
@@ -101,6 +107,7 @@ class Run {
         precision_(precision_of(settings)),
         train_(training_loader(settings)),
         test_(test_loader(settings)),
+        net_(find_net(settings.recipe.net)),
         checksum_(fmt::format("{:08x}-{:08x}", checksum_of(train_.dataset()), checksum_of(test_.dataset()))),
         logits_(build()),
         loss_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing})),
@@ -153,13 +160,13 @@ class Run {
   Value build() {
     const Inputs in = inputs(graph_, train_);
     labels_ = in.labels;
-    return net_by_name(settings_.recipe.net).build(in.images, train_.dataset().classes);
+    return net_.build(in.images, train_.dataset().classes);
   }
 
   /// What the checkpoint says of this run, beside what the trainer knows.
   Identity identity() const {
     const Recipe& r = settings_.recipe;
-    Identity identity = {{{"net", r.net},
+    Identity identity = {{{"net", net_.name},
                           {"data", train_.dataset().name},
                           {"batch", std::to_string(train_.batch())},
                           {"limit", std::to_string(train_.size())}},
@@ -200,9 +207,10 @@ class Run {
   }
 
   void announce() const {
-    fmt::print("{} ({} parameters) on {} in {}, {}\n", settings_.recipe.net, parameter_count(graph_),
+    fmt::print("{} ({} parameters) on {} in {}, {}\n", net_.name, parameter_count(graph_),
                name_for_people(train_.dataset()), settings_.recipe.precision,
                trainer_.options().device.backend().description());
+    if (!net_.note.empty()) fmt::print("{}\n", net_.note);
     if (!settings_.resume.empty()) fmt::print("continues after step {}\n", trainer_.attempts());
     for (const std::string& change : changes_) fmt::print("changed: {}\n", change);
     for (const Loader* part : {&train_, &test_}) print_left_out(part->dataset());
@@ -249,9 +257,14 @@ class Run {
     before_ = after;
   }
 
+  void say_net(Metadata& metadata) const {
+    metadata["net"] = net_.name;
+    if (!net_.graph.empty()) metadata["graph"] = net_.graph;
+  }
+
   void encapsulate(const std::string& reason) {
     Metadata facts = metadata_of(train_.dataset());
-    facts["net"] = settings_.recipe.net;
+    say_net(facts);
     facts["precision"] = settings_.recipe.precision;
     facts["words"] = Json(settings_.words).dump();
     facts["batches"] = std::to_string(train_.batches());
@@ -273,7 +286,7 @@ class Run {
   void keep(const EpochResult& epoch) {
     if (!settings_.out.empty()) {
       Metadata model = metadata_of(train_.dataset());
-      model["net"] = settings_.recipe.net;
+      say_net(model);
       model["precision"] = settings_.recipe.precision;
       if (epoch.test) best_.offer(epoch.test->accuracy(), trainer_.parameters(), model);
       Identity state = identity();
@@ -296,7 +309,7 @@ class Run {
   }
 
   Json json(bool finished) const {
-    Json json = {{"net", settings_.recipe.net},
+    Json json = {{"net", net_.name},
                  {"data", train_.dataset().name},
                  {"synthetic", train_.dataset().synthetic},
                  {"device", trainer_.options().device.backend().name()},
@@ -318,6 +331,7 @@ class Run {
   const TrainSettings& settings_;
   Precision precision_;
   Loader train_, test_;
+  Net net_;
   std::string checksum_;  // of the data
   Graph graph_;
   Value labels_, logits_, loss_;
@@ -363,7 +377,7 @@ Setting::Setting(const TrainSettings& s, Loader the_loader, double batches)
       options(trainer_options(s, precision, batches)) {
   Graph graph;
   const Inputs in = inputs(graph, loader);
-  const Value logits = net_by_name(s.recipe.net).build(in.images, loader.dataset().classes);
+  const Value logits = find_net(s.recipe.net).build(in.images, loader.dataset().classes);
   loss = cross_entropy(logits, in.labels, {.label_smoothing = s.recipe.label_smoothing});
 }
 

@@ -7,7 +7,7 @@ namespace halftone::cli {
 namespace {
 
 void add_run(CLI::App& app, Recipe& r) {
-  app.add_option("--net", r.net, "the net to train; `halftone info` lists them");
+  app.add_option("--net", r.net, "the net to train, FILE.onnx or one that `halftone info` lists");
   app.add_option("--data", r.data, "digits (drawn, needs no files), " + data_spellings());
   app.add_option("--epochs", r.epochs, "counted from the start of training")
       ->check(within(1, 1e6))
@@ -28,6 +28,10 @@ void add_optimizer(CLI::App& app, Recipe& r) {
   app.add_option("--momentum", r.momentum, "where the optimizer has one [sgd 0.9]")->check(within(0, 0.999999));
   app.add_flag("--nesterov,!--no-nesterov", r.nesterov, "Nesterov's momentum");
   app.add_option("--weight-decay", r.weight_decay, "[sgd 5e-4, adamw 0.01, others their own]")->check(within(0, 1e6));
+  app.add_option_function<std::string>(
+         "--no-decay", [&r](const std::string&) { r.decay_vectors = false; },
+         "norms,biases: both are left out of the weight decay")
+      ->check(CLI::IsMember({"norms,biases"}));
   app.add_option("--schedule", r.schedule,
                  "constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, linear or exponential:END")
       ->capture_default_str();

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <sstream>
 
 #include "halftone/data/image.hpp"
+#include "halftone/data/loader.hpp"
 #include "tests/data/files.hpp"
 #include "tests/data/own_files.hpp"
 
@@ -121,6 +123,29 @@ TEST_F(ImageFolder, SaysWhatItLacks) {
   options.layout = PixelLayout::nhwc;
   EXPECT_TRUE(contains(error([&] { load(Split::train, options); }), "layout: "));
   EXPECT_TRUE(contains(error([&] { load_dataset("folder:", Split::train, tiny); }), "a place is missing"));
+}
+
+/// What docs/guide.md shows.
+TEST_F(ImageFolder, TheGuidesExample) {
+  namespace ht = halftone;
+  for (int i = 0; i < 80; ++i) add("flowers/" + std::to_string(i % 2) + "/" + std::to_string(i) + ".png", 100);
+  testing::write(dir_ / "flowers/0/broken.png", "");
+  testing::write(dir_ / "photo.jpg", testing::png(1, 1, 3, {7, 8, 9}));
+  const fs::path before = fs::current_path();
+  fs::current_path(dir_ / "");
+  std::ostringstream out;
+
+  const ht::DataOptions flowers = {.validation = 0.1, .image = {1, 32, 32, 3}, .skip_broken = true};
+  const auto data = std::make_shared<const ht::Dataset>(ht::load_dataset("folder:flowers", ht::Split::train, flowers));
+  for (const std::string& file : data->left_out) out << "left out: " << file << '\n';
+  const ht::Loader train(data, {.batch = 64, .crop = 4, .flip = true});
+  const std::vector<std::uint8_t> photo = ht::read_image("photo.jpg", data->image);  // as Predictor takes it
+
+  fs::current_path(before);
+  EXPECT_EQ(train.size(), 72);
+  EXPECT_EQ(photo.size(), 32u * 32 * 3);
+  EXPECT_EQ(photo.back(), 9);
+  EXPECT_EQ(out.str(), "left out: flowers/0/broken.png is neither PNG nor JPEG\n");
 }
 
 /// Labels of another folder go by the names that a net has learnt.

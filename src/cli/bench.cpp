@@ -112,7 +112,7 @@ int bench(const BenchSettings& s) {
 void add_bench(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("bench", "measures training images per second on a fixed random batch");
   auto s = std::make_shared<BenchSettings>();
-  sub->add_option("--net", s->net, "the net to train; `halftone info` lists them")->required();
+  sub->add_option("--net", s->net, "the net to train, FILE.onnx or one that `halftone info` lists")->required();
   sub->add_option("--precision", s->precision, "the number system")->capture_default_str();
   sub->add_option("--batch", s->batch, "images a step")->check(within(1, 1e9))->capture_default_str();
   sub->add_option("--seconds", s->seconds, "how long to measure")->check(within(0, 1e6))->capture_default_str();

@@ -7,11 +7,13 @@
 #include "halftone/numeric/philox.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/train/inputs.hpp"
+#include "halftone/train/onnx.hpp"
 
 namespace halftone::cli {
 namespace {
 
 Batch random_batch(const Net& net, std::int64_t size) {
+  if (net.classes == 0) fail(fmt::format("--net {}: the file does not fix the size of its images", net.name));
   Batch batch;
   batch.size = size;
   const auto bytes = static_cast<std::size_t>(size * net.image.elements());
@@ -41,11 +43,11 @@ Dataset description(const Net& net) {
 
 BenchModel::BenchModel(const std::string& net, const std::string& precision, std::int64_t batch_size,
                        const Device& device)
-    : batch(random_batch(net_by_name(net), batch_size)),
-      trainer(build(net_by_name(net)), {.device = device,
-                                        .precision = precision_by_name(precision),
-                                        .optimizer = Sgd{.momentum = 0.9f, .weight_decay = 5e-4f},
-                                        .schedule = Schedule::constant(0.01f)}) {}
+    : batch(random_batch(find_net(net), batch_size)),
+      trainer(build(find_net(net)), {.device = device,
+                                     .precision = precision_by_name(precision),
+                                     .optimizer = Sgd{.momentum = 0.9f, .weight_decay = 5e-4f},
+                                     .schedule = Schedule::constant(0.01f)}) {}
 
 Value BenchModel::build(const Net& net) {
   const Inputs in = inputs(graph, description(net), batch.size);

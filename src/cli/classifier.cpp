@@ -5,15 +5,16 @@
 #include <algorithm>
 #include <cmath>
 
-#include "halftone/tensor/text.hpp"
+#include "cli/report.hpp"
 
 namespace halftone::cli {
 
 void ClassifierOptions::add_to(CLI::App& app) {
-  app.add_option("--checkpoint", checkpoint, "folder that `halftone train --out` wrote, or file of `halftone export`")
+  app.add_option("--checkpoint", checkpoint,
+                 "folder that `halftone train --out` wrote, or file of `halftone export --packed`")
       ->required();
-  app.add_option("--data", data, listed(dataset_names(), " or ") + " [as trained]");
-  app.add_option("--data-dir", data_dir, "the only folder searched for the data");
+  app.add_option("--data", data, data_spellings() + " [as trained]");
+  add_data_options(app, reading);
   app.add_option("--precision", precision, "the number system [as trained]");
   app.add_flag("--raw", raw, "the weights themselves where the checkpoint has an average (train --ema)");
   app.add_option("--batch", batch, "images at a time")->check(within(1, 1e9))->capture_default_str();
@@ -25,7 +26,16 @@ Classifier::Classifier(const ClassifierOptions& o, Split split)
   precision_ = o.precision.empty() ? model_.precision : o.precision;
   precision_for(model_, precision_by_name(precision_));
   const std::string name = o.data.empty() ? model_.data : o.data;
-  data_ = std::make_shared<const Dataset>(load_dataset(name, split, o.data_dir));
+  if (o.data.empty() && is_own_data(name))
+    fail(fmt::format("--data is missing: a checkpoint does not tell where {} lies", name));
+  DataOptions reading = o.reading;
+  if (is_own_data(name)) {
+    if (reading.image.h == 0) reading.image = model_.image;
+    reading.class_names = model_.class_names;
+    reading.unsplit = true;
+  }
+  data_ = std::make_shared<const Dataset>(load_dataset(name, split, reading));
+  print_left_out(*data_);
   if (data_->image.c != model_.image.c)
     throw FileError(fmt::format("{}: its mean is not that of {} channels", checkpoint_, data_->image.c));
   if (data_->classes > classes())

@@ -10,7 +10,8 @@ namespace halftone::cli {
 /// Options that name a checkpoint, images, and how to run the one on the other.
 struct ClassifierOptions {
   DeviceOptions device;
-  std::string checkpoint, data, data_dir, precision;
+  DataOptions reading;
+  std::string checkpoint, data, precision;
   std::int64_t batch = 128;
   bool raw = false;
 

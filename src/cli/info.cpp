@@ -7,6 +7,9 @@
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "halftone/data/dataset.hpp"
+#include "halftone/data/fetch.hpp"
+#include "halftone/data/image.hpp"
+#include "halftone/train/onnx.hpp"
 #include "halftone/train/recipe.hpp"
 
 namespace halftone::cli {
@@ -33,6 +36,14 @@ void show_device(const Device& device) {
   fmt::print("\ncuda: {}{}", cuda.built_for, cuda.built_for.empty() ? "" : "; ");
   if (cuda.devices == 0) fmt::print("{}\n", cuda.why_none);
   if (cuda.devices > 0) fmt::print("{} device{}\n", cuda.devices, cuda.devices == 1 ? "" : "s");
+}
+
+void show_components() {
+  const std::string images = image_formats();
+  fmt::print("images in folders: {}\nonnx: {}\ndownloads: {}\n",
+             images.empty() ? "none (built without libpng and libjpeg)" : images,
+             has_onnx() ? "libonnx" : "none (built without libonnx)",
+             can_fetch() ? "libcurl" : "none (built without libcurl)");
 }
 
 void show_formats() {
@@ -81,6 +92,7 @@ int info(const InfoSettings& s) {
     return 0;
   }
   show_device(device);
+  show_components();
   show_formats();
   show_nets();
   return 0;

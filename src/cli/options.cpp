@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "halftone/io/atomic_file.hpp"
 #include "halftone/tensor/error.hpp"
@@ -23,6 +24,21 @@ std::optional<double> number(const std::string& text) {
 
 std::string range(double least, double most) {
   return fmt::format("at least {} and at most {}", static_cast<float>(least), static_cast<float>(most));
+}
+
+Shape parse_image(const std::string& text) {
+  Shape image{1, 0, 0, 3};
+  std::int64_t* const extents[] = {&image.h, &image.w, &image.c};
+  const auto given = parts(text, 'x');
+  bool good = given.size() == 2 || given.size() == 3;
+  for (std::size_t i = 0; good && i < given.size(); ++i) {
+    const auto value = number(std::string(given[i]));
+    good = value && *value >= 1 && *value <= 65536 && std::floor(*value) == *value;
+    if (good) *extents[i] = static_cast<std::int64_t>(*value);
+  }
+  if (!good || (image.c != 1 && image.c != 3))
+    fail(fmt::format("--image {}: it is HEIGHTxWIDTH, or HEIGHTxWIDTHx1 for gray", text));
+  return image;
 }
 
 bool writable(const fs::path& path) { return ::access(path.c_str(), W_OK) == 0; }
@@ -68,6 +84,22 @@ void DeviceOptions::add_to(CLI::App& app) {
 Device DeviceOptions::open() const {
   if (cpu.isa == "amx") fail("--isa amx: this build of Halftone has no AMX kernels");
   return device_by_name(device, cpu);
+}
+
+void add_data_options(CLI::App& app, DataOptions& o) {
+  app.add_option("--data-dir", o.dir, "the only folder searched for a known data set");
+  app.add_option("--validation", o.validation, "share of each class of the training set that is the test set")
+      ->check(within(0, 0.999999));
+  app.add_option_function<std::string>(
+         "--image", [&o](const std::string& text) { o.image = parse_image(text); },
+         "what a folder's images are brought to: HEIGHTxWIDTH, or HEIGHTxWIDTHx1 in gray")
+      ->type_name("HxW");
+  app.add_option_function<std::string>(
+         "--layout",
+         [&o](const std::string& text) { o.layout = text == "nhwc" ? PixelLayout::nhwc : PixelLayout::nchw; },
+         "of an npz file's images: nhwc or nchw")
+      ->check(CLI::IsMember({"nhwc", "nchw"}));
+  app.add_flag("--skip-broken", o.skip_broken, "leaves out a folder's broken images instead of refusing them");
 }
 
 CLI::Validator within(double least, double most) {

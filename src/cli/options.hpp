@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "halftone/data/dataset.hpp"
 #include "halftone/numeric/loss_scale.hpp"
 #include "halftone/tensor/device.hpp"
 
@@ -18,6 +19,9 @@ struct DeviceOptions {
   void add_to(CLI::App& app);
   Device open() const;
 };
+
+/// Options that say where data lie and how they are read, of which `--limit` and others are up to the command.
+void add_data_options(CLI::App& app, DataOptions& options);
 
 /// Accepts a number within [least, most] that f32 can hold.
 CLI::Validator within(double least, double most);

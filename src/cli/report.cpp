@@ -90,6 +90,14 @@ Json final_results(const std::vector<EpochResult>& epochs) {
 
 std::string name_for_people(const Dataset& data) { return data.name + (data.synthetic ? " (synthetic)" : ""); }
 
+void print_left_out(const Dataset& data) {
+  constexpr std::size_t most = 5;
+  if (data.left_out.empty()) return;
+  fmt::print("left out: {} broken images of {}\n", data.left_out.size(), data.name);
+  for (std::size_t i = 0; i < std::min(most, data.left_out.size()); ++i) fmt::print("  {}\n", data.left_out[i]);
+  if (data.left_out.size() > most) fmt::print("  and {} more\n", data.left_out.size() - most);
+}
+
 void write_json(const std::string& file, const Json& json) {
   if (!file.empty()) write_file(file, json.dump(2) + "\n");
 }

@@ -22,6 +22,9 @@ Json final_results(const std::vector<EpochResult>& epochs);
 /// "mnist", "digits (synthetic)".
 std::string name_for_people(const Dataset& data);
 
+/// Names the files that were left out, the first few of them, or prints nothing.
+void print_left_out(const Dataset& data);
+
 /// Writes `json` to `file` where that is not empty.
 void write_json(const std::string& file, const Json& json);
 

@@ -8,10 +8,10 @@
 #include "cli/trace.hpp"
 #include "halftone/inspect/capsule.hpp"
 #include "halftone/io/atomic_file.hpp"
-#include "halftone/nn/models.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
+#include "halftone/train/onnx.hpp"
 
 namespace halftone::cli {
 namespace fs = std::filesystem;
@@ -22,8 +22,8 @@ fs::path best_folder(const TrainSettings& s) { return s.keep_best ? fs::path(s.o
 
 void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
-  if (s.recipe.data.empty()) fail("--data is missing: " + listed(dataset_names(), " or "));
-  net_by_name(s.recipe.net);
+  if (s.recipe.data.empty()) fail("--data is missing: " + data_spellings());
+  find_net(s.recipe.net);
   if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
   if (!s.out.empty()) check_output_folder("--out", s.out);
   if (!s.capsule.empty()) check_output_folder("--capsule", s.capsule);
@@ -49,9 +49,14 @@ Precision precision_of(const TrainSettings& s) {
 }
 
 Loader test_loader(const TrainSettings& s) {
-  auto data = std::make_shared<const Dataset>(load_dataset(s.recipe.data, Split::test, s.data_dir));
+  auto data = s.load(Split::test);
   const std::int64_t batch = std::min(s.recipe.batch, data->size());
   return Loader(std::move(data), {.batch = batch, .workers = s.workers});
+}
+
+std::vector<ParameterGroup> groups_of(const Recipe& recipe) {
+  if (recipe.decay_vectors) return {};
+  return {without_decay(update_rule_of(recipe))};
 }
 
 /// `batches`: in an epoch.
@@ -63,6 +68,7 @@ TrainerOptions trainer_options(const TrainSettings& s, const Precision& precisio
           .precision = precision,
           .optimizer = update_rule_of(s.recipe),
           .schedule = schedule_of(s.recipe, batches / s.accumulate),
+          .groups = groups_of(s.recipe),
           .clip_norm = s.clip_norm,
           .accumulate = s.accumulate,
           .average_decay = s.recipe.average_decay,
@@ -101,6 +107,7 @@ class Run {
         precision_(precision_of(settings)),
         train_(training_loader(settings)),
         test_(test_loader(settings)),
+        net_(find_net(settings.recipe.net)),
         checksum_(fmt::format("{:08x}-{:08x}", checksum_of(train_.dataset()), checksum_of(test_.dataset()))),
         logits_(build()),
         loss_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing})),
@@ -153,14 +160,14 @@ class Run {
   Value build() {
     const Inputs in = inputs(graph_, train_);
     labels_ = in.labels;
-    return net_by_name(settings_.recipe.net).build(in.images, train_.dataset().classes);
+    return net_.build(in.images, train_.dataset().classes);
   }
 
   /// What the checkpoint says of this run, beside what the trainer knows.
   Identity identity() const {
     const Recipe& r = settings_.recipe;
-    Identity identity = {{{"net", r.net},
-                          {"data", r.data},
+    Identity identity = {{{"net", net_.name},
+                          {"data", train_.dataset().name},
                           {"batch", std::to_string(train_.batch())},
                           {"limit", std::to_string(train_.size())}},
                          changeable_of(r)};
@@ -200,11 +207,13 @@ class Run {
   }
 
   void announce() const {
-    fmt::print("{} ({} parameters) on {} in {}, {}\n", settings_.recipe.net, parameter_count(graph_),
+    fmt::print("{} ({} parameters) on {} in {}, {}\n", net_.name, parameter_count(graph_),
                name_for_people(train_.dataset()), settings_.recipe.precision,
                trainer_.options().device.backend().description());
+    if (!net_.note.empty()) fmt::print("{}\n", net_.note);
     if (!settings_.resume.empty()) fmt::print("continues after step {}\n", trainer_.attempts());
     for (const std::string& change : changes_) fmt::print("changed: {}\n", change);
+    for (const Loader* part : {&train_, &test_}) print_left_out(part->dataset());
     std::fflush(stdout);
   }
 
@@ -248,9 +257,14 @@ class Run {
     before_ = after;
   }
 
+  void say_net(Metadata& metadata) const {
+    metadata["net"] = net_.name;
+    if (!net_.graph.empty()) metadata["graph"] = net_.graph;
+  }
+
   void encapsulate(const std::string& reason) {
     Metadata facts = metadata_of(train_.dataset());
-    facts["net"] = settings_.recipe.net;
+    say_net(facts);
     facts["precision"] = settings_.recipe.precision;
     facts["words"] = Json(settings_.words).dump();
     facts["batches"] = std::to_string(train_.batches());
@@ -272,7 +286,7 @@ class Run {
   void keep(const EpochResult& epoch) {
     if (!settings_.out.empty()) {
       Metadata model = metadata_of(train_.dataset());
-      model["net"] = settings_.recipe.net;
+      say_net(model);
       model["precision"] = settings_.recipe.precision;
       if (epoch.test) best_.offer(epoch.test->accuracy(), trainer_.parameters(), model);
       Identity state = identity();
@@ -295,8 +309,8 @@ class Run {
   }
 
   Json json(bool finished) const {
-    Json json = {{"net", settings_.recipe.net},
-                 {"data", settings_.recipe.data},
+    Json json = {{"net", net_.name},
+                 {"data", train_.dataset().name},
                  {"synthetic", train_.dataset().synthetic},
                  {"device", trainer_.options().device.backend().name()},
                  {"hardware", trainer_.options().device.backend().description()},
@@ -317,6 +331,7 @@ class Run {
   const TrainSettings& settings_;
   Precision precision_;
   Loader train_, test_;
+  Net net_;
   std::string checksum_;  // of the data
   Graph graph_;
   Value labels_, logits_, loss_;
@@ -341,11 +356,18 @@ Identity::Facts facts_of(const TrainSettings& settings) {
   return Run(settings).facts();
 }
 
+std::shared_ptr<const Dataset> TrainSettings::load(Split split) const {
+  auto& data = (*loaded)[split];
+  if (data) return data;
+  DataOptions options = this->data;
+  if (split == Split::test) options.limit = 0;
+  return data = std::make_shared<const Dataset>(load_dataset(recipe.data, split, options));
+}
+
 Loader training_loader(const TrainSettings& s) {
   const Recipe& r = s.recipe;
-  auto data = std::make_shared<const Dataset>(load_dataset(r.data, Split::train, s.data_dir, s.limit));
   return Loader(
-      std::move(data),
+      s.load(Split::train),
       {.batch = r.batch, .crop = r.crop, .flip = r.flip, .cutout = r.cutout, .workers = s.workers, .seed = s.seed});
 }
 
@@ -355,7 +377,7 @@ Setting::Setting(const TrainSettings& s, Loader the_loader, double batches)
       options(trainer_options(s, precision, batches)) {
   Graph graph;
   const Inputs in = inputs(graph, loader);
-  const Value logits = net_by_name(s.recipe.net).build(in.images, loader.dataset().classes);
+  const Value logits = find_net(s.recipe.net).build(in.images, loader.dataset().classes);
   loss = cross_entropy(logits, in.labels, {.label_smoothing = s.recipe.label_smoothing});
 }
 

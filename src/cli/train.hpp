@@ -1,4 +1,6 @@
 #pragma once
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,16 +20,22 @@ struct TrainSettings {
   std::string loss_scale;                   ///< empty: the precision's own
   std::optional<std::int64_t> range_steps;  ///< else the precision's own
   std::vector<std::string> keep;            ///< ROLE=PRECISION or SCOPE=PRECISION
-  std::string data_dir, trace, out, resume, json, capsule;
+  DataOptions data;
+  std::string trace, out, resume, json, capsule;
   std::vector<std::string> words = {};  ///< of the command line that say what is trained, for a capsule
   float stress = 1, clip_norm = 0;
   int accumulate = 1, workers = 1;
-  std::int64_t limit = 0;
   std::uint64_t seed = 1;
   bool keep_best = false, convert = false, notice = false;
 
+  /// What is trained or tested on, read once for all copies of these settings.
+  std::shared_ptr<const Dataset> load(Split split) const;
+
   void add_shared(CLI::App& app);  ///< the options that a study has too
   void add_system(CLI::App& app);  ///< those that say which number system
+
+  std::shared_ptr<std::map<Split, std::shared_ptr<const Dataset>>> loaded =
+      std::make_shared<std::map<Split, std::shared_ptr<const Dataset>>>();  ///< by `load`
 };
 
 /// All that a run's results follow from, as its options spell it. Throws what the run itself would before its first

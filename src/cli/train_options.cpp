@@ -7,8 +7,8 @@ namespace halftone::cli {
 namespace {
 
 void add_run(CLI::App& app, Recipe& r) {
-  app.add_option("--net", r.net, "the net to train; `halftone info` lists them");
-  app.add_option("--data", r.data, listed(dataset_names(), " or ") + " (synthetic, needs no files)");
+  app.add_option("--net", r.net, "the net to train, FILE.onnx or one that `halftone info` lists");
+  app.add_option("--data", r.data, "digits (drawn, needs no files), " + data_spellings());
   app.add_option("--epochs", r.epochs, "counted from the start of training")
       ->check(within(1, 1e6))
       ->capture_default_str();
@@ -28,6 +28,10 @@ void add_optimizer(CLI::App& app, Recipe& r) {
   app.add_option("--momentum", r.momentum, "where the optimizer has one [sgd 0.9]")->check(within(0, 0.999999));
   app.add_flag("--nesterov,!--no-nesterov", r.nesterov, "Nesterov's momentum");
   app.add_option("--weight-decay", r.weight_decay, "[sgd 5e-4, adamw 0.01, others their own]")->check(within(0, 1e6));
+  app.add_option_function<std::string>(
+         "--no-decay", [&r](const std::string&) { r.decay_vectors = false; },
+         "norms,biases: both are left out of the weight decay")
+      ->check(CLI::IsMember({"norms,biases"}));
   app.add_option("--schedule", r.schedule,
                  "constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, linear or exponential:END")
       ->capture_default_str();
@@ -56,8 +60,8 @@ void add_numerics(CLI::App& app, TrainSettings& s) {
 }
 
 void add_places(CLI::App& app, TrainSettings& s) {
-  app.add_option("--data-dir", s.data_dir, "the only folder searched for the data");
-  app.add_option("--limit", s.limit, "only the first so many training images; 0: all")->check(within(0, 1e12));
+  add_data_options(app, s.data);
+  app.add_option("--limit", s.data.limit, "only the first so many training images; 0: all")->check(within(0, 1e12));
   app.add_option("--workers", s.workers, "threads that make batches")->check(within(0, 256))->capture_default_str();
 }
 
@@ -80,8 +84,10 @@ std::vector<std::string> words_of(const CLI::App& app) {
   std::vector<std::string> words;
   for (const CLI::Option* option : app.get_options()) {
     if (std::find(left_out.begin(), left_out.end(), option->get_name()) != left_out.end()) continue;
-    for (const std::string& value : option->results())
+    for (std::string value : option->results()) {
+      if (is_own_data(value)) value.erase(value.find(':') + 1, value.rfind('/') - value.find(':'));  // no places
       words.push_back(fmt::format("--{}={}", option->get_lnames()[0], value));
+    }
   }
   return words;
 }

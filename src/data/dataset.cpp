@@ -8,10 +8,15 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 
 #include "halftone/data/cifar10.hpp"
+#include "halftone/data/fetch.hpp"
+#include "halftone/data/image_folder.hpp"
 #include "halftone/data/mnist.hpp"
+#include "halftone/data/npz.hpp"
 #include "halftone/data/rendered_digits.hpp"
+#include "halftone/numeric/philox.hpp"
 #include "halftone/tensor/text.hpp"
 #include "src/data/places.hpp"
 
@@ -74,35 +79,78 @@ Dataset from_memory(std::string name, Shape image, std::span<const T> pixels, st
 
 struct Source {
   std::string_view name;
-  Dataset (*read)(const fs::path& dir, Split, std::int64_t limit);
-  bool (*lies_in)(const fs::path& dir);
-  std::array<std::string_view, 3> folders;  // of a place, in which it may lie
+  Dataset (*read)(std::string_view name, const fs::path& dir, Split, std::int64_t limit);
+  bool (*lies_in)(std::string_view name, const fs::path& dir);
+  std::array<std::string_view, 5> folders;  // of a place, in which it may lie
   std::string_view classes;                 // their names
 };
 
-bool idx_lies_in(const fs::path& dir) {
+bool any_exists(const fs::path& one, const fs::path& other) {
   std::error_code ignored;
-  return fs::exists(idx_file(dir, Split::train, "images", 3), ignored) ||
-         fs::exists(idx_file(dir, Split::test, "images", 3), ignored);
+  return fs::exists(one, ignored) || fs::exists(other, ignored);
 }
 
-bool cifar10_lies_in(const fs::path& dir) {
-  std::error_code ignored;
-  return fs::exists(dir / "data_batch_1.bin", ignored) || fs::exists(dir / "test_batch.bin", ignored);
+bool idx_lies_in(std::string_view, const fs::path& dir) {
+  return any_exists(idx_file(dir, Split::train, "images", 3), idx_file(dir, Split::test, "images", 3));
+}
+
+bool emnist_lies_in(std::string_view set, const fs::path& dir) {
+  return any_exists(idx_file(dir, Split::train, "images", 3, set), idx_file(dir, Split::test, "images", 3, set));
+}
+
+bool cifar10_lies_in(std::string_view, const fs::path& dir) {
+  return any_exists(dir / "data_batch_1.bin", dir / "test_batch.bin");
+}
+
+bool cifar100_lies_in(std::string_view, const fs::path& dir) { return any_exists(dir / "train.bin", dir / "test.bin"); }
+
+template <auto read_set>
+Dataset read(std::string_view, const fs::path& dir, Split split, std::int64_t limit) {
+  return read_set(dir, split, limit);
+}
+
+constexpr Source emnist(std::string_view name, std::string_view classes) {
+  return {name, read_emnist, emnist_lies_in, {"", "gzip", "raw", "EMNIST/raw", "../emnist/gzip"}, classes};
 }
 
 constexpr std::string_view digits = "0,1,2,3,4,5,6,7,8,9";
-constexpr Source sources[] = {{"mnist", read_mnist, idx_lies_in, {"", "raw", "MNIST/raw"}, digits},
-                              {"fashion-mnist",
-                               read_fashion_mnist,
-                               idx_lies_in,
-                               {"", "raw", "FashionMNIST/raw"},
-                               "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"},
-                              {"cifar10",
-                               read_cifar10,
-                               cifar10_lies_in,
-                               {"", "cifar-10-batches-bin"},
-                               "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"}};
+constexpr std::string_view some_lower =
+    "0,1,2,3,4,5,6,7,8,9,A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P,Q,R,S,T,U,V,W,X,Y,Z,a,b,d,e,f,g,h,n,q,r,t";
+constexpr Source sources[] = {
+    {"mnist", read<read_mnist>, idx_lies_in, {"", "raw", "MNIST/raw"}, digits},
+    {"fashion-mnist",
+     read<read_fashion_mnist>,
+     idx_lies_in,
+     {"", "raw", "FashionMNIST/raw"},
+     "t-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"},
+    {"kmnist", read<read_kmnist>, idx_lies_in, {"", "raw", "KMNIST/raw"}, "o,ki,su,tsu,na,ha,ma,ya,re,wo"},
+    emnist("emnist-balanced", some_lower),
+    emnist("emnist-bymerge", some_lower),
+    emnist("emnist-byclass",
+           "0,1,2,3,4,5,6,7,8,9,A,B,C,D,E,F,G,H,I,J,K,L,M,N,O,P,Q,R,S,T,U,V,W,X,Y,Z,a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,"
+           "r,s,t,u,v,w,x,y,z"),
+    emnist("emnist-letters", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w,x,y,z"),
+    emnist("emnist-digits", digits),
+    emnist("emnist-mnist", digits),
+    {"cifar10",
+     read<read_cifar10>,
+     cifar10_lies_in,
+     {"", "cifar-10-batches-bin"},
+     "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"},
+    {"cifar100",
+     read<read_cifar100>,
+     cifar100_lies_in,
+     {"", "cifar-100-binary"},
+     "apple,aquarium_fish,baby,bear,beaver,bed,bee,beetle,bicycle,bottle,bowl,boy,bridge,bus,butterfly,camel,can,"
+     "castle,"
+     "caterpillar,cattle,chair,chimpanzee,clock,cloud,cockroach,couch,crab,crocodile,cup,dinosaur,dolphin,elephant,"
+     "flatfish,forest,fox,girl,hamster,house,kangaroo,keyboard,lamp,lawn_mower,leopard,lion,lizard,lobster,man,"
+     "maple_tree,motorcycle,mountain,mouse,mushroom,oak_tree,orange,orchid,otter,palm_tree,pear,pickup_truck,pine_tree,"
+     "plain,plate,poppy,porcupine,possum,rabbit,raccoon,ray,road,rocket,rose,sea,seal,shark,shrew,skunk,skyscraper,"
+     "snail,snake,spider,squirrel,streetcar,sunflower,sweet_pepper,table,tank,telephone,television,tiger,tractor,train,"
+     "trout,tulip,turtle,wardrobe,whale,willow_tree,wolf,woman,worm"}};
+
+constexpr std::string_view folder_prefix = "folder:", npz_prefix = "npz:";
 
 Dataset named(Dataset data, std::string_view classes) {
   for (std::string_view name : parts(classes, ',')) data.class_names.emplace_back(name);
@@ -112,7 +160,7 @@ Dataset named(Dataset data, std::string_view classes) {
 const Source& source(std::string_view name) {
   for (const Source& s : sources)
     if (s.name == name) return s;
-  fail(fmt::format("data {}: known data sets are {}", name, listed(dataset_names(), " and ")));
+  fail(fmt::format("data {}: it is {}", name, data_spellings()));
 }
 
 /// ", which holds a, b, c and 5 more", or nothing for an empty place.
@@ -183,11 +231,51 @@ fs::path download_folder(std::string_view name) {
 }
 
 void measure(Dataset& data, std::span<const std::byte> training_pixels) {
-  measure(data, std::span(reinterpret_cast<const std::uint8_t*>(training_pixels.data()), training_pixels.size()), 255);
+  const std::byte* first = training_pixels.data();
+  if (data.dtype == DType::u8)
+    measure(data, std::span(reinterpret_cast<const std::uint8_t*>(first), training_pixels.size()), 255);
+  else
+    measure(data, std::span(reinterpret_cast<const float*>(first), training_pixels.size() / sizeof(float)), 1);
 }
 
-fs::path idx_file(const fs::path& dir, Split split, std::string_view kind, int dimensions) {
-  const char* prefix = split == Split::train ? "train" : "t10k";
+std::vector<std::size_t> part_of(std::span<const std::int32_t> labels, double share, Split split) {
+  constexpr std::uint32_t stream = 0xda7a0003;
+  if (!(share > 0 && share < 1)) fail(fmt::format("validation {}: it must lie between 0 and 1", share));
+  std::map<std::int32_t, std::vector<std::size_t>> by_class;
+  for (std::size_t i = 0; i < labels.size(); ++i) by_class[labels[i]].push_back(i);
+  std::vector<char> tests(labels.size());
+  for (auto& [label, images] : by_class) {
+    std::ranges::sort(images, {}, [](std::size_t i) { return bits(1, 0, stream, i); });
+    const auto all = static_cast<double>(images.size()), most = std::max(all - 1, 0.0);
+    const auto count = static_cast<std::size_t>(std::clamp(std::round(share * all), std::min(1.0, most), most));
+    for (std::size_t i = 0; i < count; ++i) tests[images[i]] = 1;
+  }
+  std::vector<std::size_t> taken;
+  for (std::size_t i = 0; i < labels.size(); ++i)
+    if ((tests[i] != 0) == (split == Split::test)) taken.push_back(i);
+  if (taken.empty()) fail(fmt::format("validation {}: no class has two images", share));
+  return taken;
+}
+
+void keep(Dataset& data, std::span<const std::size_t> taken) {
+  const std::size_t bytes = data.image_bytes();
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    std::memmove(data.pixels.data() + i * bytes, data.pixels.data() + taken[i] * bytes, bytes);
+    data.labels[i] = data.labels[taken[i]];
+  }
+  data.labels.resize(taken.size());
+  data.pixels.resize(taken.size() * bytes);
+}
+
+void truncate(Dataset& data, std::int64_t limit) {
+  const std::int64_t count = images_to_take(data.name, data.size(), limit);
+  data.labels.resize(static_cast<std::size_t>(count));
+  data.pixels.resize(static_cast<std::size_t>(count) * data.image_bytes());
+}
+
+fs::path idx_file(const fs::path& dir, Split split, std::string_view kind, int dimensions, std::string_view set) {
+  std::string prefix = split == Split::train ? "train" : set.empty() ? "t10k" : "test";
+  if (!set.empty()) prefix = fmt::format("{}-{}", set, prefix);
   std::error_code ignored;
   for (const char mark : {'-', '.'})
     for (const char* ending : {"", ".gz"}) {
@@ -209,17 +297,62 @@ fs::path find_data(std::string_view name, const fs::path& dir) {
   for (const fs::path& place : places) {
     for (const std::string_view folder : wanted.folders) {
       const fs::path dir = folder.empty() ? place : place / folder;
-      if (wanted.lies_in(dir)) return dir;
+      if (wanted.lies_in(name, dir)) return dir;
     }
     searched += (searched.empty() ? "" : ", ") + place.string() + seen_in(place);
   }
-  throw Failure(fmt::format("{} is not in {}; 'halftone fetch {}' gets it", name, searched, name));
+  const auto fetchable = fetchable_names();
+  const bool known = std::ranges::find(fetchable, name) != fetchable.end();
+  throw Failure(fmt::format("{} is not in {}{}", name, searched,
+                            known ? fmt::format("; 'halftone fetch {}' gets it", name) : ""));
+}
+
+std::string data_spellings() {
+  std::vector<std::string_view> names = dataset_names();
+  names.insert(names.end(), {"folder:DIR", "npz:FILE"});
+  return listed(names, " or ");
+}
+
+bool is_own_data(std::string_view name) { return name.starts_with(folder_prefix) || name.starts_with(npz_prefix); }
+
+Dataset load_dataset(std::string_view name, Split split, const DataOptions& options) {
+  const auto place = [&](std::string_view prefix) {
+    if (name.size() == prefix.size()) fail(fmt::format("data {}: a place is missing", name));
+    if (!options.dir.empty()) fail(fmt::format("data-dir: data {} says itself where it lies", name));
+    return fs::path(name.substr(prefix.size()));
+  };
+  if (name.starts_with(folder_prefix)) {
+    if (options.layout != PixelLayout::unknown) fail(fmt::format("layout: data {} is no array", name));
+    return read_image_folder(place(folder_prefix), split, options);
+  }
+  const bool archive = name.starts_with(npz_prefix);
+  if (options.skip_broken) fail(fmt::format("skip-broken: data {} is no folder of images", name));
+  if (!archive && options.layout != PixelLayout::unknown) fail(fmt::format("layout: data {} is no array", name));
+  Dataset data;
+  if (archive) {
+    data = read_npz(place(npz_prefix), split, options);
+  } else {
+    const bool parted = options.validation != 0;
+    const Split from = parted ? Split::train : split;
+    const std::int64_t limit = parted ? 0 : options.limit;
+    if (name == "digits") {
+      data = load_digits(from, limit);
+    } else {
+      const Source& wanted = source(name);
+      data = named(wanted.read(name, find_data(name, options.dir), from, limit), wanted.classes);
+    }
+    if (parted) keep(data, part_of(data.labels, options.validation, split)), truncate(data, options.limit);
+    data.split = split;
+  }
+  const Shape& asked = options.image;
+  if (asked.h != 0 && (asked.h != data.image.h || asked.w != data.image.w))
+    fail(fmt::format("image {}x{}: {} has images of {}x{}, and only a folder's are scaled", asked.h, asked.w, data.name,
+                     data.image.h, data.image.w));
+  return data;
 }
 
 Dataset load_dataset(std::string_view name, Split split, const fs::path& dir, std::int64_t limit) {
-  if (name == "digits") return load_digits(split, limit);
-  const Source& wanted = source(name);
-  return named(wanted.read(find_data(name, dir), split, limit), wanted.classes);
+  return load_dataset(name, split, DataOptions{.dir = dir, .limit = limit});
 }
 
 }  // namespace halftone

@@ -157,6 +157,14 @@ void fetch_archive(const Remote& from, const std::string& base_url, const fs::pa
 
 }  // namespace
 
+bool can_fetch() {
+#ifdef HALFTONE_HAS_CURL
+  return true;
+#else
+  return false;
+#endif
+}
+
 std::vector<std::string_view> fetchable_names() {
   std::vector<std::string_view> names;
   for (const Remote& r : remotes()) names.push_back(r.name);

@@ -15,11 +15,24 @@ std::filesystem::path download_folder(std::string_view name);
 /// How many of the `have` images a caller gets who asks for `limit`. Throws Error if there are not that many.
 std::int64_t images_to_take(std::string_view name, std::int64_t have, std::int64_t limit);
 
-/// Sets mean and deviation of data whose training set has these u8 pixels.
+/// Sets mean and deviation of data whose training set has these pixels.
 void measure(Dataset& data, std::span<const std::byte> training_pixels);
+
+/// The images of `split`, in their order, where `share` of each class is held out for testing: by chance, but the same
+/// ones each time, and of two or more at least one in either split. Throws Error for a share outside (0, 1), and where
+/// no class has two.
+std::vector<std::size_t> part_of(std::span<const std::int32_t> labels, double share, Split split);
+
+/// Only the images `taken`, which are in order.
+void keep(Dataset& data, std::span<const std::size_t> taken);
+
+/// Only the first images_to_take.
+void truncate(Dataset& data, std::int64_t limit);
 
 /// The file in `dir` that holds `kind` ("images" or "labels") in `dimensions` dimensions by one of its usual names,
 /// gzipped or plain; where there is none, the name that it is published by.
-std::filesystem::path idx_file(const std::filesystem::path& dir, Split split, std::string_view kind, int dimensions);
+/// Those of a set of EMNIST begin with `set`.
+std::filesystem::path idx_file(const std::filesystem::path& dir, Split split, std::string_view kind, int dimensions,
+                               std::string_view set = {});
 
 }  // namespace halftone

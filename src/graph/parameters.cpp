@@ -60,8 +60,8 @@ void Parameters::initialize(const Graph& graph, std::uint64_t seed) {
     assign(entries[i], values);
   }
   for (std::size_t i = 0; i < statistics.size(); ++i) {
-    const std::vector<float> values(static_cast<std::size_t>(statistics[i].shape.elements()),
-                                    graph->statistics[i].initial);
+    std::vector<float> values = graph->statistics[i].values;
+    values.resize(static_cast<std::size_t>(statistics[i].shape.elements()), graph->statistics[i].initial);
     assign_statistic(i, values);
   }
 }

@@ -25,16 +25,27 @@ RegularFile::RegularFile(std::filesystem::path path)
 
 RegularFile::~RegularFile() { ::close(descriptor_); }
 
-std::size_t RegularFile::read(std::span<std::byte> to) {
+template <class Read>
+std::size_t RegularFile::fill(std::span<std::byte> to, Read&& read_some) {
   std::size_t done = 0;
   while (done < to.size()) {
-    const ssize_t got = ::read(descriptor_, to.data() + done, to.size() - done);
+    const ssize_t got = read_some(to.data() + done, to.size() - done, done);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) refuse("cannot be read");
     if (got == 0) break;
     done += static_cast<std::size_t>(got);
   }
   return done;
+}
+
+std::size_t RegularFile::read(std::span<std::byte> to) {
+  return fill(to, [this](void* at, std::size_t size, std::size_t) { return ::read(descriptor_, at, size); });
+}
+
+std::size_t RegularFile::read_at(std::uint64_t offset, std::span<std::byte> to) {
+  return fill(to, [&](void* at, std::size_t size, std::size_t done) {
+    return ::pread(descriptor_, at, size, static_cast<off_t>(offset + done));
+  });
 }
 
 void RegularFile::refuse(const char* why) const {

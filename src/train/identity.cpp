@@ -52,7 +52,9 @@ std::string text_of(const UpdateRule& rule) {
 std::string rules_of(const TrainerOptions& options) {
   std::string text = text_of(options.optimizer);
   for (const auto& group : options.groups)
-    if (group.rule) text += fmt::format("; {}*{}: {}", group.scope, group.ending, text_of(*group.rule));
+    if (group.rule)
+      text += fmt::format("; {}*{}{}: {}", group.scope, group.ending, group.rank == 1 ? " (vectors)" : "",
+                          text_of(*group.rule));
   return text;
 }
 

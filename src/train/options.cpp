@@ -54,6 +54,15 @@ void check(const Precision& precision) {
   for (const auto& e : precision.exceptions) check(e.storage, fmt::format(" in \"{}\"", e.scope));
 }
 
+ParameterGroup without_decay(UpdateRule rule) {
+  std::visit(
+      [](auto& r) {
+        if constexpr (requires { r.weight_decay; }) r.weight_decay = 0;
+      },
+      rule);
+  return {.scope = {}, .ending = {}, .rule = rule, .rank = 1};
+}
+
 void check(const TrainerOptions& options) {
   if (options.accumulate < 1) fail(fmt::format("accumulate: {} micro-batches a step", options.accumulate));
   if (!(options.clip_norm >= 0 && std::isfinite(options.clip_norm)))

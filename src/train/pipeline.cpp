@@ -12,8 +12,9 @@
 namespace halftone {
 namespace {
 
-bool fits(const ParameterGroup& group, const std::string& name) {
-  return in_scope(name, group.scope) && name.ends_with(group.ending);
+bool fits(const ParameterGroup& group, const ParameterSlot& slot) {
+  return in_scope(slot.name, group.scope) && slot.name.ends_with(group.ending) &&
+         group.rank.value_or(slot.rank) == slot.rank;
 }
 
 /// The group of each parameter; the number of groups stands for the trainer's own rule.
@@ -21,13 +22,14 @@ std::vector<std::vector<int>> members(const Parameters& parameters, const std::v
   std::vector<std::vector<int>> result(groups.size() + 1);
   for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
     std::size_t g = 0;
-    while (g < groups.size() && !fits(groups[g], parameters.entries[i].name)) ++g;
+    while (g < groups.size() && !fits(groups[g], parameters.entries[i])) ++g;
     if (parameters.entries[i].trainable) result[g].push_back(static_cast<int>(i));
   }
   for (std::size_t g = 0; g < groups.size(); ++g)
     if (result[g].empty())
-      fail(fmt::format("parameter group {}: no parameter's name begins with \"{}\" and ends with \"{}\"", g + 1,
-                       groups[g].scope, groups[g].ending));
+      fail(fmt::format("parameter group {}: no parameter{}'s name begins with \"{}\" and ends with \"{}\"", g + 1,
+                       groups[g].rank ? fmt::format(" of rank {}", *groups[g].rank) : "", groups[g].scope,
+                       groups[g].ending));
   return result;
 }
 

@@ -8,6 +8,7 @@
 #include "halftone/ops/softmax.hpp"
 #include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
+#include "halftone/train/onnx.hpp"
 #include "halftone/train/pipeline.hpp"
 
 namespace halftone {
@@ -50,11 +51,12 @@ class Description {
     return static_cast<std::int64_t>(*number);
   }
 
-  const Net* net() const {
-    const std::string name = text("net");
+  std::shared_ptr<const Net> net() const {
+    const std::string name = text("net"), graph = text("graph");
     if (name.empty()) refuse("it does not say which net it holds");
+    if (!graph.empty()) return std::make_shared<const Net>(onnx_net(name, graph));
     for (const Net& net : nets())
-      if (net.name == name) return &net;
+      if (net.name == name) return std::make_shared<const Net>(net);
     refuse(fmt::format("it holds the net '{}', which is unknown", name));
   }
 

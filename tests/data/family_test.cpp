@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <set>
 
 #include "halftone/data/dataset.hpp"
 #include "halftone/data/mnist.hpp"
@@ -113,6 +114,70 @@ TEST(DataFamily, FilesAreFoundByTheNamesThatOthersGiveThem) {
   write_set(torchvision / "FashionMNIST/raw", "t10k", {1});
   EXPECT_EQ(load_dataset("fashion-mnist", Split::test, torchvision / "").size(), 1);
   EXPECT_THROW(load_dataset("mnist", Split::test, torchvision / ""), Failure);
+}
+
+TEST(DataFamily, EmnistsTranspositionIsUndoneAndLettersBeginWithZero) {
+  const TemporaryFolder dir;
+  std::string image(784, '\0');
+  image[3 * 28 + 20] = 77;
+  testing::write(dir / "emnist-letters-train-images-idx3-ubyte",
+                 number(0x803) + number(2) + number(28) + number(28) + image + image);
+  testing::write(dir / "emnist-letters-train-labels-idx1-ubyte", number(0x801) + number(2) + "\1\x1a");
+  const Dataset data = load_dataset("emnist-letters", Split::train, dir / "");
+  EXPECT_EQ(data.labels, (std::vector<std::int32_t>{0, 25}));
+  EXPECT_EQ(data.class_names.at(25), "z");
+  EXPECT_EQ(data.classes, 26);
+  EXPECT_EQ(data.at(1)[20 * 28 + 3], std::byte{77});
+  EXPECT_EQ(data.at(1)[3 * 28 + 20], std::byte{0});
+  testing::write(dir / "emnist-letters-train-labels-idx1-ubyte",
+                 number(0x801) + number(2) + "\1" + std::string(1, '\0'));
+  EXPECT_TRUE(contains(testing::file_error([&] { load_dataset("emnist-letters", Split::train, dir / ""); }),
+                       "has label 0 at image 1, labels must be in [1, 27)"));
+  EXPECT_THROW(load_dataset("emnist-digits", Split::train, dir / ""), Failure);
+}
+
+TEST(DataFamily, KmnistHasMnistsNames) {
+  const TemporaryFolder dir;
+  write_set(dir / "KMNIST/raw", "train", {1, 2});
+  const Dataset data = load_dataset("kmnist", Split::train, dir / "");
+  EXPECT_EQ(data.name, "kmnist");
+  EXPECT_EQ(data.class_names.at(3), "tsu");
+}
+
+TEST(DataFamily, Cifar100sFineLabels) {
+  const TemporaryFolder dir;
+  std::string record(3074, '\0');
+  record[0] = 19, record[1] = 99, record[2 + 1024] = 5;  // coarse, fine, the first green
+  testing::write(dir / "test.bin", record);
+  std::filesystem::resize_file(dir / "test.bin", 30740000);
+  const Dataset data = load_dataset("cifar100", Split::test, dir / "", 2);
+  EXPECT_EQ(data.labels, (std::vector<std::int32_t>{99, 0}));
+  EXPECT_EQ(data.at(0)[1], std::byte{5});
+  EXPECT_EQ(data.class_names.size(), 100u);
+  EXPECT_EQ(data.class_names.back(), "worm");
+  std::filesystem::resize_file(dir / "test.bin", 30730000);
+  EXPECT_TRUE(contains(testing::file_error([&] { load_dataset("cifar100", Split::test, dir / ""); }),
+                       "has 30730000 bytes, a CIFAR-100 file has 30740000"));
+}
+
+TEST(DataFamily, AShareOfAKnownSetIsHeldOut) {
+  const TemporaryFolder dir;
+  write_set(dir / "", "train", {1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
+  std::multiset<int> all;
+  for (const Split split : {Split::train, Split::test}) {
+    const Dataset data = load_dataset("mnist", split, DataOptions{.dir = dir / "", .validation = 0.3});
+    EXPECT_EQ(data.size(), split == Split::train ? 7 : 3);
+    EXPECT_EQ(data.split, split);
+    for (std::int64_t i = 0; i < data.size(); ++i) all.insert(std::to_integer<int>(*data.at(i)));
+  }
+  EXPECT_EQ(all, (std::multiset<int>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
+  const auto wrong = [&](const DataOptions& options) {
+    return testing::error([&] { load_dataset("mnist", Split::train, options); });
+  };
+  EXPECT_EQ(wrong({.dir = dir / "", .limit = 8, .validation = 0.3}), "limit 8: mnist has 7 images");
+  EXPECT_TRUE(contains(wrong({.dir = dir / "", .image = {1, 32, 32, 1}}), "image 32x32: mnist has images of 28x28"));
+  EXPECT_EQ(wrong({.dir = dir / "", .skip_broken = true}), "skip-broken: data mnist is no folder of images");
+  EXPECT_EQ(wrong({.dir = dir / "", .layout = PixelLayout::nchw}), "layout: data mnist is no array");
 }
 
 TEST(DataFamily, WhatWasSeenInsteadIsNamed) {

@@ -26,6 +26,7 @@ const std::map<std::string, Definition> exact = {
     {"silu", [](double x) { return x * sigmoid(x); }},
     {"sigmoid", sigmoid},
     {"tanh", [](double x) { return std::tanh(x); }},
+    {"relu6", [](double x) { return std::clamp(x, 0.0, 6.0); }},
     {"hard_tanh", [](double x) { return std::clamp(x, -1.0, 1.0); }},
 };
 

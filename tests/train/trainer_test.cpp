@@ -433,6 +433,30 @@ TEST(Trainer, AGroupWithoutARuleKeepsTheTrainersOwn) {
   EXPECT_EQ(lasting_bytes(plain), lasting_bytes(grouped));
 }
 
+TEST(Trainer, NormsAndBiasesCanBeLeftOutOfTheDecay) {
+  const Dataset data = noise();
+  const Net net = small_net(data);
+  const auto stepped = [&](const Sgd& rule, bool decays_all) {
+    TrainerOptions options = options_for(Precision::f32(), rule);
+    if (!decays_all) options.groups = {without_decay(rule)};
+    auto trainer = std::make_unique<Trainer>(net.loss, options);
+    trainer->step(batch_of(data));
+    return trainer;
+  };
+  const auto left_out = stepped({.weight_decay = 0.5f}, false), all = stepped({.weight_decay = 0.5f}, true),
+             none = stepped({}, true);
+  int vectors = 0;
+  for (const auto& slot : left_out->parameters().entries) {
+    const auto numbers = left_out->parameters().truth(slot).read();
+    const bool like_all = numbers == all->parameters().truth(slot).read(),
+               like_none = numbers == none->parameters().truth(slot).read();
+    EXPECT_EQ(like_none, slot.rank == 1) << slot.name;
+    if (slot.name.ends_with("weight")) EXPECT_EQ(like_all, slot.rank != 1) << slot.name;
+    vectors += slot.rank == 1;
+  }
+  EXPECT_GT(vectors, 2);
+}
+
 TEST(Accumulation, AnEpochsLossIsThatOfItsBatches) {
   auto data = std::make_shared<const Dataset>(noise());
   const Net whole = plain_net(*data, 16), half = plain_net(*data, 8);

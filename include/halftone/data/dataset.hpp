@@ -25,9 +25,12 @@ struct Dataset {
   int classes = 10;
   std::vector<std::string> class_names = {};  ///< one a class where they are known
   /// Per channel over the training set, of value / 255 for u8, of the value for f32. Of files by the names of a known
-  /// set that hold another they are measured; without its training files, over the images that were read.
+  /// set that hold another they are measured; without its training files, over the images that
+  /// were read, as of data of the user's own.
   std::vector<float> mean = {}, stddev = {};
-  bool synthetic = false;  ///< drawn, not collected
+  bool synthetic = false;                  ///< drawn, not collected
+  std::vector<std::string> files = {};     ///< of a folder: one an image, relative to it
+  std::vector<std::string> left_out = {};  ///< files that are no sound image, each with its reason
 
   std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
   std::size_t image_bytes() const { return static_cast<std::size_t>(image.elements()) * size_of(dtype); }
@@ -47,17 +50,40 @@ Dataset in_memory(std::string name, Shape image, std::span<const std::uint8_t> p
 Dataset in_memory(std::string name, Shape image, std::span<const float> pixels, std::vector<std::int32_t> labels,
                   int classes = 10);
 
+/// How an array of images lies in its file.
+enum class PixelLayout { unknown, nhwc, nchw };
+
+/// Which part of which data is loaded, and how.
+struct DataOptions {
+  std::filesystem::path dir = {};  ///< where a known set lies; empty: the usual places
+  std::int64_t limit = 0;          ///< only the first so many images of the split, 0: all
+  double validation = 0;           ///< this share of each class of the training set is the test split; 0: none
+  Shape image = {1, 0, 0, 3};      ///< what a folder's images are brought to; c is 3 (RGB) or 1 (gray)
+  PixelLayout layout = PixelLayout::unknown;  ///< of an archive's arrays of four axes
+  bool skip_broken = false;                   ///< leaves out files that are no sound image
+  bool unsplit = false;                       ///< own data without parts are all of either split
+  std::vector<std::string> class_names = {};  ///< a folder's classes by label; empty: those that it has, sorted
+};
+
 /// The data sets that load_dataset knows: those that lie in files, and "digits", which are drawn.
 std::vector<std::string_view> dataset_names();
 
-/// The folder that holds the files of a data set. A given `dir` is the only place searched; else $HALFTONE_DATA/<name>,
+/// "mnist, ..., folder:DIR or npz:FILE": all that load_dataset takes.
+std::string data_spellings();
+
+/// Whether `name` is data of the user's own: folder:DIR or npz:FILE.
+bool is_own_data(std::string_view name);
+
+/// The folder that holds the files of a known set. A given `dir` is the only place searched; else
+/// $HALFTONE_DATA/<name>,
 /// ./data/<name> and the user's cache folder. They may lie deeper where others put them: in `MNIST/raw` or
 /// `FashionMNIST/raw`, or `cifar-10-batches-bin`. Throws Failure that says what is there instead and how to get the
 /// data.
 std::filesystem::path find_data(std::string_view name, const std::filesystem::path& dir = {});
 
-/// Loads or draws one of dataset_names(). `limit` takes the first so many images of the split, 0 all; more than there
-/// are is an Error. Damaged files throw FileError.
+/// Loads or draws one of dataset_names(), or reads `folder:DIR` (data/image_folder.hpp) or `npz:FILE` (data/npz.hpp).
+/// Throws Error for a limit beyond what there is and for options that do not fit, FileError for damaged files.
+Dataset load_dataset(std::string_view name, Split split, const DataOptions& options);
 Dataset load_dataset(std::string_view name, Split split, const std::filesystem::path& dir = {}, std::int64_t limit = 0);
 
 }  // namespace halftone

@@ -15,6 +15,9 @@ struct FetchOptions {
   std::function<void(std::string_view file, std::int64_t done, std::int64_t total)> progress = {};
 };
 
+/// Whether the library was built with libcurl.
+bool can_fetch();
+
 /// The data sets that can be downloaded.
 std::vector<std::string_view> fetchable_names();
 

@@ -70,6 +70,7 @@ struct StatisticInfo {
   std::string name;
   int value = -1;
   float initial = 0;
+  std::vector<float> values = {};  ///< at birth, where they are not all `initial`
 };
 
 /// What a graph consists of.

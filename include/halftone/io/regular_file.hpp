@@ -20,7 +20,12 @@ class RegularFile {
   /// Fills `to`, and returns how many bytes it got: fewer only at the end.
   std::size_t read(std::span<std::byte> to);
 
+  /// The same from the byte `offset` on; what `read` does next stays as it was.
+  std::size_t read_at(std::uint64_t offset, std::span<std::byte> to);
+
  private:
+  template <class Read>
+  std::size_t fill(std::span<std::byte> to, Read&& read_some);
   [[noreturn]] void refuse(const char* why) const;
 
   std::filesystem::path path_;

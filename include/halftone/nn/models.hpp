@@ -1,5 +1,7 @@
 #pragma once
+#include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "halftone/graph/graph.hpp"
@@ -27,12 +29,14 @@ Value resnet18(Value images, int classes = 10);
 /// With the stride on the 3x3 convolutions, as in torchvision. 224x224x3: 25,557,032 parameters.
 Value resnet50(Value images, int classes = 1000);
 
-/// A net that the program knows by name.
+/// A net that the program can build.
 struct Net {
-  const char* name;
+  std::string name;
   Shape image;  ///< [1, h, w, c], what it was made for; most nets take other images too
   int classes;
-  Value (*build)(Value images, int classes);
+  std::function<Value(Value images, int classes)> build;
+  std::string graph = {};  ///< of a file: all that a checkpoint must keep of it, as text
+  std::string note = {};   ///< what its user should know
 };
 
 std::span<const Net> nets();

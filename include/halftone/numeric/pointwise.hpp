@@ -54,6 +54,17 @@ struct HardTanh {
   HALFTONE_HD constexpr float slope(float y) const { return math::select(math::abs(y) >= 1.0f, 0.0f, 1.0f); }
 };
 
+struct Relu6 {
+  static constexpr const char* name = "relu6";
+  static constexpr bool slope_from_output = true;
+  HALFTONE_HD constexpr float value(float x) const {
+    return math::select(x < 0.0f, 0.0f, math::select(x > 6.0f, 6.0f, x));
+  }
+  HALFTONE_HD constexpr float slope(float y) const {
+    return math::select(y <= 0.0f, 0.0f, math::select(y >= 6.0f, 0.0f, 1.0f));
+  }
+};
+
 struct Silu {
   static constexpr const char* name = "silu";
   static constexpr bool slope_from_output = false;
@@ -94,7 +105,7 @@ struct GeluTanh {
 };
 
 /// Every activation.
-using Activations = TypeList<Relu, LeakyRelu, Gelu, GeluTanh, Silu, Sigmoid, Tanh, HardTanh>;
+using Activations = TypeList<Relu, LeakyRelu, Gelu, GeluTanh, Silu, Sigmoid, Tanh, HardTanh, Relu6>;
 using Activation = Activations::Variant;
 
 inline std::optional<Activation> parse_activation(std::string_view name) { return find_type(Activations{}, name); }

@@ -14,6 +14,7 @@ inline Value gelu_tanh(Value x) { return activate(x, GeluTanh{}); }
 inline Value silu(Value x) { return activate(x, Silu{}); }
 inline Value sigmoid(Value x) { return activate(x, Sigmoid{}); }
 inline Value tanh(Value x) { return activate(x, Tanh{}); }
+inline Value relu6(Value x) { return activate(x, Relu6{}); }
 inline Value hard_tanh(Value x) { return activate(x, HardTanh{}); }
 
 /// Sum and product, number by number, of two tensors of one shape.

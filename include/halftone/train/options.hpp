@@ -16,7 +16,11 @@ struct ParameterGroup {
   std::optional<UpdateRule> rule = {};  ///< by default the trainer's own
   float learning_rate = 1;              ///< factor on the schedule's
   std::optional<float> limit = {};      ///< magnitude that no weight exceeds
+  std::optional<int> rank = {};         ///< only those of this one (`ParameterInfo`): 1 are all norms and biases
 };
+
+/// The group of all norms and biases, by `rule` without its weight decay.
+ParameterGroup without_decay(UpdateRule rule);
 
 struct TrainerOptions {
   Device device = best_device();

@@ -11,9 +11,9 @@
 
 namespace halftone {
 
-/// What a checkpoint's model says of a net that the library knows by name.
+/// What a checkpoint's model says of a net that the library can build.
 struct ModelDescription {
-  const Net* net = nullptr;
+  std::shared_ptr<const Net> net = nullptr;
   Shape image = {};         ///< [1, h, w, c]; where an older file does not say, what the net was made for
   DType dtype = DType::u8;  ///< of the images before they are normalised
   int classes = 0;

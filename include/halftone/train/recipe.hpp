@@ -16,6 +16,7 @@ struct Recipe {
   std::optional<float> learning_rate = {};  ///< the schedule's peak; sgd 0.05, others 0.001
   std::optional<float> momentum = {};       ///< sgd 0.9, else the rule's own
   std::optional<float> weight_decay = {};   ///< sgd 5e-4, else the rule's own
+  bool decay_vectors = true;                ///< whether it holds for norms and biases too
   bool nesterov = false;
   double warmup = 0;  ///< epochs
   std::int64_t epochs = 5, batch = 128;

@@ -1,0 +1,800 @@
+#include "halftone/train/onnx.hpp"
+#ifdef HALFTONE_HAS_ONNX
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <onnx/onnx_pb.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "halftone/io/regular_file.hpp"
+#include "halftone/ops/dense.hpp"
+#include "halftone/ops/norm.hpp"
+#include "halftone/ops/pointwise.hpp"
+#include "halftone/ops/pool2d.hpp"
+#include "halftone/ops/softmax.hpp"
+#include "halftone/tensor/text.hpp"
+#include "src/train/base64.hpp"
+
+namespace halftone {
+namespace fs = std::filesystem;
+
+namespace {
+
+using onnx::AttributeProto, onnx::ModelProto, onnx::NodeProto, onnx::TensorProto;
+using Numbers = std::vector<std::int64_t>;
+
+constexpr std::int64_t most_elements = std::int64_t{1} << 31;
+
+/// -1 where the extents are none.
+std::int64_t elements_of(const TensorProto& tensor) {
+  std::int64_t count = 1;
+  for (const std::int64_t extent : tensor.dims()) {
+    if (extent < 0 || (extent > 0 && count > most_elements / extent)) return -1;
+    count *= extent;
+  }
+  return count;
+}
+
+template <class T>
+T read_at(const std::string& bytes, std::int64_t i) {
+  T value;
+  std::memcpy(&value, bytes.data() + static_cast<std::size_t>(i) * sizeof value, sizeof value);
+  return value;
+}
+
+/// What a value of the file is here: a tensor, whose [n, c, h, w] is [n, h, w, c] and whose [n, features] is
+/// [n, 1, 1, features], or whole numbers that are known already.
+struct Item {
+  Value value = {};
+  int rank = 0;
+  Shape image = {};  ///< of more than a pixel, whose features the file has in the order c, h, w
+  std::optional<Numbers> numbers = {};
+};
+
+/// Adds a file's nodes to a graph, one by one.
+class Import {
+ public:
+  /// `hollow`: floats have no numbers.
+  Import(const std::string& file, const onnx::GraphProto& graph, bool hollow)
+      : file_(file), graph_(graph), hollow_(hollow) {
+    for (const TensorProto& tensor : graph.initializer()) constants_[tensor.name()] = &tensor;
+    for (const NodeProto& node : graph.node())
+      for (const std::string& input : node.input()) ++readers_[input];
+  }
+
+  Value operator()(Value images) {
+    g_ = graph_of(images);
+    items_[input().name()] = {images, 4};
+    for (const NodeProto& node : graph_.node()) {
+      node_ = &node;
+      if (skipped_.contains(&node)) continue;
+      const auto known = operations().find(node.op_type());
+      if (known == operations().end() || !(node.domain().empty() || node.domain() == "ai.onnx"))
+        refuse(fmt::format("is a {}, an operation that Halftone lacks",
+                           node.domain().empty() ? node.op_type() : node.domain() + "." + node.op_type()));
+      try {
+        (this->*known->second)();
+      } catch (const Failure&) {
+        throw;
+      } catch (const Error& error) {
+        fail(fmt::format("{}: {}", file_, error.what()));
+      }
+    }
+    return logits();
+  }
+
+  /// The only input that no constant feeds.
+  const onnx::ValueInfoProto& input() const {
+    const onnx::ValueInfoProto* found = nullptr;
+    for (const onnx::ValueInfoProto& one : graph_.input()) {
+      if (constants_.contains(one.name())) continue;
+      if (found) broken("has more inputs than one of images");
+      found = &one;
+    }
+    if (!found) broken("has no input");
+    return *found;
+  }
+
+ private:
+  using Operation = void (Import::*)();
+
+  static const std::map<std::string, Operation>& operations() {
+    static const std::map<std::string, Operation> all = {{"Conv", &Import::conv},
+                                                         {"Gemm", &Import::gemm},
+                                                         {"MatMul", &Import::matmul},
+                                                         {"BatchNormalization", &Import::batch_normalization},
+                                                         {"MaxPool", &Import::pool},
+                                                         {"AveragePool", &Import::pool},
+                                                         {"GlobalAveragePool", &Import::global_pool},
+                                                         {"GlobalMaxPool", &Import::global_pool},
+                                                         {"ReduceMean", &Import::reduce_mean},
+                                                         {"Relu", &Import::activation<Relu>},
+                                                         {"Sigmoid", &Import::activation<Sigmoid>},
+                                                         {"Tanh", &Import::activation<Tanh>},
+                                                         {"LeakyRelu", &Import::leaky_relu},
+                                                         {"Gelu", &Import::gelu},
+                                                         {"Clip", &Import::clip},
+                                                         {"Dropout", &Import::dropout},
+                                                         {"Add", &Import::add},
+                                                         {"Mul", &Import::mul},
+                                                         {"Concat", &Import::concat},
+                                                         {"Flatten", &Import::flatten},
+                                                         {"Reshape", &Import::reshape},
+                                                         {"Squeeze", &Import::squeeze},
+                                                         {"Unsqueeze", &Import::unsqueeze},
+                                                         {"Softmax", &Import::softmax},
+                                                         {"LogSoftmax", &Import::softmax},
+                                                         {"Identity", &Import::identity},
+                                                         {"Cast", &Import::identity},
+                                                         {"Constant", &Import::constant},
+                                                         {"Shape", &Import::shape},
+                                                         {"Gather", &Import::gather}};
+    return all;
+  }
+
+  // What the file says.
+
+  [[noreturn]] void broken(const std::string& what) const { throw FileError(file_ + " " + what); }
+
+  [[noreturn]] void refuse(const std::string& what) const {
+    const std::string name = node_->name().empty() && node_->output_size() > 0 ? node_->output(0) : node_->name();
+    throw FileError(fmt::format("{}: node {} {}", file_, name, what));
+  }
+
+  void need(bool good, const std::string& what) const {
+    if (!good) refuse(fmt::format("({}) {}", node_->op_type(), what));
+  }
+
+  const AttributeProto* attribute(const char* name) const {
+    for (const AttributeProto& one : node_->attribute())
+      if (one.name() == name) return &one;
+    return nullptr;
+  }
+  std::int64_t whole(const char* name, std::int64_t otherwise) const {
+    const AttributeProto* found = attribute(name);
+    return found ? found->i() : otherwise;
+  }
+  float real(const char* name, float otherwise) const {
+    const AttributeProto* found = attribute(name);
+    return found ? found->f() : otherwise;
+  }
+  Numbers wholes(const char* name, Numbers otherwise = {}) const {
+    const AttributeProto* found = attribute(name);
+    return found ? Numbers(found->ints().begin(), found->ints().end()) : otherwise;
+  }
+
+  bool has(int i) const { return node_->input_size() > i && !node_->input(i).empty(); }
+
+  const TensorProto* constant_at(int i) const {
+    const auto found = has(i) ? constants_.find(node_->input(i)) : constants_.end();
+    return found == constants_.end() ? nullptr : found->second;
+  }
+
+  const TensorProto& weight_at(int i) const {
+    const TensorProto* tensor = constant_at(i);
+    need(tensor != nullptr, fmt::format("needs constant weights as input {}", i));
+    return *tensor;
+  }
+
+  /// The numbers of a tensor of floats; none where the file is hollow.
+  std::vector<float> floats(const TensorProto& tensor) const {
+    const std::int64_t count = elements_of(tensor);
+    const std::string& raw = tensor.raw_data();
+    const auto what = [&](const char* why) { return fmt::format("takes {}, which {}", tensor.name(), why); };
+    need(count >= 0, what("has no sound shape"));
+    const auto fits = [&](std::size_t size) { return raw.size() == static_cast<std::size_t>(count) * size; };
+    std::vector<float> values;
+    if (hollow_ && raw.empty() && tensor.float_data_size() == 0) return values;
+    switch (tensor.data_type()) {
+      case TensorProto::FLOAT:
+        if (raw.empty() && tensor.float_data_size() == count)
+          values.assign(tensor.float_data().begin(), tensor.float_data().end());
+        else if (fits(sizeof(float)))
+          for (std::int64_t i = 0; i < count; ++i) values.push_back(read_at<float>(raw, i));
+        break;
+      case TensorProto::DOUBLE:
+        if (fits(sizeof(double)))
+          for (std::int64_t i = 0; i < count; ++i) values.push_back(static_cast<float>(read_at<double>(raw, i)));
+        break;
+      case TensorProto::FLOAT16:
+      case TensorProto::BFLOAT16:
+        if (fits(2))
+          for (std::int64_t i = 0; i < count; ++i)
+            values.push_back(read_number(tensor.data_type() == TensorProto::FLOAT16 ? DType::f16 : DType::bf16,
+                                         reinterpret_cast<const std::byte*>(raw.data()), count, i));
+        break;
+      default:
+        need(false, what("holds no floats"));
+    }
+    need(std::ssize(values) == count, what("has not the bytes of its shape"));
+    need(std::ranges::all_of(values, [](float x) { return std::isfinite(x); }) || count == 1,
+         what("holds numbers that are not finite"));
+    return values;
+  }
+
+  /// Whole numbers that are known before anything runs, such as a shape.
+  std::optional<Numbers> numbers_at(int i) const {
+    if (!has(i)) return {};
+    if (const auto item = items_.find(node_->input(i)); item != items_.end()) return item->second.numbers;
+    const TensorProto* tensor = constant_at(i);
+    if (!tensor) return {};
+    const std::int64_t count = elements_of(*tensor);
+    const std::string& raw = tensor->raw_data();
+    const bool wide = tensor->data_type() == TensorProto::INT64;
+    if (count < 0 || count > 64 || (!wide && tensor->data_type() != TensorProto::INT32)) return {};
+    if (wide && tensor->int64_data_size() == count)
+      return Numbers(tensor->int64_data().begin(), tensor->int64_data().end());
+    if (!wide && tensor->int32_data_size() == count)
+      return Numbers(tensor->int32_data().begin(), tensor->int32_data().end());
+    if (raw.size() != static_cast<std::size_t>(count) * (wide ? 8 : 4)) return {};
+    Numbers numbers;
+    for (std::int64_t k = 0; k < count; ++k)
+      numbers.push_back(wide ? read_at<std::int64_t>(raw, k) : read_at<std::int32_t>(raw, k));
+    return numbers;
+  }
+
+  std::optional<float> scalar_at(int i) const {
+    const TensorProto* tensor = constant_at(i);
+    if (!tensor || elements_of(*tensor) != 1) return {};
+    const std::vector<float> values = floats(*tensor);
+    return values.empty() ? std::optional<float>() : values[0];
+  }
+
+  // What has been made of it.
+
+  const Item& item(int i) const {
+    need(has(i), fmt::format("lacks input {}", i));
+    const auto found = items_.find(node_->input(i));
+    need(found != items_.end(), fmt::format("takes {}, which no node before it makes", node_->input(i)));
+    need(static_cast<bool>(found->second.value), fmt::format("takes {}, which is no tensor here", node_->input(i)));
+    return found->second;
+  }
+
+  Value image_at(int i) const {
+    const Item& x = item(i);
+    need(x.rank == 4, fmt::format("takes {}, which is no image", node_->input(i)));
+    return x.value;
+  }
+
+  void put(Item item) {
+    need(node_->output_size() > 0, "has no output");
+    items_[node_->output(0)] = std::move(item);
+  }
+  void put(Value value, int rank) { put(Item{value, rank}); }
+
+  /// "conv1" for a node whose weights are called conv1.weight; else after the node.
+  std::string label() const {
+    std::string name = has(1) ? node_->input(1) : "";
+    if (const std::size_t end = name.rfind(".weight"); end != std::string::npos && end > 0) return name.substr(0, end);
+    name = node_->name().empty() ? node_->output(0) : node_->name();
+    if (const std::string ending = "/" + node_->op_type(); name.ends_with(ending))
+      name.resize(name.size() - ending.size());
+    std::ranges::replace(name, '/', '.');
+    return name.starts_with('.') ? name.substr(1) : name;
+  }
+
+  /// What a parameter is called: as in the file, where that is no name that the exporter made up.
+  std::string name_of_input(int i, const char* otherwise) const {
+    const std::string& name = node_->input(i);
+    return name.find("::") == std::string::npos ? name : label() + otherwise;
+  }
+
+  Value parameter(int i, const char* name, Shape shape, int rank, std::vector<float> values) {
+    Value& known = parameters_[node_->input(i)];
+    if (known) {
+      need(known.shape() == shape, fmt::format("shares {} with a node that takes it otherwise", node_->input(i)));
+      return known;
+    }
+    auto first = [numbers = std::make_shared<const std::vector<float>>(std::move(values))](
+                     std::span<float> to, std::uint64_t, std::uint32_t) {
+      if (!numbers->empty()) std::ranges::copy(*numbers, to.begin());
+    };
+    return known = g_.parameter(name_of_input(i, name), shape, std::move(first), rank);
+  }
+
+  Value vector_at(int i, const char* name, std::int64_t size) {
+    const TensorProto& tensor = weight_at(i);
+    need(elements_of(tensor) == size, fmt::format("takes {}, which is not [{}]", tensor.name(), size));
+    return parameter(i, name, Shape::vector(size), 1, floats(tensor));
+  }
+
+  Value statistic_at(int i, const char* name, std::int64_t size, float initial) {
+    const TensorProto& tensor = weight_at(i);
+    need(elements_of(tensor) == size, fmt::format("takes {}, which is not [{}]", tensor.name(), size));
+    const Value value = g_.statistic(name_of_input(i, name), Shape::vector(size), initial);
+    g_->statistics.back().values = floats(tensor);
+    return value;
+  }
+
+  Extent extent(const Numbers& numbers, const char* what) const {
+    constexpr std::int64_t most = 1 << 16;
+    need(numbers.size() == 2 && std::ranges::all_of(numbers, [](std::int64_t x) { return x >= 0 && x <= most; }),
+         fmt::format("has {} [{}], not one for h and one for w", what, fmt::join(numbers, ", ")));
+    return {static_cast<int>(numbers[0]), static_cast<int>(numbers[1])};
+  }
+
+  /// Padding on all sides and what comes at the bottom and right besides.
+  std::pair<Extent, Extent> padding(const Shape& x, Extent window, Extent stride, Extent dilation) const {
+    const AttributeProto* automatic = attribute("auto_pad");
+    const std::string mode = automatic ? automatic->s() : "NOTSET";
+    Numbers pads = wholes("pads", {0, 0, 0, 0});
+    need(pads.size() == 4, "has not four pads");
+    if (mode == "SAME_UPPER") {
+      const auto both = [](std::int64_t size, int window, int stride, int dilation) {
+        need_positive(stride);
+        const std::int64_t out = (size + stride - 1) / stride;
+        return std::max<std::int64_t>(0, (out - 1) * stride + std::int64_t{dilation} * (window - 1) + 1 - size);
+      };
+      const std::int64_t h = both(x.h, window.h, stride.h, dilation.h), w = both(x.w, window.w, stride.w, dilation.w);
+      pads = {h / 2, w / 2, h - h / 2, w - w / 2};
+    } else if (mode == "VALID") {
+      pads = {0, 0, 0, 0};
+    } else {
+      need(mode == "NOTSET", fmt::format("has auto_pad {}, which Halftone lacks", mode));
+    }
+    need(pads[0] <= pads[2] && pads[1] <= pads[3], "has more padding at the top or left than at the other end");
+    return {extent({pads[0], pads[1]}, "pads"), extent({pads[2] - pads[0], pads[3] - pads[1]}, "pads")};
+  }
+  static void need_positive(int stride) {
+    if (stride < 1) fail("a stride is 0");
+  }
+
+  // The operations.
+
+  void conv() {
+    const Value x = image_at(0);
+    const TensorProto& weight = weight_at(1);
+    need(weight.dims_size() == 4, "is no convolution in two dimensions");
+    need(elements_of(weight) > 0, "has no sound weight");
+    const std::int64_t k = weight.dims(0), c = weight.dims(1), r = weight.dims(2), s = weight.dims(3);
+    ConvAttributes a{.stride = extent(wholes("strides", {1, 1}), "strides"),
+                     .dilation = extent(wholes("dilations", {1, 1}), "dilations"),
+                     .groups = static_cast<int>(std::clamp<std::int64_t>(whole("group", 1), 0, 1 << 20))};
+    std::tie(a.padding, a.extra) = padding(x.shape(), extent({r, s}, "kernel"), a.stride, a.dilation);
+    std::vector<Value> inputs{x, parameter(1, ".weight", {k, r, s, c}, 4, moved(floats(weight), k, c, r * s))};
+    if (has(2)) inputs.push_back(vector_at(2, ".bias", k));
+    put(g_.add_one(std::make_shared<Conv2d>(a), inputs, label()), 4);
+  }
+
+  /// [outer, c, pixels] to [outer, pixels, c].
+  static std::vector<float> moved(const std::vector<float>& from, std::int64_t outer, std::int64_t c,
+                                  std::int64_t pixels) {
+    std::vector<float> to(from.size());
+    for (std::int64_t o = 0, i = 0; o < outer && !from.empty(); ++o)
+      for (std::int64_t ch = 0; ch < c; ++ch)
+        for (std::int64_t p = 0; p < pixels; ++p) to[at((o * pixels + p) * c + ch)] = from[at(i++)];
+    return to;
+  }
+
+  void dense(bool transposed, int bias) {
+    const Item& x = item(0);
+    const TensorProto& weight = weight_at(1);
+    need(x.rank == 2 && weight.dims_size() == 2 && elements_of(weight) > 0, "is no product with a matrix of weights");
+    const std::int64_t units = weight.dims(transposed ? 0 : 1), features = weight.dims(transposed ? 1 : 0);
+    need(features == x.value.shape().features(),
+         fmt::format("takes {} features, {} come", features, x.value.shape().features()));
+    std::vector<float> values = floats(weight);
+    if (!transposed) values = moved(values, 1, features, units);
+    const Shape& image = x.image;
+    if (image.h * image.w > 1) values = moved(values, units, image.c, image.h * image.w);
+    std::vector<Value> inputs{x.value, parameter(1, ".weight", Shape::matrix(units, features), 2, std::move(values))};
+    if (image.h * image.w > 1)
+      for (ParameterInfo& one : g_->parameters)
+        if (one.value == inputs[1].id()) one.flattened = image;
+    if (bias >= 0) inputs.push_back(vector_at(bias, ".bias", units));
+    put(g_.add_one(std::make_shared<Dense>(), inputs, label()), 2);
+  }
+
+  void gemm() {
+    need(real("alpha", 1) == 1 && (real("beta", 1) == 1 || !has(2)) && whole("transA", 0) == 0,
+         "has factors or a transposed input");
+    dense(whole("transB", 0) != 0, has(2) ? 2 : -1);
+  }
+
+  /// With the bias that an Add behind it brings.
+  void matmul() {
+    dense(false, -1);
+    const std::string& output = node_->output(0);
+    if (readers_[output] != 1) return;
+    for (const NodeProto& next : graph_.node()) {
+      if (next.op_type() != "Add" || next.input_size() != 2 || next.output_size() != 1) continue;
+      const int other = next.input(0) == output ? 1 : next.input(1) == output ? 0 : -1;
+      if (other < 0 || !constants_.contains(next.input(other))) continue;
+      const Node before = g_->nodes.back();
+      const std::int64_t units = g_.info(before.outputs[0]).spec.shape.c;
+      if (elements_of(*constants_.at(next.input(other))) != units) return;
+      node_ = &next;
+      const Value bias = vector_at(other, ".bias", units);
+      g_->nodes.pop_back();
+      put(g_.add_one(before.op, {g_.value(before.inputs[0]), g_.value(before.inputs[1]), bias}, before.name), 2);
+      skipped_.insert(&next);
+      return;
+    }
+  }
+
+  void batch_normalization() {
+    const Item x = item(0);
+    need(x.image.h * x.image.w <= 1, "takes a flattened image");
+    const std::int64_t c = x.value.shape().c;
+    const auto op = std::make_shared<BatchNorm>(real("epsilon", 1e-5f), 1 - real("momentum", 0.9f));
+    const Value gamma = vector_at(1, ".weight", c), beta = vector_at(2, ".bias", c),
+                mean = statistic_at(3, ".running_mean", c, 0), variance = statistic_at(4, ".running_var", c, 1);
+    put(g_.add(op, {x.value, gamma, beta, mean, variance}, label())[0], x.rank);
+  }
+
+  void pool() {
+    const Value x = image_at(0);
+    const Extent window = extent(wholes("kernel_shape"), "kernel_shape"),
+                 stride = extent(wholes("strides", {1, 1}), "strides");
+    const auto [pad, extra] = padding(x.shape(), window, stride, 1);
+    need(extra == Extent(0), "has more padding at one end than at the other");
+    need(std::ranges::all_of(wholes("dilations"), [](std::int64_t d) { return d == 1; }), "has a dilation");
+    const PoolOptions options{.stride = stride,
+                              .padding = pad,
+                              .ceil_mode = whole("ceil_mode", 0) != 0,
+                              .count_include_pad = whole("count_include_pad", 0) != 0};
+    put(node_->op_type() == "MaxPool" ? max_pool2d(x, window, options) : avg_pool2d(x, window, options), 4);
+  }
+
+  void global_pool() {
+    put(node_->op_type() == "GlobalMaxPool" ? global_max_pool(image_at(0)) : global_avg_pool(image_at(0)), 4);
+  }
+
+  void reduce_mean() {
+    Numbers axes = has(1) ? numbers_at(1).value_or(Numbers()) : wholes("axes");
+    for (std::int64_t& axis : axes) axis += axis < 0 ? 4 : 0;
+    std::ranges::sort(axes);
+    need(axes == Numbers({2, 3}), "is no mean over h and w");
+    put(global_avg_pool(image_at(0)), whole("keepdims", 1) != 0 ? 4 : 2);
+  }
+
+  /// A function of one number leaves all else as it was.
+  void activate_as(const Activation& activation) {
+    Item x = item(0);
+    x.value = activate(x.value, activation);
+    put(std::move(x));
+  }
+
+  template <class F>
+  void activation() {
+    activate_as(F{});
+    if constexpr (std::is_same_v<F, Sigmoid>) sigmoid_of_[node_->output(0)] = node_->input(0);
+  }
+
+  void leaky_relu() {
+    const float slope = real("alpha", 0.01f);
+    need(slope >= 0, "has a negative slope");
+    activate_as(LeakyRelu{slope});
+  }
+
+  void gelu() {
+    const AttributeProto* way = attribute("approximate");
+    if (way && way->s() == "tanh")
+      activate_as(GeluTanh{});
+    else
+      activate_as(Gelu{});
+  }
+
+  void clip() {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    const float low = has(1) ? scalar_at(1).value_or(-infinity) : real("min", -infinity),
+                high = has(2) ? scalar_at(2).value_or(infinity) : real("max", infinity);
+    constexpr float most = std::numeric_limits<float>::max();
+    if (low == 0 && high == 6)
+      activate_as(Relu6{});
+    else if (low == -1 && high == 1)
+      activate_as(HardTanh{});
+    else if (low == 0 && high >= most)
+      activate_as(Relu{});
+    else
+      need(false, fmt::format("clips to [{}, {}]: Halftone has [0, 6], [-1, 1] and [0, infinity)", low, high));
+  }
+
+  void dropout() {
+    Item x = item(0);
+    const float rate = has(1) ? scalar_at(1).value_or(0.5f) : real("ratio", 0.5f);
+    need(rate >= 0 && rate < 1, fmt::format("has the ratio {}", rate));
+    if (rate > 0) x.value = halftone::dropout(x.value, rate);
+    put(std::move(x));
+  }
+
+  void add() {
+    const Item a = item(0), b = item(1);
+    need(a.rank == b.rank && a.image == b.image && a.value.shape() == b.value.shape(), "adds tensors of two shapes");
+    put({a.value + b.value, a.rank, a.image});
+  }
+
+  void mul() {
+    for (const int i : {0, 1}) {
+      const auto factor = scalar_at(i);
+      if (factor) {
+        Item x = item(1 - i);
+        x.value = scale(x.value, *factor);
+        return put(std::move(x));
+      }
+      const auto gate = sigmoid_of_.find(node_->input(i));
+      if (node_->input_size() == 2 && gate != sigmoid_of_.end() && gate->second == node_->input(1 - i)) {
+        Item x = item(1 - i);
+        x.value = silu(x.value);
+        return put(std::move(x));
+      }
+    }
+    const Item a = item(0), b = item(1);
+    need(a.rank == b.rank && a.image == b.image && a.value.shape() == b.value.shape(),
+         "multiplies tensors of two shapes");
+    put({a.value * b.value, a.rank, a.image});
+  }
+
+  void concat() {
+    if (const auto first = numbers_at(0)) {
+      Numbers all;
+      for (int i = 0; i < node_->input_size(); ++i) {
+        const auto part = numbers_at(i);
+        need(part.has_value(), "joins what is not known before the net runs");
+        all.insert(all.end(), part->begin(), part->end());
+      }
+      return put({.numbers = all});
+    }
+    std::vector<Value> values;
+    const int rank = item(0).rank;
+    for (int i = 0; i < node_->input_size(); ++i) {
+      need(item(i).rank == rank && item(i).image.h * item(i).image.w <= 1, "joins images and flattened ones");
+      values.push_back(item(i).value);
+    }
+    need(whole("axis", 1) == 1 || whole("axis", 1) == 1 - rank, "joins along another axis than the channels");
+    put(halftone::concat(values), rank);
+  }
+
+  void flat() {
+    Item x = item(0);
+    if (x.rank == 4) {
+      const Shape s = x.value.shape();
+      x = {halftone::flatten(x.value), 2, s.h * s.w > 1 ? Shape{1, s.h, s.w, s.c} : Shape{}};
+    }
+    put(std::move(x));
+  }
+
+  void flatten() {
+    need(whole("axis", 1) == 1, "flattens along another axis than the first");
+    flat();
+  }
+
+  void reshape() {
+    const Item& x = item(0);
+    auto shape = numbers_at(1);
+    need(shape.has_value(), "takes a shape that is not known before the net runs");
+    const Shape s = x.value.shape();
+    const Numbers now = x.rank == 4 ? Numbers{s.n, s.c, s.h, s.w} : Numbers{s.n, s.features()};
+    for (std::size_t i = 0; i < shape->size() && i < now.size(); ++i)
+      if ((*shape)[i] == 0) (*shape)[i] = now[i];
+    const bool matrix = shape->size() == 2 && ((*shape)[1] == s.features() || (*shape)[1] == -1);
+    if (matrix) return flat();
+    need(*shape == now, fmt::format("reshapes to [{}], and Halftone flattens only", fmt::join(*shape, ", ")));
+    put(x);
+  }
+
+  void squeeze() {
+    if (const auto numbers = numbers_at(0)) return put({.numbers = numbers});
+    const Shape s = item(0).value.shape();
+    need(item(0).rank == 4 && s.h == 1 && s.w == 1, "takes away another axis than an image's h and w of 1");
+    flat();
+  }
+
+  void unsqueeze() {
+    const auto numbers = numbers_at(0);
+    need(numbers.has_value(), "adds an axis to a tensor");
+    put({.numbers = numbers});
+  }
+
+  void softmax() {
+    for (const onnx::ValueInfoProto& output : graph_.output())
+      need(output.name() != node_->output(0),
+           "is the net's end, and cross entropy takes logits: export the net without it");
+    need(node_->op_type() == "Softmax" && item(0).rank == 2, "is no softmax over the features of an image");
+    put(halftone::softmax(item(0).value), 2);
+  }
+
+  void identity() {
+    if (const TensorProto* tensor = constant_at(0)) {
+      constants_[node_->output(0)] = tensor;
+    } else if (const auto numbers = numbers_at(0)) {
+      put({.numbers = numbers});
+    } else {
+      put(item(0));
+    }
+  }
+
+  void constant() {
+    const AttributeProto* value = attribute("value");
+    need(value && value->has_t() && node_->output_size() > 0, "holds no tensor");
+    constants_[node_->output(0)] = &value->t();
+  }
+
+  void shape() {
+    const Item& x = item(0);
+    const Shape s = x.value.shape();
+    put({.numbers = x.rank == 4 ? Numbers{s.n, s.c, s.h, s.w} : Numbers{s.n, s.features()}});
+  }
+
+  void gather() {
+    const auto from = numbers_at(0), which = numbers_at(1);
+    need(from && which, "picks from a tensor");
+    Numbers picked;
+    for (std::int64_t i : *which) {
+      i += i < 0 ? std::ssize(*from) : 0;
+      need(i >= 0 && i < std::ssize(*from), "picks what is not there");
+      picked.push_back((*from)[at(i)]);
+    }
+    put({.numbers = picked});
+  }
+
+  Value logits() {
+    if (graph_.output_size() != 1) broken("has not one output");
+    const auto found = items_.find(graph_.output(0).name());
+    if (found == items_.end() || !found->second.value) broken("has an output that no node makes");
+    const Item& y = found->second;
+    const Shape s = y.value.shape();
+    if (s.h * s.w != 1 || y.image.h * y.image.w > 1) broken("has an output that is not [n, classes]");
+    return y.value;
+  }
+
+  std::string file_;
+  const onnx::GraphProto& graph_;
+  bool hollow_;
+  Graph g_;
+  const NodeProto* node_ = nullptr;
+  std::map<std::string, const TensorProto*> constants_;
+  std::map<std::string, int> readers_;  // how many nodes take a value
+  std::map<std::string, Item> items_;
+  std::map<std::string, Value> parameters_;
+  std::map<std::string, std::string> sigmoid_of_;
+  std::set<const NodeProto*> skipped_;
+};
+
+std::string content_of(const fs::path& path, std::uint64_t offset = 0, std::optional<std::uint64_t> size = {}) {
+  RegularFile file(path);
+  if (offset > file.size() || size.value_or(0) > file.size() - offset) return {};
+  std::string bytes(size.value_or(file.size() - offset), '\0');
+  bytes.resize(file.read_at(offset, std::as_writable_bytes(std::span(bytes))));
+  return bytes;
+}
+
+/// Brings in the numbers that lie beside the file.
+void fetch_external(ModelProto& model, const fs::path& file) {
+  for (TensorProto& tensor : *model.mutable_graph()->mutable_initializer()) {
+    if (tensor.data_location() != TensorProto::EXTERNAL) continue;
+    const auto broken = [&](const std::string& why) {
+      throw FileError(fmt::format("{}: the data of {} {}", file.string(), tensor.name(), why));
+    };
+    std::string place;
+    std::int64_t offset = 0, length = -1;
+    for (const auto& entry : tensor.external_data()) {
+      if (entry.key() == "location") place = entry.value();
+      const auto number = parse_number(entry.value()).value_or(-1);
+      if (entry.key() == "offset") offset = number >= 0 && number < 1e15 ? static_cast<std::int64_t>(number) : -1;
+      if (entry.key() == "length") length = number >= 0 && number < 1e15 ? static_cast<std::int64_t>(number) : -1;
+    }
+    std::error_code ignored;
+    const fs::path beside = file.parent_path() / place;
+    if (place.empty() || fs::path(place).filename() != place || place == "." || place == ".." ||
+        fs::is_symlink(beside, ignored))
+      broken(fmt::format("lie in '{}', which is no file beside it", place));
+    if (offset < 0 || length < 0) broken("have no sound place");
+    tensor.set_raw_data(content_of(beside, static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)));
+    if (std::ssize(tensor.raw_data()) != length) broken(fmt::format("lie outside {}", place));
+    tensor.clear_external_data(), tensor.clear_data_location();
+  }
+}
+
+/// The model without the numbers of its weights and what is said for people.
+std::string hollow(ModelProto model) {
+  model.clear_doc_string(), model.clear_metadata_props(), model.clear_functions();
+  onnx::GraphProto& graph = *model.mutable_graph();
+  graph.clear_doc_string(), graph.clear_value_info();
+  for (NodeProto& node : *graph.mutable_node()) node.clear_doc_string();
+  for (TensorProto& tensor : *graph.mutable_initializer()) {
+    const bool whole = tensor.data_type() == TensorProto::INT64 || tensor.data_type() == TensorProto::INT32;
+    if (!whole && elements_of(tensor) != 1)
+      tensor.clear_raw_data(), tensor.clear_float_data(), tensor.clear_double_data();
+  }
+  return model.SerializeAsString();
+}
+
+/// `file` is what messages call it.
+Net net_from(const std::string& name, const std::string& file, ModelProto&& parsed, bool is_hollow) {
+  const auto model = std::make_shared<const ModelProto>(std::move(parsed));
+  constexpr int oldest = 7;
+  for (const auto& set : model->opset_import())
+    if ((set.domain().empty() || set.domain() == "ai.onnx") && set.version() < oldest)
+      throw FileError(fmt::format("{} is of opset {}, the oldest that is read is {}", file, set.version(), oldest));
+  Net net{.name = name, .image = {1, 0, 0, 0}, .classes = 0, .build = {}};
+  const onnx::ValueInfoProto& input = Import(file, model->graph(), is_hollow).input();
+  const auto& dims = input.type().tensor_type().shape();
+  if (dims.dim_size() != 4) throw FileError(file + " takes no images [n, c, h, w]");
+  const auto known = [&](int i) {
+    const std::int64_t extent = dims.dim(i).dim_value();
+    return extent > 0 && extent <= 65536 ? extent : 0;
+  };
+  net.image = {1, known(2), known(3), known(1)};
+  const auto build = [model, file, is_hollow](Value images) { return Import(file, model->graph(), is_hollow)(images); };
+  if (net.image.elements() > 0) {
+    Shape two = net.image;
+    two.n = 2;
+    net.classes = build(Graph().input("images", two)).channels();
+  }
+  net.build = [build, name, c = net.image.c](Value images, int classes) {
+    if (c != 0 && images.shape().c != c)
+      fail(fmt::format("net {}: it takes images of {} channels, these have {}", name, c, images.shape().c));
+    const Value logits = build(images);
+    if (logits.channels() != classes)
+      fail(fmt::format("net {}: it tells {} classes apart, the data have {}", name, logits.channels(), classes));
+    return logits;
+  };
+  net.graph = is_hollow ? "" : to_base64(hollow(*model));
+  const auto& nodes = model->graph().node();
+  const auto has = [&](const char* type) {
+    return std::ranges::any_of(nodes, [&](const NodeProto& node) { return node.op_type() == type; });
+  };
+  if (has("Conv") && !has("BatchNormalization"))
+    net.note =
+        name +
+        " has no batch norm: if its export folded it into the convolutions, torch.onnx.export(..., dynamo=False, "
+        "training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False) keeps it";
+  return net;
+}
+
+ModelProto parsed(const std::string& name, const std::string& bytes) {
+  ModelProto model;
+  if (bytes.size() > std::numeric_limits<int>::max() ||
+      !model.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !model.has_graph())
+    throw FileError(name + " is no sound ONNX file");
+  return model;
+}
+
+}  // namespace
+
+bool has_onnx() { return true; }
+
+Net read_onnx(const fs::path& file) {
+  ModelProto model = parsed(file.string(), content_of(file));
+  fetch_external(model, file);
+  return net_from(file.filename().string(), file.string(), std::move(model), false);
+}
+
+Net onnx_net(const std::string& name, std::string_view graph) {
+  const auto bytes = from_base64(graph);
+  if (!bytes) throw FileError(name + " is no sound ONNX file");
+  Net net = net_from(name, name, parsed(name, *bytes), true);
+  net.graph = graph;
+  return net;
+}
+
+}  // namespace halftone
+#else
+namespace halftone {
+
+bool has_onnx() { return false; }
+
+Net read_onnx(const std::filesystem::path& file) {
+  fail(file.string() + " cannot be read: this build of Halftone has no libonnx");
+}
+
+Net onnx_net(const std::string& name, std::string_view) {
+  fail(name + " cannot be read: this build of Halftone has no libonnx");
+}
+
+}  // namespace halftone
+#endif
+
+namespace halftone {
+
+Net find_net(const std::string& name) { return name.ends_with(".onnx") ? read_onnx(name) : net_by_name(name); }
+
+}  // namespace halftone

@@ -1,0 +1,337 @@
+#include "halftone/train/onnx.hpp"
+#include "halftone/train/predictor.hpp"
+#ifdef HALFTONE_HAS_ONNX
+#include <fmt/format.h>
+#include <onnx/onnx_pb.h>
+
+#include <set>
+
+#include "halftone/graph/core_ops.hpp"
+#include "halftone/io/atomic_file.hpp"
+#include "halftone/ops/conv2d.hpp"
+#include "halftone/ops/dense.hpp"
+#include "halftone/ops/norm.hpp"
+#include "halftone/ops/pointwise.hpp"
+#include "halftone/ops/pool2d.hpp"
+#include "halftone/ops/softmax.hpp"
+#include "halftone/train/checkpoint.hpp"
+#include "halftone/version.hpp"
+
+namespace halftone {
+namespace {
+
+using onnx::NodeProto, onnx::TensorProto;
+using Names = std::vector<std::string>;
+
+/// What a value of ours is called in the file, where it has two axes if it has been through a dense layer, else four.
+struct Item {
+  std::string name = {};
+  int rank = 4;
+  Shape image = {};  ///< of more than a pixel that has been flattened here, but not in the file
+};
+
+class Export {
+ public:
+  Export(const Graph& graph, const Parameters& parameters) : g_(graph), parameters_(parameters) {
+    model_.set_ir_version(8);
+    model_.set_producer_name("halftone");
+    model_.set_producer_version(version);
+    onnx::OperatorSetIdProto* set = model_.add_opset_import();
+    set->set_domain("");
+    set->set_version(17);
+    model_.mutable_graph()->set_name("halftone");
+  }
+
+  std::string operator()(int output) {
+    for (const int id : g_->inputs) input(id);
+    for (const Node& node : g_->nodes) {
+      node_ = &node;
+      add(*node.op);
+    }
+    Item& last = items_.at(output);
+    if (last.image.h * last.image.w > 1) fail(fmt::format("{}: it is a flattened image", last.name));
+    describe(*model_.mutable_graph()->add_output(), last.name, TensorProto::FLOAT, g_.info(output).spec.shape,
+             last.rank);
+    return model_.SerializeAsString();
+  }
+
+ private:
+  static void describe(onnx::ValueInfoProto& value, const std::string& name, TensorProto::DataType type, const Shape& s,
+                       int rank) {
+    value.set_name(name);
+    auto& tensor = *value.mutable_type()->mutable_tensor_type();
+    tensor.set_elem_type(type);
+    tensor.mutable_shape()->add_dim()->set_dim_param("n");
+    for (const std::int64_t extent : {s.c, s.h, s.w})
+      if (tensor.shape().dim_size() < rank) tensor.mutable_shape()->add_dim()->set_dim_value(extent);
+  }
+
+  void input(int id) {
+    const ValueInfo& info = g_.info(id);
+    const DType code = info.spec.storage.code;
+    if (code != DType::u8 && code != DType::f32) fail(fmt::format("{}: an input of {}", info.name, name_of(code)));
+    describe(*model_.mutable_graph()->add_input(), info.name,
+             code == DType::u8 ? TensorProto::UINT8 : TensorProto::FLOAT, info.spec.shape, 4);
+    items_[id] = {info.name};
+    names_.insert(info.name);
+  }
+
+  [[noreturn]] void refuse(const std::string& why) const { fail(fmt::format("onnx: {} {}", node_->name, why)); }
+
+  const Shape& shape(std::size_t i) const { return g_.info(node_->inputs[i]).spec.shape; }
+  const Item& item(std::size_t i) const { return items_.at(node_->inputs[i]); }
+  const Item& image(std::size_t i) const {
+    if (item(i).rank != 4 || item(i).image.h * item(i).image.w > 1) refuse("takes no image");
+    return item(i);
+  }
+
+  NodeProto& put(const char* type, const Names& inputs, const std::string& output) {
+    NodeProto& node = *model_.mutable_graph()->add_node();
+    node.set_op_type(type);
+    node.set_name(output);
+    for (const std::string& input : inputs) node.add_input(input);
+    node.add_output(output);
+    return node;
+  }
+  /// The node that computes this one's output; what it is of may be told by `like`.
+  NodeProto& put(const char* type, const Names& inputs, Item like = {}) {
+    like.name = unique(node_->name);
+    items_[node_->outputs[0]] = like;
+    return put(type, inputs, like.name);
+  }
+  /// One on the way there.
+  std::string step(const char* type, const Names& inputs) {
+    const std::string name = unique(node_->name + "." + type);
+    put(type, inputs, name);
+    return name;
+  }
+  std::string unique(const std::string& name) {
+    std::string result = name;
+    for (int i = 1; !names_.insert(result).second; ++i) result = fmt::format("{}_{}", name, i);
+    return result;
+  }
+
+  static void set(NodeProto& node, const char* name, std::int64_t value) {
+    auto& attribute = *node.add_attribute();
+    attribute.set_name(name), attribute.set_type(onnx::AttributeProto::INT), attribute.set_i(value);
+  }
+  static void set(NodeProto& node, const char* name, float value) {
+    auto& attribute = *node.add_attribute();
+    attribute.set_name(name), attribute.set_type(onnx::AttributeProto::FLOAT), attribute.set_f(value);
+  }
+  static void set(NodeProto& node, const char* name, std::initializer_list<std::int64_t> values) {
+    auto& attribute = *node.add_attribute();
+    attribute.set_name(name), attribute.set_type(onnx::AttributeProto::INTS);
+    for (const std::int64_t value : values) attribute.add_ints(value);
+  }
+
+  std::string tensor(const std::string& name, std::initializer_list<std::int64_t> dims,
+                     const std::vector<float>& values) {
+    if (!tensors_.insert(name).second) return name;
+    TensorProto& tensor = *model_.mutable_graph()->add_initializer();
+    tensor.set_name(name);
+    tensor.set_data_type(TensorProto::FLOAT);
+    for (const std::int64_t dim : dims) tensor.add_dims(dim);
+    tensor.set_raw_data(values.data(), values.size() * sizeof(float));
+    return name;
+  }
+  std::string scalar(float value) { return tensor(fmt::format("number {}", value), {}, {value}); }
+  std::string per_channel(const char* what, const std::vector<float>& values) {
+    return tensor(node_->name + "." + what, {1, std::ssize(values), 1, 1}, values);
+  }
+
+  /// The numbers of the parameter or statistic that is this node's input i.
+  std::vector<float> numbers(std::size_t i) const {
+    const ValueInfo& info = g_.info(node_->inputs[i]);
+    if (info.store == Store::weights) {
+      const ParameterSlot& slot = parameters_.find(info.name);
+      return parameters_.bytes(Store::average) > 0 ? parameters_.view(Store::average, slot).read()
+                                                   : parameters_.truth(slot).read();
+    }
+    if (info.store != Store::statistics) refuse("takes a weight that it computes");
+    for (std::size_t s = 0; s < parameters_.statistics.size(); ++s)
+      if (parameters_.statistics[s].name == info.name)
+        return parameters_
+            .statistic(
+                s, parameters_.bytes(Store::averaged_statistics) > 0 ? Store::averaged_statistics : Store::statistics)
+            .read();
+    refuse("takes a statistic that is not known");
+  }
+  const std::string& name(std::size_t i) const { return g_.info(node_->inputs[i]).name; }
+  std::string vector(std::size_t i) { return tensor(name(i), {shape(i).c}, numbers(i)); }
+
+  /// [outer, pixels, c] to [outer, c, pixels].
+  static std::vector<float> moved(const std::vector<float>& from, std::int64_t outer, std::int64_t c,
+                                  std::int64_t pixels) {
+    std::vector<float> to(from.size());
+    for (std::int64_t o = 0, i = 0; o < outer; ++o)
+      for (std::int64_t p = 0; p < pixels; ++p)
+        for (std::int64_t ch = 0; ch < c; ++ch) to[at((o * c + ch) * pixels + p)] = from[at(i++)];
+    return to;
+  }
+
+  void add(const Op& op) {
+    if (op.is_fused()) refuse("is joined to an activation");
+    if (const auto* conv2d = dynamic_cast<const Conv2d*>(&op)) return conv(conv2d->conv);
+    if (dynamic_cast<const Dense*>(&op)) return dense();
+    if (const auto* norm = dynamic_cast<const BatchNormInference*>(&op)) {
+      NodeProto& node = put("BatchNormalization", {item(0).name, vector(1), vector(2), vector(3), vector(4)}, image(0));
+      return set(node, "epsilon", norm->epsilon);
+    }
+    if (const auto* max = dynamic_cast<const MaxPool2d*>(&op)) return pool("MaxPool", max->pool);
+    if (const auto* average = dynamic_cast<const AvgPool2d*>(&op)) return pool("AveragePool", average->pool);
+    if (const Activation* activation = op.as_activation()) return activate(*activation);
+    if (const auto* normalize = dynamic_cast<const Normalize*>(&op)) return normal(*normalize);
+    if (const auto* scale = dynamic_cast<const Scale*>(&op))
+      return void(put("Mul", {item(0).name, scalar(scale->factor)}, item(0)));
+    if (dynamic_cast<const Add*>(&op)) return both("Add");
+    if (dynamic_cast<const Multiply*>(&op)) return both("Mul");
+    if (dynamic_cast<const Concat*>(&op)) return concat();
+    if (const auto* reshape = dynamic_cast<const Reshape*>(&op)) return flatten(*reshape);
+    if (dynamic_cast<const Softmax*>(&op)) {
+      if (item(0).image.h * item(0).image.w > 1) refuse("takes a flattened image");
+      return set(put("Softmax", {item(0).name}, item(0)), "axis", std::int64_t{1});
+    }
+    refuse(fmt::format("is a {}, which has no counterpart in opset 17", op.name()));
+  }
+
+  void conv(const ConvAttributes& a) {
+    const Shape& w = shape(1);
+    Names inputs{image(0).name, tensor(name(1), {w.n, w.c, w.h, w.w}, moved(numbers(1), w.n, w.c, w.h * w.w))};
+    if (node_->inputs.size() > 2) inputs.push_back(vector(2));
+    NodeProto& node = put("Conv", inputs);
+    set(node, "kernel_shape", {w.h, w.w});
+    set(node, "strides", {a.stride.h, a.stride.w});
+    set(node, "dilations", {a.dilation.h, a.dilation.w});
+    set(node, "pads", {a.padding.h, a.padding.w, a.padding.h + a.extra.h, a.padding.w + a.extra.w});
+    set(node, "group", std::int64_t{a.groups});
+  }
+
+  void dense() {
+    const Shape x = item(0).image.h * item(0).image.w > 1 ? item(0).image : shape(0), &w = shape(1);
+    const std::string features = item(0).rank == 2 ? item(0).name : step("Flatten", {item(0).name});
+    Names inputs{features, tensor(name(1), {w.n, w.c}, moved(numbers(1), w.n, x.c, x.h * x.w))};
+    if (node_->inputs.size() > 2) inputs.push_back(vector(2));
+    set(put("Gemm", inputs, {.rank = 2}), "transB", std::int64_t{1});
+  }
+
+  void pool(const char* type, const PoolAttributes& p) {
+    const bool average = type[0] == 'A';
+    if (p.global) return void(put(average ? "GlobalAveragePool" : "GlobalMaxPool", {image(0).name}));
+    NodeProto& node = put(type, {image(0).name});
+    set(node, "kernel_shape", {p.window.h, p.window.w});
+    set(node, "strides", {p.stride.h, p.stride.w});
+    set(node, "pads", {p.padding.h, p.padding.w, p.padding.h, p.padding.w});
+    set(node, "ceil_mode", std::int64_t{p.ceil_mode});
+    if (average) set(node, "count_include_pad", std::int64_t{p.count_include_pad});
+  }
+
+  void activate(const Activation& activation) {
+    const Item& x = item(0);
+    const auto times = [&](const std::string& a, const std::string& b) { return step("Mul", {a, b}); };
+    std::visit(
+        [&](const auto& f) {
+          using F = std::decay_t<decltype(f)>;
+          if constexpr (std::is_same_v<F, Relu>) {
+            put("Relu", {x.name}, x);
+          } else if constexpr (std::is_same_v<F, Sigmoid>) {
+            put("Sigmoid", {x.name}, x);
+          } else if constexpr (std::is_same_v<F, Tanh>) {
+            put("Tanh", {x.name}, x);
+          } else if constexpr (std::is_same_v<F, LeakyRelu>) {
+            set(put("LeakyRelu", {x.name}, x), "alpha", f.negative_slope);
+          } else if constexpr (std::is_same_v<F, HardTanh>) {
+            put("Clip", {x.name, scalar(-1), scalar(1)}, x);
+          } else if constexpr (std::is_same_v<F, Relu6>) {
+            put("Clip", {x.name, scalar(0), scalar(6)}, x);
+          } else if constexpr (std::is_same_v<F, Silu>) {
+            put("Mul", {x.name, step("Sigmoid", {x.name})}, x);
+          } else if constexpr (std::is_same_v<F, Gelu>) {
+            const std::string erf = step("Erf", {times(x.name, scalar(0.707106781f))});
+            put("Mul", {times(x.name, scalar(0.5f)), step("Add", {erf, scalar(1)})}, x);
+          } else if constexpr (std::is_same_v<F, GeluTanh>) {
+            const std::string cubic = times(times(times(x.name, x.name), x.name), scalar(0.044715f));
+            const std::string inner = times(step("Add", {x.name, cubic}), scalar(0.797884561f));
+            put("Mul", {times(x.name, scalar(0.5f)), step("Add", {step("Tanh", {inner}), scalar(1)})}, x);
+          } else {
+            refuse(fmt::format("is a {}, which has no counterpart in opset 17", f.name));
+          }
+        },
+        activation);
+  }
+
+  void normal(const Normalize& op) {
+    std::string x = image(0).name;
+    if (g_.info(node_->inputs[0]).spec.storage.code == DType::u8) {
+      const std::string floats = unique(node_->name + ".Cast");
+      set(put("Cast", {x}, floats), "to", std::int64_t{TensorProto::FLOAT});
+      x = step("Div", {floats, scalar(255)});
+    }
+    put("Div", {step("Sub", {x, per_channel("mean", op.mean)}), per_channel("stddev", op.stddev)});
+  }
+
+  void both(const char* type) {
+    if (item(0).rank != item(1).rank || item(0).image != item(1).image) refuse("takes tensors of two kinds");
+    put(type, {item(0).name, item(1).name}, item(0));
+  }
+
+  void concat() {
+    Names inputs;
+    for (std::size_t i = 0; i < node_->inputs.size(); ++i) {
+      if (item(i).rank != item(0).rank || item(i).image.h * item(i).image.w > 1) refuse("joins tensors of two kinds");
+      inputs.push_back(item(i).name);
+    }
+    set(put("Concat", inputs, item(0)), "axis", std::int64_t{1});
+  }
+
+  /// [n, h, w, c] to [n, 1, 1, h w c] is left to the dense layer behind it.
+  void flatten(const Reshape& op) {
+    const Shape &from = shape(0), &to = op.shape;
+    if (to.h != 1 || to.w != 1 || to.c != from.features()) refuse("is a reshape, and only flatten has a counterpart");
+    items_[node_->outputs[0]] = item(0);
+    if (from.h * from.w > 1) items_[node_->outputs[0]].image = {1, from.h, from.w, from.c};
+  }
+
+  const Graph& g_;
+  const Parameters& parameters_;
+  onnx::ModelProto model_;
+  const Node* node_ = nullptr;
+  std::map<int, Item> items_;  // by value
+  std::set<std::string> names_, tensors_;
+};
+
+}  // namespace
+
+void write_onnx(const std::filesystem::path& file, Value output, const Parameters& parameters) {
+  const int wanted[] = {output.id()};
+  Graph graph = for_inference(graph_of(output), wanted);
+  const auto read_by = readers(graph);
+  std::erase_if(graph->inputs, [&](int id) { return read_by[at(id)].empty(); });
+  write_file(file, std::string_view(Export(graph, parameters)(output.id())));
+}
+
+}  // namespace halftone
+#else
+namespace halftone {
+
+void write_onnx(const std::filesystem::path& file, Value, const Parameters&) {
+  fail(file.string() + " cannot be written: this build of Halftone has no libonnx");
+}
+
+}  // namespace halftone
+#endif
+
+namespace halftone {
+
+void export_onnx(const std::filesystem::path& checkpoint, const std::filesystem::path& file, ModelWeights weights) {
+  const ModelDescription model = read_model_description(checkpoint);
+  if (precision_by_name(model.precision).binarizes)
+    fail("onnx: a net trained in binary is another one than its graph says");
+  const Value logits = logits_of(model, Graph(), model.image);
+  const int wanted[] = {logits.id()};
+  Parameters parameters(for_inference(graph_of(logits), wanted), cpu_device(), {.gradients = false});
+  load_model(model_file(checkpoint), parameters, {.weights = weights});
+  write_onnx(file, logits, parameters);
+}
+
+}  // namespace halftone

@@ -1,0 +1,105 @@
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "halftone/data/image.hpp"
+#include "halftone/data/rendered_digits.hpp"
+#include "tests/cli/program.hpp"
+#include "tests/data/own_files.hpp"
+
+namespace halftone {
+namespace {
+
+using Words = std::vector<std::string>;
+
+std::string run(const Words& words) {
+  Program program(words);
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  return program.out();
+}
+
+std::string refusal(const Words& words, int status = 2) {
+  Program program(words);
+  EXPECT_EQ(program.wait(), status);
+  return program.err();
+}
+
+/// Drawn digits as gray PNG files in `folder`/CLASS, a class named by its digit.
+void write_digits(const std::string& folder, Split split, std::int64_t count) {
+  const Dataset data = rendered_digits(split, count);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto* first = reinterpret_cast<const std::uint8_t*>(data.at(i));
+    const std::string place = folder + "/" + std::to_string(data.labels[static_cast<std::size_t>(i)]);
+    std::filesystem::create_directories(place);
+    std::ofstream(place + "/" + std::to_string(1000 + i) + ".png", std::ios::binary)
+        << testing::png(28, 28, 1, {first, first + 784});
+  }
+}
+
+TEST(OwnData, AFolderOfImagesIsTrainedOnAndPredicted) {
+  if (image_formats().find("png") == std::string::npos) GTEST_SKIP() << "built without libpng";
+  const Folder folder;
+  write_digits(folder / "set/train", Split::train, 300), write_digits(folder / "set/test", Split::test, 60);
+  const std::string data = "folder:" + folder / "set";
+  const Words train = {"train", "--net", "lenet5", "--data", data, "--epochs", "1", "--batch", "20", "--threads", "1"};
+  EXPECT_NE(refusal(train).find("--image: folder:set needs the size"), std::string::npos);
+
+  Words gray = train;
+  gray.insert(gray.end(), {"--image", "28x28x1", "--out", folder / "run", "--json", folder / "r.json"});
+  EXPECT_NE(run(gray).find("lenet5 (61706 parameters) on folder:set in f32"), std::string::npos);
+  EXPECT_EQ(json_of(folder / "r.json")["data"], "folder:set");
+  for (const char* file : {"run/model.safetensors", "run/state.safetensors"})
+    EXPECT_EQ(text_of(folder / file).find("/set"), std::string::npos) << "a checkpoint holds no places";
+
+  EXPECT_NE(refusal({"eval", "--checkpoint", folder / "run"}).find("--data is missing: a checkpoint does not tell"),
+            std::string::npos);
+  run({"eval", "--checkpoint", folder / "run", "--data", data, "--json", folder / "e.json", "--threads", "1"});
+  EXPECT_EQ(json_of(folder / "e.json")["test_accuracy"], json_of(folder / "r.json")["epochs"][0]["test_accuracy"]);
+
+  // Images of one class alone keep that class's label.
+  std::filesystem::create_directories(folder / "new");
+  std::filesystem::rename(folder / "set/test/7", folder / "new/7");
+  run({"predict", "--checkpoint", folder / "run", "--data", "folder:" + folder / "new", "--out", folder / "p.csv",
+       "--threads", "1"});
+  std::istringstream lines(text_of(folder / "p.csv"));
+  std::string line;
+  std::getline(lines, line);
+  EXPECT_EQ(line, "index,label,predicted,p0,p1,p2,p3,p4,p5,p6,p7,p8,p9,file");
+  std::getline(lines, line);
+  EXPECT_EQ(line.substr(0, 4), "0,7,");
+  EXPECT_NE(line.find(",\"7/10"), std::string::npos);
+
+  std::ofstream(folder / "set/train/3/0.png") << "broken";
+  EXPECT_NE(refusal(gray, 1).find("1 of 301 images are broken; the first: " + folder / "set/train/3/0.png"),
+            std::string::npos);
+  gray.push_back("--skip-broken");
+  EXPECT_NE(run(gray).find("left out: 1 broken images of folder:set\n  " + folder / "set/train/3/0.png"),
+            std::string::npos);
+}
+
+TEST(OwnData, AnArchiveOfArraysIsTrainedOn) {
+  const Folder folder;
+  const Dataset digits = rendered_digits(Split::train, 200);
+  const auto bytes = [](const auto& values) {
+    return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof values[0]);
+  };
+  std::ofstream(folder / "set.npz", std::ios::binary)
+      << testing::zip({{"x.npy", testing::npy("|u1", "(200, 1, 28, 28)", bytes(digits.pixels))},
+                       {"y.npy", testing::npy("<i4", "(200,)", bytes(digits.labels))}});
+  Words train = {"train",   "--net", "lenet5",    "--data", "npz:" + folder / "set.npz", "--epochs", "1",
+                 "--batch", "20",    "--threads", "1"};
+  EXPECT_NE(refusal(train).find("--layout: x is |u1 of (200, 1, 28, 28)"), std::string::npos);
+  train.insert(train.end(), {"--layout", "nchw"});
+  EXPECT_NE(refusal(train).find("--validation: "), std::string::npos);
+  train.insert(train.end(), {"--validation", "0.2", "--json", folder / "r.json", "--out", folder / "run"});
+  run(train);
+  EXPECT_EQ(json_of(folder / "r.json")["data"], "npz:set.npz");
+  // Of the two layouts only one fits the net's image.
+  run({"eval", "--checkpoint", folder / "run", "--data", "npz:" + folder / "set.npz", "--json", folder / "e.json"});
+  EXPECT_EQ(json_of(folder / "e.json")["images"], 200);
+  EXPECT_NE(refusal({"train", "--net", "lenet5", "--data", "digits", "--image", "32"}).find("--image 32: it is HEIGHT"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace halftone

@@ -1,0 +1,209 @@
+#include "halftone/train/onnx.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "halftone/numeric/philox.hpp"
+#include "halftone/ops/dense.hpp"
+#include "halftone/ops/loss.hpp"
+#include "halftone/ops/norm.hpp"
+#include "halftone/ops/pointwise.hpp"
+#include "halftone/ops/pool2d.hpp"
+#include "halftone/ops/softmax.hpp"
+#include "halftone/train/inputs.hpp"
+#include "halftone/train/predictor.hpp"
+#include "tests/data/files.hpp"
+
+namespace halftone {
+namespace {
+
+using testing::contains;
+using testing::error;
+using testing::file_error;
+
+class Onnx : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_onnx()) GTEST_SKIP() << "built without libonnx";
+  }
+
+  std::filesystem::path file() const { return dir_ / "net.onnx"; }
+
+  /// Writes the net with other numbers than those of its birth and returns what it makes of some images.
+  std::vector<float> write(const Net& net) {
+    Graph graph;
+    Shape images = net.image;
+    images.n = 3;
+    const Value logits = net.build(graph.input("images", images), net.classes);
+    const int wanted[] = {logits.id()};
+    Parameters parameters(for_inference(graph, wanted), cpu_device({.threads = 1}), {.gradients = false, .seed = 5});
+    for (std::size_t i = 0; i < parameters.statistics.size(); ++i) {
+      std::vector<float> values(static_cast<std::size_t>(parameters.statistics[i].shape.elements()));
+      for (std::size_t k = 0; k < values.size(); ++k) values[k] = 0.5f + static_cast<float>(k % 7) / 8;
+      parameters.assign_statistic(i, values);
+    }
+    write_onnx(file(), logits, parameters);
+    const std::vector<float> numbers = numbers_for(images);
+    return Predictor(logits, parameters, Precision::f32())(std::as_bytes(std::span(numbers)));
+  }
+
+  static std::vector<float> numbers_for(const Shape& shape) {
+    std::vector<float> numbers;
+    for (std::int64_t i = 0; i < shape.elements(); ++i)
+      numbers.push_back(static_cast<float>(bits(3, 0, 1, static_cast<std::uint64_t>(i)) % 2048) / 1024 - 1);
+    return numbers;
+  }
+
+  static std::vector<float> run(const Net& net) {
+    Graph graph;
+    Shape images = net.image;
+    images.n = 3;
+    Predictor predict(net.build(graph.input("images", images), net.classes), {.device = cpu_device({.threads = 1})});
+    const std::vector<float> numbers = numbers_for(images);
+    return predict(std::as_bytes(std::span(numbers)));
+  }
+
+  TemporaryFolder dir_;
+};
+
+/// Operations that a file can hold, besides those of the known nets.
+Value everything(Value x, int classes) {
+  x = silu(batch_norm(conv2d(x, 8, {3, 2}, {.stride = {1, 2}})));
+  x = concat({x, silu(conv2d(x, 8, 3, {.dilation = 2, .groups = 4, .bias = false}))});
+  x = tanh(max_pool2d(x, 3, {.stride = 2, .ceil_mode = true})) * tanh(scale(avg_pool2d(x, 2), 0.5f));
+  x = hard_tanh(leaky_relu(x, 0.2f)) + relu6(sigmoid(x));
+  return dense(softmax(dense(relu(flatten(x)), 12)), classes);
+}
+
+TEST_F(Onnx, WhatIsWrittenIsReadAsTheSameNet) {
+  std::vector<Net> all = {{"everything", {1, 12, 16, 3}, 5, everything}};
+  for (const char* name : {"lenet5", "gupta", "mlp", "resnet20"}) all.push_back(net_by_name(name));
+  for (const Net& net : all) {
+    const std::vector<float> before = write(net);
+    const Net read = read_onnx(file());
+    EXPECT_EQ(read.name, "net.onnx");
+    EXPECT_EQ(read.image, net.image) << net.name;
+    EXPECT_EQ(read.classes, net.classes);
+    EXPECT_EQ(parameter_count(read), parameter_count(net)) << net.name;
+    const std::vector<float> after = run(read);
+    ASSERT_EQ(after.size(), before.size());
+    float largest = 0;
+    for (const float x : before) largest = std::max(largest, std::abs(x));
+    for (std::size_t i = 0; i < before.size(); ++i) EXPECT_NEAR(after[i], before[i], 1e-5f * largest) << net.name;
+    EXPECT_GT(largest, 0);
+  }
+}
+
+TEST_F(Onnx, ItTrainsAndItsCheckpointNeedsNoFile) {
+  write(net_by_name("lenet5"));
+  const Net net = find_net(file().string());
+  Graph graph;
+  const Value images = graph.input("images", {4, 28, 28, 1}), labels = graph.input("labels", {4, 1, 1, 1}, DType::i32);
+  Trainer trainer(cross_entropy(net.build(images, 10), labels), {.schedule = Schedule::constant(0.05f)});
+  const std::vector<float> numbers = numbers_for({4, 28, 28, 1});
+  const std::vector<std::int32_t> classes = {1, 2, 3, 4};
+  const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(numbers)), std::as_bytes(std::span(classes))};
+  const float first = trainer.step(inputs).loss;
+  for (int i = 0; i < 60; ++i) trainer.step(inputs);
+  EXPECT_LT(trainer.step(inputs).loss, 0.5f * first);
+  trainer.save(dir_ / "run", {{"net", net.name},
+                              {"graph", net.graph},
+                              {"classes", "10"},
+                              {"image", "28x28x1"},
+                              {"dtype", "f32"},
+                              {"mean", "0"},
+                              {"stddev", "1"}});
+  std::filesystem::remove(file());
+  EXPECT_LT(net.graph.size(), 10000u) << "a graph without the numbers of its weights";
+  Predictor predict(dir_ / "run");
+  const std::vector<float> shares = predict(std::as_bytes(std::span(numbers)));
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_GT(shares[i * 10 + static_cast<std::size_t>(classes[i])], 0.2f) << i;
+  export_onnx(dir_ / "run", file());
+  EXPECT_GT(std::filesystem::file_size(file()), 61706u * 4);
+}
+
+/// What docs/guide.md shows.
+TEST_F(Onnx, TheGuidesExample) {
+  namespace ht = halftone;
+  write(net_by_name("lenet5"));
+  std::filesystem::rename(file(), dir_ / "my.onnx");
+  const ht::Loader train = ht::digits(ht::Split::train, {.batch = 32, .limit = 64});
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(dir_ / "");
+
+  const ht::Net net = ht::read_onnx("my.onnx");
+  ht::Graph graph;
+  const auto [images, labels] = ht::inputs(graph, train);
+  const ht::Value logits = net.build(images, train.dataset().classes);
+  ht::Trainer trainer(ht::cross_entropy(logits, labels), {.precision = ht::Precision::f16()});
+  trainer.epoch(train);
+  trainer.save("my_net", {{"net", net.name}, {"graph", net.graph}});
+  ht::write_onnx("trained.onnx", logits, trainer.parameters());
+
+  std::filesystem::current_path(before);
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "trained.onnx"));
+  EXPECT_EQ(Predictor(dir_ / "my_net")(train).size(), 640u);
+}
+
+TEST_F(Onnx, NamesWhatItLacks) {
+  write(net_by_name("lenet5"));
+  const std::string sound = testing::read(file());
+  const auto without = [&](const std::string& what, const std::string& otherwise) {
+    std::string changed = sound;
+    for (std::size_t at; (at = changed.find(what)) != std::string::npos;) changed.replace(at, what.size(), otherwise);
+    testing::write(file(), changed);
+    return file_error([&] { read_onnx(file()); });
+  };
+  const std::string name = file().string();
+  EXPECT_TRUE(without("MaxPool", "MinPool").starts_with(name + ": node "));
+  EXPECT_TRUE(contains(without("MaxPool", "MinPool"), " is a MinPool, an operation that Halftone lacks"));
+  EXPECT_TRUE(contains(without("conv1.weight", "conv1.wei"), "is no sound ONNX file"));
+  EXPECT_TRUE(contains(without("images", "photos"), "no error"));
+  EXPECT_TRUE(contains(file_error([&] { read_onnx(dir_ / "absent.onnx"); }), "absent.onnx cannot be opened"));
+  testing::write(file(), sound);
+  const auto refusal = [&](const Shape& images, int classes) {
+    Graph graph;
+    return error([&] { read_onnx(file()).build(graph.input("images", images), classes); });
+  };
+  EXPECT_EQ(refusal({1, 28, 28, 3}, 10), "net net.onnx: it takes images of 1 channels, these have 3");
+  EXPECT_EQ(refusal({1, 28, 28, 1}, 7), "net net.onnx: it tells 10 classes apart, the data have 7");
+  EXPECT_TRUE(contains(refusal({1, 32, 32, 1}, 10), "takes 400 features, 576 come"));
+}
+
+TEST_F(Onnx, AnyDamageIsAnErrorAtMost) {
+  write(net_by_name("gupta"));
+  const std::string sound = testing::read(file());
+  const auto answered = [&](const std::string& content) {
+    testing::write(file(), content);
+    try {
+      read_onnx(file());
+    } catch (const Error&) {
+    }
+  };
+  for (std::size_t size = 0; size < sound.size(); size += 1 + size / 3) answered(sound.substr(0, size));
+  for (std::uint64_t i = 0; i < 400; ++i) {
+    std::string flipped = sound;
+    // The structure lies at both ends, the weights between.
+    const std::size_t place = bits(7, 0, 0, 2 * i) % 1200, end = sound.size() - 1;
+    flipped[i % 2 == 0 ? place : end - place] = static_cast<char>(bits(7, 0, 0, 2 * i + 1));
+    answered(flipped);
+  }
+}
+
+TEST_F(Onnx, WhatHasNoCounterpartIsNamed) {
+  const auto refusal = [&](Value (*layer)(Value)) {
+    Graph graph;
+    const Value y = layer(graph.input("images", {2, 4, 4, 4}));
+    const int wanted[] = {y.id()};
+    const Parameters parameters(for_inference(graph, wanted), cpu_device(), {.gradients = false});
+    return error([&] { write_onnx(file(), y, parameters); });
+  };
+  EXPECT_TRUE(contains(refusal([](Value x) { return group_norm(x, 2); }), "onnx: norm1 is a group_norm, which has no"));
+  EXPECT_TRUE(contains(refusal([](Value x) { return reshape(x, {-1, 2, 8, 4}); }), "only flatten has a counterpart"));
+  EXPECT_TRUE(contains(refusal([](Value x) { return flatten(x); }), "flattened image"));
+  EXPECT_FALSE(std::filesystem::exists(file()));
+}
+
+}  // namespace
+}  // namespace halftone

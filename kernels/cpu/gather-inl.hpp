@@ -99,8 +99,11 @@ inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_
   const std::int64_t x1 = (block.col1 - 1) * cols.step + cols.offset[slice.tap_col1 - 1] + 1;
   const std::int64_t in0 = std::clamp<std::int64_t>(x0, 0, cols.in), in1 = std::clamp<std::int64_t>(x1, in0, cols.in);
   const std::int64_t channels = slice.channels, channel = group * gather.group_channels() + slice.channel;
+  const std::int64_t row_step = slice.tap_row1 - slice.tap_row0 == 1 ? rows.step : 1;  // no tap reads between
+  const std::int64_t col_step = slice.tap_col1 - slice.tap_col0 == 1 ? cols.step : 1;
   for (std::int64_t image = block.image0; image < block.image1; ++image) {
     for (std::int64_t y = y0; y < y1; ++y, slab += slice.pitch) {
+      if ((y - y0) % row_step != 0) continue;
       if (y < 0 || y >= rows.in || in0 == in1) {
         std::fill_n(slab, (x1 - x0) * channels, padding);
         continue;
@@ -109,10 +112,10 @@ inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_
       float* right = inside + (in1 - in0) * channels;
       const std::int64_t from = ((image * rows.in + y) * cols.in + in0) * gather.channels + channel;
       std::fill(slab, inside, padding);
-      if (channels == gather.channels) {
+      if (channels == gather.channels && col_step == 1) {
         input.copy(from, (in1 - in0) * channels, inside);
       } else {
-        for (std::int64_t x = 0; x < in1 - in0; ++x)
+        for (std::int64_t x = round_up(in0 - x0, col_step) - (in0 - x0); x < in1 - in0; x += col_step)
           input.copy(from + x * gather.channels, channels, inside + x * channels);
       }
       if (mark_padding) canonicalize_nan(inside, right);

@@ -265,6 +265,20 @@ void write(const Access& access, std::byte* data, const Writing& writing, std::i
   const Storage& storage = access.storage;
   alignas(64) float scaled[chunk], rounded[chunk];
   Noticed noticed;
+  Storage unnoticed = storage;
+  unnoticed.noticed = false;
+  if (unnoticed.plain() && epsilon_of(storage.code) < 1) {
+    for (std::int64_t done = 0, part = 0; done < count; done += part) {
+      part = std::min(chunk, count - done);
+      std::byte* const to = data + (first + done) * access.size;
+      access.encode(from + done, to, part);
+      if (!writing.noticed) continue;
+      if (storage.code != DType::f32) access.decode(to, rounded, part);
+      noticed.add(notice(access.grid, from + done, storage.code == DType::f32 ? from + done : rounded, part));
+    }
+    if (writing.noticed) add_atomically(*writing.noticed, noticed);
+    return;
+  }
   for (std::int64_t done = 0, part = 0; done < count; done += part) {
     part = std::min(chunk, count - done);
     for (std::int64_t i = 0, run = 0; i < part; i += run) {

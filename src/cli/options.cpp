@@ -132,10 +132,13 @@ void check_outputs(const std::vector<Output>& files, const std::vector<Output>& 
   for (const auto& [option, folder] : checkpoints) {
     if (folder.empty()) continue;
     const fs::path place = place_of(folder);
-    folders.push_back(place.has_filename() ? place : place.parent_path());
-    taken.push_back({option, folders.back()});
+    std::error_code ignored;
+    const bool is_file = fs::is_regular_file(place, ignored);  // a model of its own, or one of a checkpoint's two
+    const fs::path root = is_file || !place.has_filename() ? place.parent_path() : place;
+    if (!is_file) folders.push_back(root);
+    taken.push_back({option, is_file ? place : root});
     for (const char* name : {"model.safetensors", "state.safetensors"})
-      taken.push_back({option, place_of(folder / name)});
+      taken.push_back({option, place_of(root / name)});
   }
   for (const auto& [option, file] : files) {
     if (file.empty()) continue;

@@ -200,6 +200,8 @@ void save_model(const std::filesystem::path& directory, const Parameters& parame
 }
 
 void save_packed(const std::filesystem::path& file, const Parameters& parameters, const Metadata& model) {
+  if (parameters.bytes(Store::average) > 0)
+    fail("save_packed: the parameters have averages; export_packed takes a checkpoint's");
   std::vector<StoredTensor> tensors;
   const auto add = [&](const std::string& name, const TensorView& view, int rank) {
     check_finite(file, name, view.read_bytes(), view.spec);
@@ -207,7 +209,7 @@ void save_packed(const std::filesystem::path& file, const Parameters& parameters
   };
   for (const ParameterSlot& slot : parameters.entries) {
     const TensorView weight = parameters.weight(slot);
-    if (weight.spec.storage.code == DType::sign) {
+    if (is_packed(weight.spec.storage)) {
       tensors.push_back(blank(slot.name, weight.spec, slot.rank));
       tensors.back().data = weight.read_bytes();
     } else {

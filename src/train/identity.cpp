@@ -40,10 +40,10 @@ std::string text_of(const Precision& precision) {
 std::string text_of(const UpdateRule& rule) {
   return std::visit(
       [](const auto& r) {
-        if constexpr (requires { r.decoupled; })
-          return std::string(r.name) + (r.decoupled ? ", decoupled" : "");
-        else
-          return std::string(r.name);
+        std::string text = r.name;
+        if constexpr (requires { r.decoupled; }) text += r.decoupled ? ", decoupled" : "";
+        if constexpr (requires { r.shift; }) text += r.shift ? ", shift" : "";
+        return text;
       },
       rule);
 }

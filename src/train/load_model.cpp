@@ -28,6 +28,8 @@ class ModelFile {
  public:
   ModelFile(const std::filesystem::path& path, const LoadOptions& options)
       : file_(read_safetensors(path)), options_(options), own_(is_own(file_)) {
+    const auto weights = file_.metadata.find("weights");
+    averaged_ = weights != file_.metadata.end() && weights->second == "averaged";
     using namespace std::string_view_literals;
     layout_ = order("layout", options.layout, {{"krsc"sv, Layout::krsc}, {"kcrs"sv, Layout::kcrs}});
     flatten_ = order("flatten", options.flatten, {{"hwc"sv, FlattenOrder::hwc}, {"chw"sv, FlattenOrder::chw}});
@@ -42,7 +44,10 @@ class ModelFile {
   std::vector<float> numbers(const std::string& ours, Shape s, int rank, Shape flattened) {
     const std::string theirs = options_.name ? options_.name(ours) : ours;
     auto values = numbers_of(theirs, ours, s, rank, flattened);
-    if (!own_ || !file_.find(raw_name(theirs))) return values;
+    if (!own_ || !file_.find(raw_name(theirs))) {
+      if (own_ && averaged_ && options_.weights == ModelWeights::raw) refuse("it holds averaged weights, no raw ones");
+      return values;
+    }
     auto trained = numbers_of(raw_name(theirs), ours, s, rank, flattened);  // checked whichever is wanted
     return options_.weights == ModelWeights::raw ? trained : values;
   }
@@ -113,7 +118,7 @@ class ModelFile {
     const StoredTensor& tensor = file_.at(theirs);
     const bool kcrs = rank == 4 && known(layout_, "layout", "krsc or kcrs (PyTorch's)") == Layout::kcrs;
     std::vector<std::int64_t> shape = kcrs ? std::vector<std::int64_t>{s.n, s.c, s.h, s.w} : file_shape(s, rank);
-    const bool packed = own_ && tensor.dtype == DType::u8;
+    const bool packed = own_ && tensor.dtype == DType::u8 && rank > 1;
     if (packed) shape = {static_cast<std::int64_t>(Storage(DType::sign).bytes(s.elements()))};
     if (tensor.shape != shape)
       refuse(fmt::format("tensor {} is [{}], not [{}] ({})", theirs, fmt::join(tensor.shape, ", "),
@@ -129,6 +134,7 @@ class ModelFile {
   SafeTensors file_;
   const LoadOptions& options_;
   bool own_;  // written by Halftone
+  bool averaged_ = false;
   std::optional<Layout> layout_;
   std::optional<FlattenOrder> flatten_;
   std::set<std::string> read_;

@@ -16,6 +16,11 @@ bool is_own(const SafeTensors& file);
 
 std::vector<std::int64_t> file_shape(Shape shape, int rank);
 
+/// Whether a weight is a bit in a packed model.
+inline bool is_packed(const Storage& storage) {
+  return storage.code == DType::sign && storage.scaling == Scaling::none && storage.block == 0;
+}
+
 /// What a file calls the trained numbers where those under `name` are averaged.
 inline std::string raw_name(const std::string& name) { return "raw." + name; }
 

@@ -22,6 +22,7 @@ class Description {
 
   ModelDescription read() const {
     ModelDescription model;
+    model.file = model_file(directory_);
     model.net = net();
     model.classes = static_cast<int>(whole(text("classes"), "it does not say how many classes it tells apart"));
     model.image = image(model.net->image);
@@ -128,7 +129,15 @@ Value logits_of(const ModelDescription& model, Graph graph, Shape images) {
   like.dtype = model.dtype;
   like.mean = model.mean;
   like.stddev = model.stddev;
-  return model.net->build(inputs(graph, like, images.n).images, model.classes);
+  const Value logits = model.net->build(inputs(graph, like, images.n).images, model.classes);
+  std::int64_t weights = 0;
+  for (const ParameterInfo& parameter : graph->parameters) weights += graph.info(parameter.value).spec.shape.elements();
+  std::error_code none;
+  const auto bytes = std::filesystem::file_size(model.file, none);
+  if (!none && static_cast<std::uintmax_t>(weights) / 8 > bytes)
+    throw FileError(fmt::format("{}: it describes a net of {} weights, more than its {} bytes can hold",
+                                model.file.string(), weights, bytes));
+  return logits;
 }
 
 PackedReport export_packed(const std::filesystem::path& checkpoint, const std::filesystem::path& file,
@@ -144,7 +153,7 @@ PackedReport export_packed(const std::filesystem::path& checkpoint, const std::f
   for (const ParameterSlot& slot : parameters.entries) {
     const TensorSpec spec = parameters.weight(slot).spec;
     report.weights += spec.shape.elements();
-    if (spec.storage.code != DType::sign) continue;
+    if (!is_packed(spec.storage)) continue;
     report.signs += spec.shape.elements();
     report.bytes += static_cast<std::int64_t>(spec.bytes());
   }

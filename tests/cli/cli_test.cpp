@@ -275,6 +275,17 @@ TEST(Cli, APackedNetSaysTheSame) {
   expect_success({"export", "--checkpoint", packed, "--packed", folder / "again"});
   EXPECT_EQ(text_of(folder / "again"), text_of(packed));
 
+  expect_success({"train", "--net", "mlp", "--data", "digits", "--limit", "256", "--epochs", "1", "--precision",
+                  "binary", "--ema", "0.9", "--out", folder / "ema"});
+  expect_success({"export", "--checkpoint", folder / "ema", "--packed", folder / "averages"});
+  Program raw({"eval", "--checkpoint", folder / "averages", "--raw"});
+  EXPECT_EQ(raw.wait(), 1);
+  EXPECT_NE(raw.err().find("averages: it holds averaged weights, no raw ones"), std::string::npos) << raw.err();
+  Program over(
+      {"export", "--checkpoint", folder / "ema/model.safetensors", "--packed", folder / "ema/state.safetensors"});
+  EXPECT_EQ(over.wait(), 2);
+  EXPECT_NE(over.err().find("that is taken by --checkpoint"), std::string::npos) << over.err();
+
   expect_success(train({"--epochs", "1", "--out", folder / "f32"}));
   Program program({"export", "--checkpoint", folder / "f32", "--packed", folder / "none"});
   EXPECT_EQ(program.wait(), 2);

@@ -187,6 +187,11 @@ TEST(Identity, TellsWhatWouldTrainOtherwise) {
   EXPECT_TRUE(is_new(options));
   options.precision.fuses = false;
   EXPECT_TRUE(is_new(options));
+  for (const UpdateRule& rule :
+       {UpdateRule(Adam{}), UpdateRule(adamw()), UpdateRule(AdaMax{}), UpdateRule(AdaMax{.shift = true})}) {
+    options.optimizer = rule;
+    EXPECT_TRUE(is_new(options)) << rule.index();
+  }
   options.precision.storage.activations = DType::i16;
   Storage& moving = options.precision.storage.activations;
   moving.scaling = Scaling::range;

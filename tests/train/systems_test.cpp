@@ -293,6 +293,17 @@ TEST(Binary, APackedFileHoldsABitAWeight) {
     if (tensor.name == "conv2.weight") tensor.data.pop_back(), --tensor.shape[0];
   write_safetensors(folder / "short", file.tensors, file.metadata);
   EXPECT_THROW(load_model(folder / "short", other.parameters()), FileError);
+
+  file = read_safetensors(folder / "packed");
+  for (StoredTensor& tensor : file.tensors)
+    if (tensor.name == "dense3.bias") tensor = {tensor.name, DType::u8, {2}, std::vector<std::byte>(2)};
+  write_safetensors(folder / "vector", file.tensors, file.metadata);
+  EXPECT_THROW(load_model(folder / "vector", other.parameters()), FileError);
+
+  TrainerOptions averaged = task.options(Precision::binary());
+  averaged.average_decay = 0.9f;
+  const Trainer with_average(task.loss, averaged);
+  EXPECT_THROW(save_packed(folder / "average", with_average.parameters(), {}), Error);
 }
 
 /// A net with its own norms keeps them; inputs that no activation gives get a norm and a sign of their own.

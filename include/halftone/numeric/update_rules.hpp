@@ -15,6 +15,11 @@ namespace halftone {
 // are those of torch.optim, free of branches so that they vectorise, with weight decay added to the gradient or,
 // `decoupled`, applied to the weight.
 
+/// mean + gain (x - mean), exactly x for a gain of 1.
+HALFTONE_HD inline float mean_with(float mean, float x, float gain) {
+  return math::select(gain < 0.5f, mean + gain * (x - mean), x - (x - mean) * (1.0f - gain));
+}
+
 struct Sgd {
   float momentum = 0, weight_decay = 0;
   bool nesterov = false, decoupled = false;
@@ -66,7 +71,7 @@ struct Adam {
 
   HALFTONE_HD float apply(const Coefficients& c, float w, float g, float& slot0, float& slot1) const {
     g = math::select(c.decay != 0, g + c.decay * w, g);
-    slot0 = math::select(c.gain1 < 0.5f, slot0 + c.gain1 * (g - slot0), g - (g - slot0) * (1.0f - c.gain1));
+    slot0 = mean_with(slot0, g, c.gain1);
     slot1 = c.beta2 * slot1 + c.gain2 * g * g;
     return c.keep * w - c.step_size * (slot0 / (std::sqrt(slot1) / c.correction2 + epsilon));
   }
@@ -94,7 +99,7 @@ struct AdaMax {
 
   HALFTONE_HD float apply(const Coefficients& c, float w, float g, float& slot0, float& slot1) const {
     g = math::select(weight_decay != 0, g + weight_decay * w, g);
-    slot0 = slot0 + c.gain1 * (g - slot0);
+    slot0 = mean_with(slot0, g, c.gain1);
     const float kept = c.beta2 * slot1, seen = math::abs(g) + epsilon;
     slot1 = math::select(kept > seen, kept, seen);
     return w - c.step_size * (slot0 / math::select(shift, math::nearest_power_of_two(slot1), slot1));

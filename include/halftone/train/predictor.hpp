@@ -21,6 +21,7 @@ struct ModelDescription {
   std::vector<float> mean = {}, stddev = {};  ///< one a channel
   std::string data = {}, precision = "f32";   ///< that it was trained on and in
   bool averaged = false;                      ///< the best weights are averages
+  std::filesystem::path file = {};            ///< that says all this
 };
 
 /// Reads what a checkpoint's model (`model_file`) says of itself; throws FileError naming it and what it does not say.

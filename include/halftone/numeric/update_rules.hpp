@@ -16,7 +16,7 @@ namespace halftone {
 // `decoupled`, applied to the weight.
 
 /// mean + gain (x - mean), exactly x for a gain of 1.
-HALFTONE_HD inline float mean_with(float mean, float x, float gain) {
+HALFTONE_HD constexpr float mean_with(float mean, float x, float gain) {
   return math::select(gain < 0.5f, mean + gain * (x - mean), x - (x - mean) * (1.0f - gain));
 }
 

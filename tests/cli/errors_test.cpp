@@ -37,7 +37,7 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
   const Case cases[] = {
       {{}, "command"},
       {{"trian", "--net", "x"},
-       "unknown command 'trian': there are train, study, doctor, replay, eval, predict, info, fetch and bench"},
+       "unknown command 'trian': there are train, study, doctor, replay, eval, predict, export, info, fetch and bench"},
       {{"--flavour", "train"}, "unknown option --flavour"},
       {{"fetch", "mnist", "cifar10"}, "unexpected word 'cifar10'"},
       {{"train"}, "--net"},

@@ -6,6 +6,7 @@ source "$(dirname "$0")/../scripts/setup.sh"
 cd "$root"
 
 need_packages "${library_packages[@]}"
+need_packages "${optional_packages[@]}" || echo "Building without ONNX files"
 cuda=OFF
 if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then cuda=AUTO; fi
 build_with -DHALFTONE_BUILD_TESTS=OFF -DHALFTONE_BUILD_EXAMPLES=OFF -DHALFTONE_BUILD_BENCHMARKS=OFF \

@@ -79,6 +79,7 @@ class Import {
       if (known == operations().end() || !(node.domain().empty() || node.domain() == "ai.onnx"))
         refuse(fmt::format("is a {}, an operation that Halftone lacks",
                            node.domain().empty() ? node.op_type() : node.domain() + "." + node.op_type()));
+      need(node.output_size() > 0, "has no output");
       try {
         (this->*known->second)();
       } catch (const Failure&) {
@@ -263,10 +264,7 @@ class Import {
     return x.value;
   }
 
-  void put(Item item) {
-    need(node_->output_size() > 0, "has no output");
-    items_[node_->output(0)] = std::move(item);
-  }
+  void put(Item item) { items_[node_->output(0)] = std::move(item); }
   void put(Value value, int rank) { put(Item{value, rank}); }
 
   /// "conv1" for a node whose weights are called conv1.weight; else after the node.
@@ -512,6 +510,7 @@ class Import {
   }
 
   void mul() {
+    need(node_->input_size() == 2, "has not two inputs");
     for (const int i : {0, 1}) {
       const auto factor = scalar_at(i);
       if (factor) {
@@ -520,7 +519,7 @@ class Import {
         return put(std::move(x));
       }
       const auto gate = sigmoid_of_.find(node_->input(i));
-      if (node_->input_size() == 2 && gate != sigmoid_of_.end() && gate->second == node_->input(1 - i)) {
+      if (gate != sigmoid_of_.end() && gate->second == node_->input(1 - i)) {
         Item x = item(1 - i);
         x.value = silu(x.value);
         return put(std::move(x));
@@ -694,9 +693,13 @@ void fetch_external(ModelProto& model, const fs::path& file) {
 }
 
 /// The model without the numbers of its weights and what is said for people.
-std::string hollow(ModelProto model) {
-  model.clear_doc_string(), model.clear_metadata_props(), model.clear_functions();
+std::string hollow(const ModelProto& whole_model) {
+  ModelProto model;
+  model.set_ir_version(whole_model.ir_version());
+  *model.mutable_opset_import() = whole_model.opset_import();
+  *model.mutable_graph() = whole_model.graph();
   onnx::GraphProto& graph = *model.mutable_graph();
+  graph.DiscardUnknownFields();
   graph.clear_doc_string(), graph.clear_value_info();
   for (NodeProto& node : *graph.mutable_node()) node.clear_doc_string();
   for (TensorProto& tensor : *graph.mutable_initializer()) {

@@ -62,6 +62,7 @@ TEST(PointwiseKernels, Relu) { check(Activate{Relu{}}, 1, elementwise(relu_of));
 
 TEST(PointwiseKernels, ActivationsWithParameters) {
   check(Activate{LeakyRelu{0.25f}}, 1, elementwise([](double x) { return x < 0 ? 0.25 * x : x; }));
+  check(Activate{Relu6{}}, 1, elementwise([](double x) { return x < 0 ? 0 : x > 6 ? 6 : x; }));
   check(Activate{HardTanh{}}, 1, elementwise([](double x) { return x < -1 ? -1 : x > 1 ? 1 : x; }));
 }
 
@@ -120,6 +121,7 @@ TEST(PointwiseKernels, GradientsOfEveryActivation) {
 TEST(PointwiseKernels, ASlopeOfZeroLetsNothingPass) {
   const auto passes = [](double d, double y) { return y <= 0 ? 0 : d; };
   check(ActivationGradient{Relu{}}, 2, elementwise(passes));
+  check(ActivationGradient{Relu6{}}, 2, elementwise([](double d, double y) { return y <= 0 || y >= 6 ? 0 : d; }));
   check(ActivationGradient{HardTanh{}}, 2, elementwise([](double d, double y) { return std::abs(y) >= 1 ? 0 : d; }));
   check(ActivationGradient{LeakyRelu{0.25f}}, 2, elementwise([](double d, double y) { return y <= 0 ? 0.25 * d : d; }));
 }

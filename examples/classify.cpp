@@ -1,30 +1,13 @@
-// Says what a trained net sees: classify CHECKPOINT [IMAGE.pgm|ppm ...]
+// Says what a trained net sees: classify CHECKPOINT [IMAGE.png|jpg ...]
 // Without an image it takes ten drawn digits. Make a checkpoint by `halftone train --recipe lenet5 --data digits --out
 // DIR`.
 #include <algorithm>
-#include <fstream>
 #include <halftone/halftone.hpp>
 #include <iostream>
 
 namespace ht = halftone;
 
 namespace {
-
-/// The pixels of a binary PGM or PPM file without comments, which must be an image as the net takes it.
-std::vector<std::byte> read_image(const std::string& path, const ht::Shape& image) {
-  std::ifstream file(path, std::ios::binary);
-  std::string kind;
-  std::int64_t width = 0, height = 0, most = 0;
-  file >> kind >> width >> height >> most;
-  file.get();
-  if (kind != (image.c == 1 ? "P5" : "P6") || width != image.w || height != image.h || most != 255)
-    throw ht::FileError(path + ": it is no binary " + (image.c == 1 ? "PGM" : "PPM") + " file of the size " +
-                        ht::to_string(image));
-  std::vector<std::byte> pixels(static_cast<std::size_t>(image.elements()));
-  if (!file.read(reinterpret_cast<char*>(pixels.data()), image.elements()))
-    throw ht::FileError(path + ": it ends too early");
-  return pixels;
-}
 
 void print(const std::string& what, const ht::ModelDescription& model, const float* probabilities) {
   const auto best = std::max_element(probabilities, probabilities + model.classes) - probabilities;
@@ -36,11 +19,14 @@ void print(const std::string& what, const ht::ModelDescription& model, const flo
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc < 2) throw ht::Error("usage: classify CHECKPOINT [IMAGE.pgm|ppm ...]");
+  if (argc < 2) throw ht::Error("usage: classify CHECKPOINT [IMAGE.png|jpg ...]");
   const ht::ModelDescription model = ht::read_model_description(argv[1]);
   if (model.dtype != ht::DType::u8) throw ht::Error("this net's images are not made of bytes");
   ht::Predictor predict(argv[1], {.batch = 16});
-  for (int i = 2; i < argc; ++i) print(argv[i], model, predict(read_image(argv[i], model.image)).data());
+  for (int i = 2; i < argc; ++i) {
+    const auto pixels = ht::read_image(argv[i], model.image);
+    print(argv[i], model, predict(std::as_bytes(std::span(pixels))).data());
+  }
   if (argc > 2) return 0;
 
   const ht::Dataset digits = ht::rendered_digits(ht::Split::test, 10);

@@ -1,5 +1,7 @@
 #include "cli/report.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "halftone/io/atomic_file.hpp"

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "cli/commands.hpp"
 #include "cli/train.hpp"
 #include "halftone/data/dataset.hpp"

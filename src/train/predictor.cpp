@@ -10,6 +10,7 @@
 #include "halftone/train/inputs.hpp"
 #include "halftone/train/onnx.hpp"
 #include "halftone/train/pipeline.hpp"
+#include "src/train/model_format.hpp"
 
 namespace halftone {
 namespace {

@@ -1,7 +1,11 @@
 #pragma once
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <functional>
+#include <list>
+#include <new>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -37,6 +41,30 @@ class Guarded {
   static constexpr std::byte pattern{0xff};
   std::size_t bytes_;
   std::vector<std::byte> memory_;
+};
+
+/// A tensor that can only be read, right before memory that cannot be touched at all.
+class ReadOnly {
+ public:
+  ReadOnly(const Storage& storage, const std::vector<float>& values) {
+    const std::size_t bytes = storage.bytes(std::ssize(values)), page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t readable = (bytes + page - 1) / page * page;
+    size_ = readable + page;
+    pages_ = static_cast<std::byte*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (pages_ == MAP_FAILED) throw std::bad_alloc();
+    data_ = pages_ + readable - bytes;
+    write_numbers(storage, data_, std::ssize(values), 0, std::ssize(values), values.data());
+    mprotect(pages_, readable, PROT_READ);
+    mprotect(pages_ + readable, page, PROT_NONE);
+  }
+  ~ReadOnly() { munmap(pages_, size_); }
+  ReadOnly(const ReadOnly&) = delete;
+  ReadOnly& operator=(const ReadOnly&) = delete;
+  const std::byte* data() const { return data_; }
+
+ private:
+  std::byte *pages_, *data_;
+  std::size_t size_;
 };
 
 inline std::vector<float> read(const Storage& storage, std::size_t count, const std::vector<std::byte>& stored) {
@@ -100,19 +128,15 @@ struct Work {
   /// What a launch of this convolution writes.
   std::vector<std::byte> run(const Launch& launch, const Storage& result) const {
     const std::vector<float>* values[] = {&left, &right, &bias};
-    std::vector<Guarded> buffers;
+    std::list<ReadOnly> tensors;
     std::vector<Memory> inputs;
     const std::size_t count = direction == Direction::forward ? 3 : 2;
-    for (std::size_t i = 0; i < count; ++i) {
-      buffers.emplace_back(storage.bytes(std::ssize(*values[i])));
-      write(storage, *values[i], buffers[i]);
-    }
-    for (Guarded& buffer : buffers) inputs.push_back({buffer.data()});
+    for (std::size_t i = 0; i < count; ++i)
+      inputs.push_back({const_cast<std::byte*>(tensors.emplace_back(storage, *values[i]).data())});
     Guarded to(result.bytes(sizes(problem, direction).result)), workspace(launch.workspace);
     StepState state;
     const Memory output{to.data(), nullptr, 7};
     launch.run({inputs, {&output, 1}, workspace.data(), &state});
-    for (const Guarded& buffer : buffers) buffer.expect_intact();
     workspace.expect_intact();
     to.expect_intact();
     return to.content();

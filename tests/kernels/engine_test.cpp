@@ -159,6 +159,16 @@ TEST(ConvolutionEngine, BitsDoNotDependOnThreads) {
   }
 }
 
+void expect_reference(const Work& work) {
+  const auto expected = work.exact();
+  for (Isa isa : usable_isas()) {
+    const auto got = read(DType::f32, work.result_count(), work.engine(isa, 2));
+    for (std::size_t i = 0; i < got.size(); ++i)
+      ASSERT_TRUE(got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i])))
+          << describe(work, isa) << " at " << i << ": " << got[i] << " for " << expected[i];
+  }
+}
+
 TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
   std::mt19937 random(4);
   constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
@@ -166,6 +176,8 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
   for (const ConvProblem& problem :
        {sized({.n = 2, .h = 7, .w = 6, .c = 20, .k = 9, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 2, .h = 6, .w = 7, .c = 2, .k = 3, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        sized({.n = 2, .h = 6, .w = 7, .c = 3, .k = 64, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        sized({.n = 2, .h = 6, .w = 7, .c = 1, .k = 10, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 1,
         .h = 9,
         .w = 8,
@@ -183,16 +195,23 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
           Work work = make_work(problem, direction, DType::f32, [&] { return static_cast<float>(1 + random() % 3); });
           if (side != 1) work.left[0] = work.left[work.left.size() / 2] = special;
           if (side != 0) work.right[0] = work.right[work.right.size() / 2] = special;
-          const auto expected = work.exact();
-          for (Isa isa : usable_isas()) {
-            const auto got = read(DType::f32, work.result_count(), work.engine(isa, 2));
-            for (std::size_t i = 0; i < got.size(); ++i)
-              ASSERT_TRUE(got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i])))
-                  << describe(work, isa) << " at " << i << ": " << got[i] << " for " << expected[i];
-          }
+          expect_reference(work);
         }
       }
     }
+  }
+}
+
+/// 52 blocks of two rows, 32 of them to a chain: an infinite gradient beside padding late in the first and in the
+/// second chain.
+TEST(ConvolutionEngine, InfinitySpreadsFromAnyChainOfAWeightGradient) {
+  const ConvProblem problem =
+      sized({.n = 1, .h = 104, .w = 104, .c = 1, .k = 10, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
+  std::mt19937 random(5);
+  for (const std::size_t row : {20, 62, 103}) {
+    Work work = make_work(problem, Direction::d_weight, DType::f32, [&] { return static_cast<float>(random() % 3); });
+    work.right[row * 104 * 10] = std::numeric_limits<float>::infinity();
+    expect_reference(work);
   }
 }
 

@@ -451,7 +451,9 @@ TEST(Trainer, NormsAndBiasesCanBeLeftOutOfTheDecay) {
     const bool like_all = numbers == all->parameters().truth(slot).read(),
                like_none = numbers == none->parameters().truth(slot).read();
     EXPECT_EQ(like_none, slot.rank == 1) << slot.name;
-    if (slot.name.ends_with("weight")) EXPECT_EQ(like_all, slot.rank != 1) << slot.name;
+    if (slot.name.ends_with("weight")) {
+      EXPECT_EQ(like_all, slot.rank != 1) << slot.name;
+    }
     vectors += slot.rank == 1;
   }
   EXPECT_GT(vectors, 2);

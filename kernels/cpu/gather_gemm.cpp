@@ -139,6 +139,11 @@ bool pack_weight(const GatherGemmRun& run) {
   return finite;
 }
 
+void add_bias(const float* HWY_RESTRICT bias, std::int64_t rows, std::int64_t cols, float* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < rows; ++i, to += cols)
+    for (std::int64_t j = 0; j < cols; ++j) to[j] += bias[j];
+}
+
 /// A block's input for a slice, in lines long enough for the microkernel.
 template <Absent absent>
 Lines lines_of(const GatherGemmRun& run, const DepthSlice& slice, std::int64_t group, const Block& block, int thread) {
@@ -168,24 +173,24 @@ void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
   const std::int64_t pixels = block.pixels(), stride = run.gemm.padded_results;
   for (std::int64_t group = 0; group < run.gather.groups; ++group) {
     float* sums = run.place(block, run.sums(thread));
-    const float* bias = run.bias(group);
-    for (std::int64_t i = 0; run.gather.slices.empty() && i < pixels; ++i)
-      bias ? std::copy_n(bias, stride, sums + i * stride) : std::fill_n(sums + i * stride, stride, 0.0f);
+    if (run.gather.slices.empty()) std::fill_n(sums, pixels * stride, 0.0f);
     for (const DepthSlice& slice : run.gather.slices) {
       const Lines lines = lines_of<absent>(run, slice, group, block, thread);
       for (std::int64_t col = 0; col < stride; col += tile_width) {
         const std::int64_t width = run.panel_width(col);
         for (std::int64_t line = 0; line < lines.count(); ++line) {
           float* to = sums + line * lines.pixels * stride + col;
-          const Start start = slice.base != 0 ? Start{to, stride} : bias ? Start{bias + col, 0} : Start{};
+          const Start start = slice.base != 0 ? Start{to, stride} : Start{};
           multiply<false, absent>(lines.pixels, width, lines.runs, lines.data + lines.offset(line), lines.pixel,
                                   run.panels(group, slice) + slice.depth * col, width, start, to, stride);
         }
       }
     }
     for (std::int64_t image = block.image0; image < block.image1; ++image)
-      for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride)
+      for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride) {
+        if (run.gemm.has_bias) add_bias(run.bias(group), block.cols(), stride, sums);
         run.store_row(block, image, i, group, sums, stride);
+      }
   }
 }
 

@@ -337,7 +337,8 @@ TEST(Winograd, IsChosenWhereItIsFaster) {
   EXPECT_EQ(chosen(128, 8, 64, Storage::fixed(8, 8)).kernel, "conv2d/implicit_gemm");
   const Choice direct = chosen(128, 8, 64, DType::f32, "direct");
   EXPECT_EQ(direct.kernel, "conv2d/implicit_gemm");
-  EXPECT_EQ(direct.declined, std::vector<std::string>{"conv2d/winograd: algorithms: direct"});
+  EXPECT_EQ(direct.declined,
+            (std::vector<std::string>{"conv2d/xnor: not signs alone", "conv2d/winograd: algorithms: direct"}));
   EXPECT_THROW(cpu_device({.algorithms = "slowest"}), Error);
 }
 

@@ -40,8 +40,8 @@ void save_checkpoint(const std::filesystem::path& directory, const Parameters& p
 void save_model(const std::filesystem::path& directory, const Parameters& parameters, const Metadata& model);
 
 /// Writes a model as one file for use alone: as DIR/model.safetensors, but weights that memory holds as signs are signs
-/// there too, a bit each (u8 tensors of eight a byte, low bits first). `load_model` reads it. Throws as save_checkpoint,
-/// and Error for parameters that have averages (`export_packed` takes those).
+/// there too, a bit each (u8 tensors of eight a byte, low bits first). `load_model` reads it. Throws as
+/// save_checkpoint, and Error for parameters that have averages (`export_packed` takes those).
 void save_packed(const std::filesystem::path& file, const Parameters& parameters, const Metadata& model);
 
 /// The file of a checkpoint's model: `checkpoint` itself where it is a file, else model.safetensors in it.

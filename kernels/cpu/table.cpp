@@ -63,10 +63,12 @@ Launch finish(const Request&);
 // fold_signs.cpp
 void fold_signs(Graph& graph, const Device& device, std::span<const int> keep);
 
-const KernelTable& kernel_table() {
+namespace {
+
+KernelTable make_table() {
   using Table = KernelTable;
   constexpr Takes packs = any_runs;
-  static const Table::Lists lists = {
+  Table::Lists lists = {
       Table::list<Conv2d>("conv2d", convolution_kernels<Conv2d>()),
       Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<Conv2dDInput>()),
       Table::list<Conv2dDWeight>("conv2d_d_weight", convolution_kernels<Conv2dDWeight>()),
@@ -115,7 +117,13 @@ const KernelTable& kernel_table() {
       Table::list<AverageWeights>("average_weights", {{"flat", average_weights}}),
       Table::list<Finish>("finish", {{"plain", finish}}),
   };
-  static const Table table(lists, {fold_signs});
+  return Table(std::move(lists), {fold_signs});
+}
+
+}  // namespace
+
+const KernelTable& kernel_table() {
+  static const KernelTable table = make_table();
   return table;
 }
 

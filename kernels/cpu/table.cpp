@@ -29,6 +29,7 @@ Launch dropout(const Request&);
 Launch quantize(const Request&);
 // pool2d.cpp
 Launch max_pool2d(const Request&);
+std::string no_whole_rows(const Request&);
 Launch max_pool2d_gradient(const Request&);
 Launch avg_pool2d(const Request&);
 Launch avg_pool2d_gradient(const Request&);
@@ -87,7 +88,8 @@ KernelTable make_table() {
       Table::list<Quantize>("quantize", {{"flat", quantize, nullptr, packs}}),
       Table::list<Concat>("concat", {{"rows", concat}}),
       Table::list<Slice>("slice", {{"rows", slice}}),
-      Table::list<MaxPool2d>("max_pool2d", {{"windows", max_pool2d}}),
+      Table::list<MaxPool2d>("max_pool2d",
+                             {{"windows", max_pool2d, no_whole_rows, packs}, {"windows_in_f32", max_pool2d}}),
       Table::list<MaxPool2dGradient>("max_pool2d_gradient", {{"windows", max_pool2d_gradient}}),
       Table::list<AvgPool2d>("avg_pool2d", {{"windows", avg_pool2d}}),
       Table::list<AvgPool2dGradient>("avg_pool2d_gradient", {{"windows", avg_pool2d_gradient}}),

@@ -114,7 +114,7 @@ Launch batch_norm_inference(const Request& request) {
     const float *g = gamma.read(a), *b = beta.read(a);
     const float *m = mean.read(a), *v = variance.read(a);
     pass.fill(a.workspace, 0, [&](std::int64_t j) { return m[j]; });
-    pass.fill(a.workspace, 1, [&](std::int64_t j) { return g[j] / std::sqrt(static_cast<double>(v[j]) + epsilon); });
+    pass.fill(a.workspace, 1, [&](std::int64_t j) { return norm_factor(g[j], v[j], epsilon); });
     pass.fill(a.workspace, 2, [&](std::int64_t j) { return b[j]; });
     pass.run(a);
   };

@@ -123,6 +123,11 @@ struct ColumnLoops {
 };
 const ColumnLoops& column_loops(Isa isa);
 
+/// What a batch norm in evaluation multiplies x - mean by.
+inline float norm_factor(float gamma, float variance, float epsilon) {
+  return static_cast<float>(gamma / std::sqrt(static_cast<double>(variance) + epsilon));
+}
+
 /// y = activation(factor[j] (x - mean[j]) + offset[j]); y may be x.
 using Normalize = void (*)(const float* x, const float* mean, const float* factor, const float* offset,
                            std::int64_t count, std::int64_t width, float* y, const Activation& activation);

@@ -1,6 +1,9 @@
 #pragma once
+#include <type_traits>
 #include <vector>
 
+#include "halftone/ops/conv2d.hpp"
+#include "halftone/ops/dense.hpp"
 #include "kernels/common/convolution.hpp"
 #include "kernels/cpu/backend.hpp"
 
@@ -42,22 +45,26 @@ Launch convolution_launch(const Request& request) {
 /// The ways to do a convolution operation.
 template <class Operation>
 std::vector<Kernel> convolution_kernels() {
-  return {{"xnor", convolution_launch<Operation, xnor>,
-           [](const Request& request) { return decline_xnor(convolution_of<Operation>(request)); }},
-          {"winograd", convolution_launch<Operation, winograd>,
-           [](const Request& request) {
-             const Convolution convolution = convolution_of<Operation>(request);
-             std::string reason = direct_only(request) ? "algorithms: direct" : decline_winograd(convolution);
-             return reason.empty() ? prefer_direct(convolution, machine_of(request).isa) : reason;
-           }},
-          {"implicit_gemm", convolution_launch<Operation, implicit_gemm>,
-           [](const Request& request) {
-             const bool loses = is_wide(convolution_of<Operation>(request).operands);
-             return std::string(loses ? "sums in f32 would lose bits of 32-bit fixed point" : "");
-           }},
-          {"wide", convolution_launch<Operation, wide>,
-           [](const Request& request) { return decline_wide(convolution_of<Operation>(request)); }},
-          {"reference", [](const Request& request) { return reference(convolution_of<Operation>(request)); }}};
+  std::vector<Kernel> kernels = {
+      {"winograd", convolution_launch<Operation, winograd>,
+       [](const Request& request) {
+         const Convolution convolution = convolution_of<Operation>(request);
+         std::string reason = direct_only(request) ? "algorithms: direct" : decline_winograd(convolution);
+         return reason.empty() ? prefer_direct(convolution, machine_of(request).isa) : reason;
+       }},
+      {"implicit_gemm", convolution_launch<Operation, implicit_gemm>,
+       [](const Request& request) {
+         const bool loses = is_wide(convolution_of<Operation>(request).operands);
+         return std::string(loses ? "sums in f32 would lose bits of 32-bit fixed point" : "");
+       }},
+      {"wide", convolution_launch<Operation, wide>,
+       [](const Request& request) { return decline_wide(convolution_of<Operation>(request)); }},
+      {"reference", [](const Request& request) { return reference(convolution_of<Operation>(request)); }}};
+  if constexpr (std::is_same_v<Operation, Conv2d> || std::is_same_v<Operation, Dense>)
+    kernels.insert(kernels.begin(), {"xnor", convolution_launch<Operation, xnor>, [](const Request& request) {
+                                       return decline_xnor(convolution_of<Operation>(request));
+                                     }});
+  return kernels;
 }
 
 }  // namespace halftone::cpu

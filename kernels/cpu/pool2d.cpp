@@ -303,6 +303,11 @@ Launch backward(const Request& request, const Pool& pool, GradientLoop loop) {
 
 }  // namespace
 
+std::string no_whole_rows(const Request& request) {
+  const auto& [shape, storage, role] = request.outputs[0];
+  return shape.w * shape.c % storage.granule() == 0 ? "" : "rows end within a packed byte or block";
+}
+
 Launch max_pool2d(const Request& request) {
   const Pool pool(request.attributes<MaxPool2d>().pool, request.inputs[0].shape, request.outputs[0].shape);
   return forward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, max_loops(pool)));

@@ -29,6 +29,7 @@ Launch dropout(const Request&);
 Launch quantize(const Request&);
 // pool2d.cpp
 Launch max_pool2d(const Request&);
+std::string no_whole_rows(const Request&);
 Launch max_pool2d_gradient(const Request&);
 Launch avg_pool2d(const Request&);
 Launch avg_pool2d_gradient(const Request&);
@@ -63,10 +64,12 @@ Launch finish(const Request&);
 // fold_signs.cpp
 void fold_signs(Graph& graph, const Device& device, std::span<const int> keep);
 
-const KernelTable& kernel_table() {
+namespace {
+
+KernelTable make_table() {
   using Table = KernelTable;
   constexpr Takes packs = any_runs;
-  static const Table::Lists lists = {
+  Table::Lists lists = {
       Table::list<Conv2d>("conv2d", convolution_kernels<Conv2d>()),
       Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<Conv2dDInput>()),
       Table::list<Conv2dDWeight>("conv2d_d_weight", convolution_kernels<Conv2dDWeight>()),
@@ -85,7 +88,8 @@ const KernelTable& kernel_table() {
       Table::list<Quantize>("quantize", {{"flat", quantize, nullptr, packs}}),
       Table::list<Concat>("concat", {{"rows", concat}}),
       Table::list<Slice>("slice", {{"rows", slice}}),
-      Table::list<MaxPool2d>("max_pool2d", {{"windows", max_pool2d}}),
+      Table::list<MaxPool2d>("max_pool2d",
+                             {{"windows", max_pool2d, no_whole_rows, packs}, {"windows_in_f32", max_pool2d}}),
       Table::list<MaxPool2dGradient>("max_pool2d_gradient", {{"windows", max_pool2d_gradient}}),
       Table::list<AvgPool2d>("avg_pool2d", {{"windows", avg_pool2d}}),
       Table::list<AvgPool2dGradient>("avg_pool2d_gradient", {{"windows", avg_pool2d_gradient}}),
@@ -115,7 +119,13 @@ const KernelTable& kernel_table() {
       Table::list<AverageWeights>("average_weights", {{"flat", average_weights}}),
       Table::list<Finish>("finish", {{"plain", finish}}),
   };
-  static const Table table(lists, {fold_signs});
+  return Table(std::move(lists), {fold_signs});
+}
+
+}  // namespace
+
+const KernelTable& kernel_table() {
+  static const KernelTable table = make_table();
   return table;
 }
 

@@ -112,25 +112,6 @@ void finish(const std::int32_t* HWY_RESTRICT counts, std::int32_t signs, const f
   for (std::int64_t k = 0; k < filters; ++k) y[k] = static_cast<float>(signs - 2 * counts[k]) + bias[k];
 }
 
-/// By bisection of all thresholds at a time: what rounding makes of a sum still does not fall where the sum grows.
-void fold(std::int32_t most, const float* HWY_RESTRICT bias, const float* HWY_RESTRICT mean,
-          const float* HWY_RESTRICT factor, const float* HWY_RESTRICT offset, std::int64_t filters,
-          std::int32_t* HWY_RESTRICT direction, std::int32_t* HWY_RESTRICT threshold) {
-  for (std::int64_t k = 0; k < filters; ++k) {
-    direction[k] = factor[k] >= 0 ? 1 : -1;
-    threshold[k] = -most;
-  }
-  for (std::int32_t left = 2 * most + 1, step; left > 0; left -= step) {
-    step = (left + 1) / 2;
-#pragma omp simd
-    for (std::int64_t k = 0; k < filters; ++k) {
-      const auto sum = static_cast<float>(direction[k] * (threshold[k] + step - 1));
-      const float x = factor[k] * (sum + bias[k] - mean[k]) + offset[k];
-      threshold[k] += x >= 0 ? 0 : step;
-    }
-  }
-}
-
 void compare(const std::int32_t* HWY_RESTRICT counts, std::int32_t signs, const std::int32_t* HWY_RESTRICT direction,
              const std::int32_t* HWY_RESTRICT threshold, std::int64_t filters, std::uint8_t* HWY_RESTRICT bits) {
   constexpr hn::CappedTag<std::int32_t, 8> d;
@@ -148,7 +129,7 @@ void compare(const std::int32_t* HWY_RESTRICT counts, std::int32_t signs, const 
   }
 }
 
-constexpr XnorLoops loops = {split, lanes, tile_vectors* lanes, count, finish, fold, compare};
+constexpr XnorLoops loops = {split, lanes, tile_vectors* lanes, count, finish, compare};
 
 }  // namespace
 }  // namespace halftone::cpu::HWY_NAMESPACE
@@ -197,6 +178,7 @@ class Xnor {
         threads_(threads),
         activation_(convolution.activation),
         activate_(activation_ ? activation_loop(isa, *activation_) : nullptr),
+        norm_(normalizer(isa, {})),
         epsilon_(epsilon),
         has_bias_(convolution.operands.inputs.size() > (epsilon ? 6 : 2)),
         output_(isa, convolution.operands.output),
@@ -205,7 +187,7 @@ class Xnor {
         padded_((filters_ + loops.lanes - 1) / loops.lanes * loops.lanes),
         depth_(problem_.r * problem_.s * channels_),
         words_((depth_ + 63) / 64 * (loops.split ? 2 : 1)),
-        block_(std::clamp<std::int64_t>((1 << 16) / padded_, 12, 96) / 12 * 12),
+        block_(std::clamp<std::int64_t>((1 << 16) / std::max(padded_, 2 * words_), 12, 96) / 12 * 12),
         leaves_input_(
             leaves(problem_.h, problem_.p, problem_.r, problem_.stride_h, problem_.pad_h, problem_.dilation_h) ||
             leaves(problem_.w, problem_.q, problem_.s, problem_.stride_w, problem_.pad_w, problem_.dilation_w)),
@@ -236,8 +218,8 @@ class Xnor {
   }
 
  private:
-  enum { bias, mean, factor, offset };  // of vectors_
-  enum { direction, threshold };        // of thresholds_
+  enum { bias, mean, factor, offset, variance };  // of vectors_
+  enum { direction, threshold };                  // of thresholds_
 
   std::int64_t taps() const { return problem_.r * problem_.s; }
 
@@ -294,17 +276,33 @@ class Xnor {
     std::fill_n(vector(bias), count, 0.0f);
     if (has_bias_) read(a, 0, vector(bias));
     if (!epsilon_) return;
-    const std::size_t norm = has_bias_ ? 1 : 0;
-    float* variance = vector(4);
+    std::size_t order = has_bias_ ? 1 : 0;
     for (const int i : {mean, factor, offset}) std::fill_n(vector(i), count, 0.0f);
-    std::fill_n(variance, count, 1.0f);
-    read(a, norm, vector(factor)), read(a, norm + 1, vector(offset)), read(a, norm + 2, vector(mean));
-    read(a, norm + 3, variance);
+    std::fill_n(vector(variance), count, 1.0f);
+    for (const int i : {factor, offset, mean, variance}) read(a, order++, vector(i));
     for (std::int64_t k = 0; k < count; ++k)
-      vector(factor)[k] =
-          static_cast<float>(vector(factor)[k] / std::sqrt(static_cast<double>(variance[k]) + *epsilon_));
-    loops_.fold(static_cast<std::int32_t>(depth_), vector(bias), vector(mean), vector(factor), vector(offset), count,
-                thresholds_(a.workspace, direction), thresholds_(a.workspace, threshold));
+      vector(factor)[k] = norm_factor(vector(factor)[k], vector(variance)[k], *epsilon_);
+    fold(a, count);
+  }
+
+  /// Finds for which sums the norm is not below 0: direction s >= threshold. By bisection of all thresholds at a time:
+  /// what rounding makes of a sum still does not fall where the sum grows.
+  void fold(const Arguments& a, std::int64_t count) const {
+    const auto vector = [&](int i) { return vectors_(a.workspace, i); };
+    auto *directions = thresholds_(a.workspace, direction), *least = thresholds_(a.workspace, threshold);
+    const auto most = static_cast<std::int32_t>(depth_);
+    float* x = vector(variance);
+    for (std::int64_t k = 0; k < count; ++k) {
+      directions[k] = vector(factor)[k] >= 0 ? 1 : -1;
+      least[k] = -most;
+    }
+    for (std::int32_t left = 2 * most + 1, step; left > 0; left -= step) {
+      step = (left + 1) / 2;
+      for (std::int64_t k = 0; k < count; ++k)
+        x[k] = static_cast<float>(directions[k] * (least[k] + step - 1)) + vector(bias)[k];
+      norm_(x, vector(mean), vector(factor), vector(offset), count, count, x, Activation{});
+      for (std::int64_t k = 0; k < count; ++k) least[k] += x[k] >= 0 ? 0 : step;
+    }
   }
 
   /// Calls f(tap, taps, place in the input's image) for the taps of a pixel in the input, as many at a time as lie side
@@ -386,6 +384,7 @@ class Xnor {
   int threads_;
   std::optional<Activation> activation_;
   ActivationLoop activate_;
+  Normalize norm_;
   std::optional<float> epsilon_;
   bool has_bias_;
   Access output_;
@@ -426,7 +425,6 @@ Launch xnor(const Convolution& convolution, Isa isa, int threads) {
 
 std::string decline_xnor(const Convolution& convolution) {
   const auto& inputs = convolution.operands.inputs;
-  if (convolution.direction != Direction::forward) return "not the forward pass";
   for (std::size_t i = 0; i < 2; ++i)
     if (inputs[i].storage.code != DType::sign || inputs[i].storage.scaling != Scaling::none) return "not signs alone";
   if (convolution.problem.r * convolution.problem.s * inputs[1].shape.c > 1 << 24) return "sums in f32 are not exact";

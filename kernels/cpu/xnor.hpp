@@ -17,9 +17,6 @@ struct XnorLoops {
                 const std::uint64_t* panel, std::int32_t* counts, std::int64_t stride);
   /// y = sum of products + bias; `signs` products make up a sum.
   void (*finish)(const std::int32_t* counts, std::int32_t signs, const float* bias, std::int64_t filters, float* y);
-  /// Finds for which sums s from -most to most factor ((s + bias) - mean) + offset >= 0: direction s >= threshold.
-  void (*fold)(std::int32_t most, const float* bias, const float* mean, const float* factor, const float* offset,
-               std::int64_t filters, std::int32_t* direction, std::int32_t* threshold);
   /// bits = a bit a filter, of a multiple of 8: whether direction s >= threshold.
   void (*compare)(const std::int32_t* counts, std::int32_t signs, const std::int32_t* direction,
                   const std::int32_t* threshold, std::int64_t filters, std::uint8_t* bits);
@@ -34,7 +31,7 @@ const XnorLoops& xnor_loops(Isa isa, bool counting = counts_bits());
 
 /// A convolution of signs with signs, forward: a sum of products is known from how many bits differ, exactly; bias and
 /// activation then are the engine's. With `epsilon` the inputs behind those of the convolution are gamma, beta, mean
-/// and variance, all finite, and the output is the signs of that batch norm: one comparison of integers each.
+/// and variance, whatever they are, and the output is the signs of that batch norm: one comparison of integers each.
 Launch xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads,
             std::optional<float> epsilon = {});
 

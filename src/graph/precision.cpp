@@ -310,8 +310,16 @@ void narrow(Graph& graph, const Precision& precision) {
   for (const Node& node : graph->nodes) {
     for (int id : node.outputs) apply(id, precision.at(node.name));
     if (!node.op->is_view() && !node.op->selects()) continue;
-    const Storage& input = graph.info(node.inputs[0]).spec.storage;  // a view shares its input's memory
-    if (node.op->is_view() || input == DType::sign) graph.info(node.outputs[0]).spec.storage = input;
+    const Storage& input = graph.info(node.inputs[0]).spec.storage;
+    auto& [shape, output, role] = graph.info(node.outputs[0]).spec;
+    const bool of_signs = input.code == DType::sign && input.scaling == Scaling::none;
+    if (node.op->is_view()) {
+      output = input;  // the same memory
+    } else if (of_signs && role != Role::exact && &precision.at(node.name) == &precision.storage) {
+      const bool noticed = output.noticed;
+      output = DType::sign;
+      output.noticed = noticed;
+    }
   }
   for (const auto& parameter : graph->parameters)
     if (parameter.gradient >= 0) apply(parameter.gradient, precision.at(parameter.name));

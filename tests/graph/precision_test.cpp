@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <map>
 #include <set>
 
@@ -103,6 +104,29 @@ TEST(Narrow, AnActivationGradientIsNotMadeAWeightGradient) {
   const auto storages = storages_by_role(g);
   EXPECT_EQ(storages.at(Role::weight_gradient), std::set<std::string>{"f32"});
   EXPECT_EQ(storages.at(Role::activation_gradient), std::set<std::string>{"f16"});
+}
+
+/// The storage of the only max pool and the only slice, behind x stored so.
+std::array<Storage, 2> behind(const Storage& x, const Precision& precision, Role role = Role::activation) {
+  Graph g;
+  const Value pooled = max_pool2d(cast(relu(g.input("x", {2, 4, 4, 16})), x), 2);
+  const Value slice = g.add_one(std::make_shared<Slice>(0, 8), {pooled});
+  g.info(pooled.id()).spec.role = g.info(slice.id()).spec.role = role;
+  narrow(g, precision);
+  return {g.info(pooled.id()).spec.storage, g.info(slice.id()).spec.storage};
+}
+
+TEST(Narrow, WhatSelectsFromSignsIsSigns) {
+  Storage noticed = DType::sign;
+  noticed.noticed = true;
+  const Storage signs = DType::sign, numbers;
+  EXPECT_EQ(behind(DType::sign, Precision::binary()), (std::array{signs, signs}));
+  EXPECT_EQ(behind(DType::sign, Precision::binary().noticing()), (std::array{noticed, noticed}));
+  EXPECT_EQ(behind({DType::sign, Rounding::stochastic}, Precision::binary()), (std::array{signs, signs}));
+  EXPECT_EQ(behind(Storage::scaled(DType::sign), Precision::binary()), (std::array{numbers, numbers}));
+  EXPECT_EQ(behind(DType::sign, Precision::binary(), Role::exact), (std::array{numbers, numbers}));
+  EXPECT_EQ(behind(DType::sign, Precision::binary().except("max_pool2d1", RoleStorage::all(DType::bf16))),
+            (std::array<Storage, 2>{DType::bf16, DType::f32}));
 }
 
 TEST(Presets, HaveTheNamesByWhichTheyAreFound) {

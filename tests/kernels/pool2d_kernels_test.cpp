@@ -91,6 +91,22 @@ TEST(PoolKernels, MaximaAndTheirGradients) {
     for (const Case& c : cases) check_max(c, storages, test::random_values(c.x.elements(), 1));
 }
 
+/// Where rows end with a byte or block there is no copy in f32, which staging would make.
+TEST(PoolKernels, PackedRowsAreWrittenAsTheyAre) {
+  const Device device = cpu_device({.threads = 1});
+  const MaxPool2d pool({2, 2, 0});
+  for (const Storage& storage : {Storage(DType::sign), Storage::blocks(DType::e4m3, 32)})
+    for (const std::int64_t c : {1, 8, 32}) {
+      const ValueSpec x{{2, 16, 14, c}, storage}, y{{2, 8, 7, c}, storage};
+      const bool whole = 7 * c % storage.granule() == 0;
+      const Choice choice = choose_kernel({pool, {&x, 1}, {&y, 1}, device});
+      EXPECT_EQ(choice.kernel, whole ? "max_pool2d/windows" : "max_pool2d/windows_in_f32");
+      const auto copy = static_cast<std::size_t>(y.shape.elements()) * sizeof(float);
+      EXPECT_EQ(choice.launch.workspace < copy, whole) << c;
+      check_max({x.shape, {2, 2, 0}}, {storage}, test::random_integers(x.shape.elements(), 7, -2, 2));
+    }
+}
+
 TEST(PoolKernels, ManyNumbersAreTakenInPacks) {
   const Case c{{9, 33, 31, 24}, {3, 2, 1}};
   check_max(c, {DType::f16}, test::random_values(c.x.elements(), 6));

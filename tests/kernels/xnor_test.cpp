@@ -4,7 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
 #include <random>
+#include <set>
 
 #include "halftone/halftone.hpp"
 
@@ -123,9 +127,10 @@ template <class F>
 void for_loops(F&& f) {
   for (const Isa isa : all_isas) {
     if (!supported(isa)) continue;
-    SCOPED_TRACE(name_of(isa));
-    f(xnor_loops(isa, false), isa);
-    if (isa == Isa::avx512 && counts_bits()) f(xnor_loops(isa, true), isa);
+    for (const bool counting : {false, isa == Isa::avx512 && counts_bits()}) {
+      SCOPED_TRACE(std::string(name_of(isa)) + (counting ? ", counting" : ""));
+      f(xnor_loops(isa, counting), isa);
+    }
   }
 }
 
@@ -155,51 +160,84 @@ TEST(Xnor, HasTheBitsOfTheEngine) {
   }
 }
 
-/// The control: where padding is a sign, as it is to who does not correct the border, the border differs.
+/// To who takes padding for signs the border differs, and nothing else does: there it has an odd number of products.
 TEST(Xnor, PaddingIsNoSign) {
-  const Signs signs(problems[3]);
-  for (const int padding : {-1, 1}) EXPECT_NE(signs.sums(padding), signs.sums());
+  Signs signs(problems[3]);
+  std::fill(signs.bias.begin(), signs.bias.end(), 0.0f);
+  const ConvProblem& p = signs.problem;
+  const auto count = static_cast<std::size_t>(p.n * p.p * p.q * p.k);
+  for_loops([&](const XnorLoops& loops, Isa isa) {
+    const auto bytes = run(xnor(signs.convolution(DType::f32), loops, isa, 1), signs, count * sizeof(float));
+    Numbers y(count);
+    std::memcpy(y.data(), bytes.data(), bytes.size());
+    for (const int padding : {-1, 1}) {
+      const auto sums = signs.sums(padding);
+      for (std::size_t i = 0; i < count; ++i) {
+        const auto pixel = static_cast<std::int64_t>(i) / p.k, h = pixel / p.q % p.p, w = pixel % p.q;
+        const bool inside = h > 0 && h + 1 < p.p && w > 0 && w + 1 < p.q;
+        ASSERT_EQ(y[i] == static_cast<float>(sums[i]), inside) << "pixel " << h << ", " << w << ", padding " << padding;
+      }
+    }
+  });
+}
+
+/// The signs of the library's own batch norm of x [rows, gamma's].
+std::vector<std::byte> signs_of_norm(Isa isa, float epsilon, Numbers x, std::vector<Numbers> vectors) {
+  const Device device = cpu_device({.threads = 1, .isa = name_of(isa)});
+  const BatchNormInference norm(epsilon);
+  const Shape channels = Shape::vector(std::ssize(vectors[0]));
+  const ValueSpec y{Shape::matrix(std::ssize(x) / channels.c, channels.c), DType::sign};
+  const ValueSpec inputs[] = {{y.shape}, {channels}, {channels}, {channels}, {channels}};
+  const Launch launch = choose_kernel({norm, inputs, {&y, 1}, device}).launch;
+  std::vector<Memory> memory = {{x.data()}};
+  for (Numbers& numbers : vectors) memory.push_back({numbers.data()});
+  std::vector<std::byte> signs(y.tensor().bytes()), workspace(launch.workspace);
+  const Memory output{signs.data()};
+  StepState state;
+  launch.run({memory, {&output, 1}, workspace.data(), &state});
+  return signs;
 }
 
 TEST(Xnor, FoldsNormAndSignExactly) {
-  constexpr float epsilon = 1e-5f;
+  constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float odd[] = {0, -0.0f, 1e-40f, -1e-40f, 3e38f, -3e38f, inf, -inf, nan};
   for (const ConvProblem& problem : problems) {
-    const Signs signs(problem);
+    const Signs usual(problem);
+    const auto sums = usual.sums();
     const auto k = static_cast<std::size_t>(problem.k);
-    std::mt19937 random(3);
-    std::normal_distribution<float> normal;
-    Numbers gamma(k), beta(k), mean(k), variance(k);
-    for (std::size_t i = 0; i < k; ++i) {
-      gamma[i] = i % 7 == 3 ? 0 : normal(random);
-      beta[i] = i % 7 == 3 && i % 2 ? 0 : normal(random) * (i % 5 == 1 ? 1000.0f : 1.0f);
-      // Every other mean is a sum that occurs plus the bias, so that the norm is 0 or a rounding away from it.
-      mean[i] = i % 2 ? static_cast<float>(signs.sums()[i]) + signs.bias[i] : 10 * normal(random);
-      if (i % 4 == 1) beta[i] = i % 8 == 1 ? 0 : -1e-30f;
-      variance[i] = std::abs(normal(random)) * 100;
-    }
-    Numbers expected;
-    const auto sums = signs.sums();
-    std::size_t on_the_edge = 0;
-    for (std::size_t i = 0; i < sums.size(); ++i) {
-      const std::size_t j = i % k;
-      const auto factor = static_cast<float>(gamma[j] / std::sqrt(static_cast<double>(variance[j]) + epsilon));
-      const float centred = static_cast<float>(sums[i]) + signs.bias[j] - mean[j];
-      const float norm = factor * centred + beta[j];
-      on_the_edge += centred == 0;
-      expected.push_back(norm >= 0 ? 1.0f : -1.0f);
-    }
-    EXPECT_GT(on_the_edge, 0u);
-    Convolution convolution = signs.convolution(DType::sign);
-    for (const Numbers* vector : {&gamma, &beta, &mean, &variance})
-      convolution.operands.inputs.push_back({Shape::vector(std::ssize(*vector))});
-    const auto bits = packed(expected);
-    for_loops([&](const XnorLoops& loops, Isa isa) {
-      for (const int threads : {1, 3})
-        EXPECT_EQ(
-            run(xnor(convolution, loops, isa, threads, epsilon), signs, bits.size(), {gamma, beta, mean, variance}),
-            bits)
-            << "k " << problem.k;
-    });
+    for (const float epsilon : {1e-5f, 0.0f})
+      for (unsigned round = 0; round < 6; ++round) {
+        Signs signs = usual;
+        std::mt19937 random(round);
+        std::normal_distribution<float> normal;
+        Numbers gamma(k), beta(k), mean(k), variance(k);
+        std::size_t on_the_edge = 0;
+        for (std::size_t i = 0; i < k; ++i) {
+          gamma[i] = normal(random);
+          beta[i] = normal(random) * (i % 5 == 1 ? 1000.0f : 1.0f);
+          // Every other mean is a sum that occurs plus the bias, so that the norm is 0 or a rounding away from it.
+          mean[i] = i % 2 ? static_cast<float>(sums[i]) + signs.bias[i] : 10 * normal(random);
+          if (i % 4 == 1) beta[i] = i % 8 == 1 ? 0 : -1e-30f;
+          variance[i] = std::abs(normal(random)) * 100;
+          on_the_edge += static_cast<float>(sums[i]) + signs.bias[i] == mean[i];
+          // In all rounds but the first one or two of a channel's numbers are odd ones.
+          Numbers* const vectors[] = {&gamma, &beta, &mean, &variance, &signs.bias};
+          for (unsigned strange = 0; strange < std::min(round, 2u); ++strange)
+            (*vectors[random() % 5])[i] = odd[random() % std::size(odd)];
+        }
+        EXPECT_GT(on_the_edge, 0u);
+        Numbers x;
+        for (std::size_t i = 0; i < sums.size(); ++i) x.push_back(static_cast<float>(sums[i]) + signs.bias[i % k]);
+        Convolution convolution = signs.convolution(DType::sign);
+        for (int i = 0; i < 4; ++i) convolution.operands.inputs.push_back({Shape::vector(problem.k)});
+        for_loops([&](const XnorLoops& loops, Isa isa) {
+          const std::vector<Numbers> vectors = {gamma, beta, mean, variance};
+          const auto bits = signs_of_norm(isa, epsilon, x, vectors);
+          for (const int threads : {1, 3})
+            EXPECT_EQ(run(xnor(convolution, loops, isa, threads, epsilon), signs, bits.size(), vectors), bits)
+                << "k " << problem.k << ", epsilon " << epsilon << ", round " << round;
+        });
+      }
   }
 }
 
@@ -211,12 +249,23 @@ TEST(Xnor, TakesNothingElse) {
     other.operands.inputs[i].storage = DType::i8;
     EXPECT_NE(decline_xnor(other), "");
   }
-  Convolution back = signs;
-  back.direction = Direction::d_weight;
-  EXPECT_NE(decline_xnor(back), "");
+  Convolution deep = signs;
+  deep.operands.inputs[1].shape.c = 1 << 24;
+  EXPECT_EQ(decline_xnor(deep), "");
+  ++deep.operands.inputs[1].shape.c, ++deep.problem.c;
+  EXPECT_NE(decline_xnor(deep), "");
 }
 
-/// Values of a binary net of two convolutions and three dense layers in evaluation, some of them kept for the user.
+TEST(Xnor, IsListedForwardAlone) {
+  std::set<std::string> listed;
+  for (const auto& [type, list] : cpu_device().backend().kernels().all())
+    for (const Kernel& kernel : list.kernels)
+      if (kernel.name == std::string("xnor")) listed.insert(list.operation);
+  EXPECT_EQ(listed, (std::set<std::string>{"conv2d", "dense"}));
+}
+
+/// The output of a binary net of three convolutions and three dense layers in evaluation, all values or the output
+/// kept.
 std::vector<Numbers> evaluate(const Precision& precision, bool keeps_all, std::vector<std::string>& kernels) {
   Graph graph;
   Value x = graph.input("images", {5, 9, 9, 3});
@@ -227,9 +276,18 @@ std::vector<Numbers> evaluate(const Precision& precision, bool keeps_all, std::v
   const Graph net = for_evaluation(graph, x.id(), 5, precision, device);
   Parameters parameters(net, device, {.precision = precision, .gradients = false, .seed = 4});
   for (std::size_t i = 0; i < parameters.statistics.size(); ++i) {
-    Numbers numbers = parameters.statistic(i).read();
-    for (std::size_t j = 0; j < numbers.size(); ++j) numbers[j] += uniform(9, 0, static_cast<std::uint32_t>(i), j);
+    Numbers numbers = parameters.statistic(i).read();  // the means are integers, as sums are
+    for (std::size_t j = 0; j < numbers.size(); ++j)
+      numbers[j] += i % 2 ? uniform(9, 0, static_cast<std::uint32_t>(i), j) : static_cast<float>(j % 5) - 2;
     parameters.assign_statistic(i, numbers);
+  }
+  for (const ParameterSlot& slot : parameters.entries) {
+    if (!slot.name.ends_with("gamma") && !slot.name.ends_with("beta")) continue;
+    constexpr float gammas[] = {1, -1, 0.3f, 1e-40f, -1e-40f, 0}, betas[] = {0, 1e-41f, -1e-41f, 0.5f, -0.5f};
+    Numbers numbers(static_cast<std::size_t>(slot.shape.elements()));
+    for (std::size_t j = 0; j < numbers.size(); ++j)
+      numbers[j] = slot.name.ends_with("gamma") ? gammas[j % 6] : betas[j % 5];
+    parameters.assign(slot, numbers);
   }
   std::vector<int> keep = {x.id()};
   for (const Node& node : net->nodes)
@@ -258,6 +316,76 @@ TEST(Xnor, ABinaryNetIsFoldedAndComputesTheSame) {
   EXPECT_EQ(count(whole, "xnor"), 4);
   EXPECT_NE(evaluate(Precision::f32(), false, other), output);
   EXPECT_EQ(count(other, "xnor"), 0);
+}
+
+TEST(Xnor, FoldsOnlyWhatIsALayerItsNormAndItsSigns) {
+  struct Case {
+    const char* what;
+    std::function<Value(Value)> signs;  // of x, which is signs
+    int folded = 0;
+    Precision precision = Precision::f32();
+  };
+  const auto signs = [](Value x) { return cast(x, DType::sign); };
+  const auto layer = [](Value x, std::int64_t filters = 16) { return dense(x, filters); };
+  Precision separate = Precision::f32(), half = Precision::f32();
+  separate.fuses = false;
+  half.storage.activations = DType::f16;
+  const Case cases[] = {
+      {"a layer, its norm and its signs", [&](Value x) { return signs(batch_norm(layer(x))); }, 1},
+      {"hard tanh keeps signs", [&](Value x) { return signs(hard_tanh(batch_norm(layer(x)))); }, 1},
+      {"also by itself", [&](Value x) { return signs(hard_tanh(batch_norm(layer(x)))); }, 1, separate},
+      {"no norm", [&](Value x) { return signs(layer(x)); }},
+      {"relu joined to the norm", [&](Value x) { return signs(relu(batch_norm(layer(x)))); }},
+      {"relu by itself", [&](Value x) { return signs(relu(batch_norm(layer(x)))); }, 0, separate},
+      {"an activation joined to the layer", [&](Value x) { return signs(batch_norm(relu(layer(x)))); }},
+      {"filters of no whole byte", [&](Value x) { return signs(batch_norm(layer(x, 12))); }},
+      {"f16 between norm and sign", [&](Value x) { return signs(batch_norm(layer(x))); }, 0, half},
+      {"stochastic signs",
+       [&](Value x) {
+         return cast(batch_norm(layer(x)), {DType::sign, Rounding::stochastic});
+       }},
+      {"a second reader of the norm",
+       [&](Value x) {
+         const Value norm = batch_norm(layer(x));
+         return concat({signs(norm), cast(norm, DType::f32)});
+       }},
+      {"a second reader of the layer", [&](Value x) {
+         const Value y = layer(x);
+         return concat({signs(batch_norm(y)), cast(y, DType::f32)});
+       }}};
+  const Device device = cpu_device({.threads = 2});
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.what);
+    Graph graph;
+    const Value output = dense(c.signs(signs(graph.input("x", {7, 1, 1, 40}))), 5);
+    const Precision precision = with_signs(c.precision, {"dense1.weight"});
+    const Graph net = for_evaluation(graph, output.id(), 7, precision, device);
+    Parameters parameters(net, device, {.precision = precision, .gradients = false, .seed = 3});
+    for (const ParameterSlot& slot : parameters.entries) {
+      if (!slot.name.ends_with("gamma") && !slot.name.ends_with("beta")) continue;
+      Numbers numbers(static_cast<std::size_t>(slot.shape.elements()));  // as many norms are almost 0 as are not
+      for (std::size_t j = 0; j < numbers.size(); ++j)
+        numbers[j] = slot.name.ends_with("beta") ? (j % 2 ? -1e-9f : 0) : (j % 4 < 2 ? 0 : 1.0f);
+      parameters.assign(slot, numbers);
+    }
+    std::vector<int> all, last = {output.id()};
+    for (const Node& node : net->nodes) all.push_back(node.outputs[0]);
+    const Plan plan(net, parameters, last), whole(net, parameters, all);
+    for (const Plan* one : {&plan, &whole}) {
+      Numbers x(7 * 40);
+      for (std::size_t i = 0; i < x.size(); ++i) x[i] = uniform(8, 0, 0, i) - 0.5f;
+      one->view(net->inputs[0]).write(x);
+      one->run();
+    }
+    EXPECT_EQ(plan.view(output.id()).read(), whole.view(output.id()).read());
+    int folded = 0, counted = 0;
+    for (const auto& report : plan.kernels()) {
+      folded += report.kernel == "dense_signs/own";
+      counted += report.kernel == "dense/xnor";
+    }
+    EXPECT_EQ(folded, c.folded);
+    EXPECT_EQ(counted, 1 - c.folded) << "the layer is one of signs all the same";
+  }
 }
 
 }  // namespace

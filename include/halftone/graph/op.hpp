@@ -69,7 +69,7 @@ class Op {
   /// True where output 0 is input 0's memory under another shape.
   virtual bool is_view() const { return false; }
 
-  /// True where output 0 holds numbers of input 0 and no others: of signs it is signs.
+  /// True where output 0 holds numbers of input 0 and no others: `narrow` stores it as signs where that is.
   virtual bool selects() const { return false; }
 
   /// For operations that bring their own kernel; the launch's `run` is empty where there is none.

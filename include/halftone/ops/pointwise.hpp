@@ -92,6 +92,7 @@ struct Slice final : Op {
   Slice(std::int64_t the_first, std::int64_t the_count) : first(the_first), count(the_count) {}
   std::string name() const override { return "slice"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  bool selects() const override { return true; }
 };
 
 /// Also its own gradient: the same mask and factor on the way back. The mask is uniform(seed, step, stream, element) >=

@@ -29,10 +29,14 @@ Classifier::Classifier(const ClassifierOptions& o, Split split)
   if (o.data.empty() && is_own_data(name))
     fail(fmt::format("--data is missing: a checkpoint does not tell where {} lies", name));
   DataOptions reading = o.reading;
+  reading.threads = o.device.cpu.threads;
   if (is_own_data(name)) {
     if (reading.image.h == 0) reading.image = model_.image;
-    reading.class_names = model_.class_names;
-    reading.unsplit = true;
+    const bool folder = name.starts_with("folder:");
+    if (folder) reading.class_names = model_.class_names;
+    if (folder && model_.class_names.empty())
+      fail(fmt::format("--data {}: the checkpoint in {} does not say what its classes are called", name, checkpoint_));
+    reading.validation_without_parts = data_name(name) == model_.data ? model_.validation : 0;
   }
   data_ = std::make_shared<const Dataset>(load_dataset(name, split, reading));
   print_left_out(*data_);
@@ -58,6 +62,11 @@ std::vector<float> Classifier::operator()(Value (*of_logits)(Value)) const {
     throw Failure(
         fmt::format("image {}: the net's output in {} is not finite", (bad - values.begin()) / classes(), precision_));
   return values;
+}
+
+std::string Classifier::part() const {
+  if (data_->whole) return data_->name == model_.data ? "all images, trained ones among them" : "all images";
+  return data_->validation != 0 ? fmt::format("{} of each class", data_->validation) : "";
 }
 
 std::string Classifier::name_of(std::int64_t label) const {

@@ -70,15 +70,18 @@ int evaluate(const EvalSettings& s) {
   check_outputs({{"--json", s.json}}, {{"--checkpoint", s.net.checkpoint}});
   const Classifier net(s.net, Split::test);
   const Results test = results_of(net);
-  fmt::print("{} on {} in {}, {} weights: test error {:.2f} %, loss {:.4f}, {} images\n", net.model().net->name,
-             name_for_people(net.data()), net.precision(), net.weights(), 100 * test.all.error(), test.loss,
-             test.all.images);
+  const std::string part = net.part();
+  fmt::print("{} on {}{} in {}, {} weights: {} {:.2f} %, loss {:.4f}, {} images\n", net.model().net->name,
+             name_for_people(net.data()), part.empty() ? "" : " (" + part + ")", net.precision(), net.weights(),
+             net.data().whole ? "error" : "test error", 100 * test.all.error(), test.loss, test.all.images);
   write_json(s.json, {{"net", net.model().net->name},
                       {"data", net.data().name},
                       {"synthetic", net.data().synthetic},
                       {"device", net.device_name()},
                       {"precision", net.precision()},
                       {"weights", net.weights()},
+                      {"split", net.data().whole ? "all" : "test"},
+                      {"validation", net.data().validation},
                       {"images", test.all.images},
                       {"test_loss", test.loss},
                       {"test_accuracy", test.all.accuracy()},

@@ -70,8 +70,11 @@ int predict(const PredictSettings& s) {
     score.right += predicted.back() == net.data().labels[static_cast<std::size_t>(i)];
     ++score.images;
   }
+  const std::string part = net.part(), images = net.data().whole ? part
+                                                : part.empty()   ? s.split
+                                                                 : s.split + ", " + part;
   fmt::print("{} on {} ({}) in {}, {} weights: error {:.2f} %, {} images\n", net.model().net->name,
-             name_for_people(net.data()), s.split, net.precision(), net.weights(), 100 * score.error(), score.images);
+             name_for_people(net.data()), images, net.precision(), net.weights(), 100 * score.error(), score.images);
   print_confusion(net, predicted);
   if (!s.out.empty()) write_file(s.out, csv_of(net, shares, predicted));
   return 0;

@@ -166,8 +166,10 @@ class Run {
   /// What the checkpoint says of this run, beside what the trainer knows.
   Identity identity() const {
     const Recipe& r = settings_.recipe;
+    const Dataset& data = train_.dataset();
+    const std::string share = data.validation != 0 ? fmt::format(" with validation {}", data.validation) : "";
     Identity identity = {{{"net", net_.name},
-                          {"data", train_.dataset().name},
+                          {"data", data.name + share},
                           {"batch", std::to_string(train_.batch())},
                           {"limit", std::to_string(train_.size())}},
                          changeable_of(r)};
@@ -213,7 +215,6 @@ class Run {
     if (!net_.note.empty()) fmt::print("{}\n", net_.note);
     if (!settings_.resume.empty()) fmt::print("continues after step {}\n", trainer_.attempts());
     for (const std::string& change : changes_) fmt::print("changed: {}\n", change);
-    for (const Loader* part : {&train_, &test_}) print_left_out(part->dataset());
     std::fflush(stdout);
   }
 
@@ -318,6 +319,7 @@ class Run {
                  {"seed", settings_.seed},
                  {"parameters", parameter_count(graph_)},
                  {"classes", train_.dataset().classes},
+                 {"left_out", train_.dataset().left_out.size() + test_.dataset().left_out.size()},
                  {"interrupted", !finished},
                  {"left_over_batches", left_over()},
                  {"epochs", Json::array()}};
@@ -360,8 +362,11 @@ std::shared_ptr<const Dataset> TrainSettings::load(Split split) const {
   auto& data = (*loaded)[split];
   if (data) return data;
   DataOptions options = this->data;
+  options.threads = device.cpu.threads;
   if (split == Split::test) options.limit = 0;
-  return data = std::make_shared<const Dataset>(load_dataset(recipe.data, split, options));
+  data = std::make_shared<const Dataset>(load_dataset(recipe.data, split, options));
+  print_left_out(*data);
+  return data;
 }
 
 Loader training_loader(const TrainSettings& s) {

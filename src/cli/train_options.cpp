@@ -86,10 +86,8 @@ std::vector<std::string> words_of(const CLI::App& app) {
   std::vector<std::string> words;
   for (const CLI::Option* option : app.get_options()) {
     if (std::find(left_out.begin(), left_out.end(), option->get_name()) != left_out.end()) continue;
-    for (std::string value : option->results()) {
-      if (is_own_data(value)) value.erase(value.find(':') + 1, value.rfind('/') - value.find(':'));  // no places
-      words.push_back(fmt::format("--{}={}", option->get_lnames()[0], value));
-    }
+    for (const std::string& value : option->results())
+      words.push_back(fmt::format("--{}={}", option->get_lnames()[0], data_name(value)));
   }
   return words;
 }

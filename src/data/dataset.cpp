@@ -238,14 +238,26 @@ void measure(Dataset& data, std::span<const std::byte> training_pixels) {
     measure(data, std::span(reinterpret_cast<const float*>(first), training_pixels.size() / sizeof(float)), 1);
 }
 
-std::vector<std::size_t> part_of(std::span<const std::int32_t> labels, double share, Split split) {
+void hold_out(Dataset& data, const DataOptions& options, bool test_part, std::string_view lacking) {
+  data.validation = options.validation;
+  if (options.validation != 0 || test_part) return;
+  if (data.split == Split::test && !options.validation_without_parts)
+    fail(fmt::format("validation: {}; the share of its images to test with must be given", lacking));
+  data.validation = options.validation_without_parts.value_or(0);
+  data.whole = data.validation == 0;
+}
+
+std::vector<std::size_t> part_of(std::span<const std::int32_t> labels, double share, Split split,
+                                 std::span<const std::uint32_t> keys) {
   constexpr std::uint32_t stream = 0xda7a0003;
   if (!(share > 0 && share < 1)) fail(fmt::format("validation {}: it must lie between 0 and 1", share));
   std::map<std::int32_t, std::vector<std::size_t>> by_class;
   for (std::size_t i = 0; i < labels.size(); ++i) by_class[labels[i]].push_back(i);
   std::vector<char> tests(labels.size());
   for (auto& [label, images] : by_class) {
-    std::ranges::sort(images, {}, [](std::size_t i) { return bits(1, 0, stream, i); });
+    std::ranges::sort(images, {}, [&](std::size_t i) {
+      return std::pair(bits(1, 0, stream, keys.empty() ? static_cast<std::uint32_t>(i) : keys[i]), i);
+    });
     const auto all = static_cast<double>(images.size()), most = std::max(all - 1, 0.0);
     const auto count = static_cast<std::size_t>(std::clamp(std::round(share * all), std::min(1.0, most), most));
     for (std::size_t i = 0; i < count; ++i) tests[images[i]] = 1;
@@ -296,7 +308,7 @@ fs::path find_data(std::string_view name, const fs::path& dir) {
   std::string searched;
   for (const fs::path& place : places) {
     for (const std::string_view folder : wanted.folders) {
-      const fs::path dir = folder.empty() ? place : place / folder;
+      const fs::path dir = folder.empty() ? place : (place / folder).lexically_normal();
       if (wanted.lies_in(name, dir)) return dir;
     }
     searched += (searched.empty() ? "" : ", ") + place.string() + seen_in(place);
@@ -315,6 +327,14 @@ std::string data_spellings() {
 
 bool is_own_data(std::string_view name) { return name.starts_with(folder_prefix) || name.starts_with(npz_prefix); }
 
+std::string data_name(std::string_view spelling) {
+  if (!is_own_data(spelling)) return std::string(spelling);
+  const std::size_t place = spelling.find(':') + 1;
+  fs::path path = fs::path(spelling.substr(place)).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  return std::string(spelling.substr(0, place)) + path.filename().string();
+}
+
 Dataset load_dataset(std::string_view name, Split split, const DataOptions& options) {
   const auto place = [&](std::string_view prefix) {
     if (name.size() == prefix.size()) fail(fmt::format("data {}: a place is missing", name));
@@ -325,6 +345,7 @@ Dataset load_dataset(std::string_view name, Split split, const DataOptions& opti
     if (options.layout != PixelLayout::unknown) fail(fmt::format("layout: data {} is no array", name));
     return read_image_folder(place(folder_prefix), split, options);
   }
+  if (!options.class_names.empty()) fail(fmt::format("class names: data {} numbers its classes itself", name));
   const bool archive = name.starts_with(npz_prefix);
   if (options.skip_broken) fail(fmt::format("skip-broken: data {} is no folder of images", name));
   if (!archive && options.layout != PixelLayout::unknown) fail(fmt::format("layout: data {} is no array", name));
@@ -342,12 +363,16 @@ Dataset load_dataset(std::string_view name, Split split, const DataOptions& opti
       data = named(wanted.read(name, find_data(name, options.dir), from, limit), wanted.classes);
     }
     if (parted) keep(data, part_of(data.labels, options.validation, split)), truncate(data, options.limit);
+    data.validation = options.validation;
     data.split = split;
   }
   const Shape& asked = options.image;
   if (asked.h != 0 && (asked.h != data.image.h || asked.w != data.image.w))
     fail(fmt::format("image {}x{}: {} has images of {}x{}, and only a folder's are scaled", asked.h, asked.w, data.name,
                      data.image.h, data.image.w));
+  if (asked.h != 0 && asked.c == 1 && data.image.c != 1)
+    fail(fmt::format("image {}x{}x1: {} has {} channels, and only a folder's images are made gray", asked.h, asked.w,
+                     data.name, data.image.c));
   return data;
 }
 

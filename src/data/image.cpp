@@ -7,6 +7,7 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
+#include <new>
 
 #include "halftone/io/regular_file.hpp"
 #include "src/data/decode_image.hpp"
@@ -14,6 +15,7 @@
 #include <png.h>
 #endif
 #ifdef HALFTONE_HAS_JPEG
+#include <jerror.h>
 #include <jpeglib.h>
 #endif
 
@@ -26,40 +28,88 @@ using Bytes = std::span<const std::byte>;
 
 /// Allocates the pixels that a file's header tells of, if the file may hold as many.
 [[maybe_unused]] Pixels pixels_of(std::int64_t h, std::int64_t w, Bytes file) {
-  constexpr std::int64_t small = 1 << 26, most_per_byte = 100;
+  constexpr std::int64_t small = 1 << 24, most_per_byte = 100;
   if (h < 1 || w < 1 || h > std::max(small, most_per_byte * std::ssize(file)) / w)
     throw FileError(fmt::format("tells of {} x {} pixels in {} bytes", w, h, file.size()));
   return {h, w, std::vector<std::uint8_t>(static_cast<std::size_t>(h * w * channels))};
 }
 
+// Both libraries leave by longjmp, so no function that they may leave has anything to destroy.
+
 #ifdef HALFTONE_HAS_PNG
+class Png {
+ public:
+  explicit Png(Bytes file)
+      : rest_(file),
+        png_(png_create_read_struct(PNG_LIBPNG_VER_STRING, this, give_up, [](png_structp, const char*) {})) {
+    if (png_) info_ = png_create_info_struct(png_);
+    if (!info_) png_destroy_read_struct(&png_, nullptr, nullptr), throw std::bad_alloc();
+    png_set_read_fn(png_, this, read);
+  }
+  ~Png() { png_destroy_read_struct(&png_, &info_, nullptr); }
+  Png(const Png&) = delete;
+  Png& operator=(const Png&) = delete;
+
+  bool begin() {
+    if (setjmp(png_jmpbuf(png_))) return false;
+    png_read_info(png_, info_);
+    return true;
+  }
+
+  bool decode(std::uint8_t* to) {
+    if (setjmp(png_jmpbuf(png_))) return false;
+    png_set_expand(png_), png_set_scale_16(png_), png_set_gray_to_rgb(png_), png_set_strip_alpha(png_);
+    const int passes = png_set_interlace_handling(png_);
+    png_read_update_info(png_, info_);
+    const std::size_t row = png_get_rowbytes(png_, info_);
+    for (int pass = 0; pass < passes; ++pass)
+      for (std::uint32_t y = 0; y < height(); ++y) png_read_row(png_, to + y * row, nullptr);
+    return true;
+  }
+
+  std::uint32_t height() const { return png_get_image_height(png_, info_); }
+  std::uint32_t width() const { return png_get_image_width(png_, info_); }
+  const char* why() const { return why_; }
+
+ private:
+  static void read(png_structp png, png_bytep to, std::size_t size) {
+    auto* self = static_cast<Png*>(png_get_io_ptr(png));
+    if (size > self->rest_.size()) png_error(png, "it ends early");
+    std::memcpy(to, self->rest_.data(), size);
+    self->rest_ = self->rest_.subspan(size);
+  }
+  [[noreturn]] static void give_up(png_structp png, const char* why) {
+    std::snprintf(static_cast<Png*>(png_get_error_ptr(png))->why_, sizeof why_, "%s", why);
+    png_longjmp(png, 1);
+  }
+
+  Bytes rest_;
+  char why_[256] = {};
+  png_structp png_;
+  png_infop info_ = nullptr;
+};
+
 Pixels decode_png(Bytes file) {
-  struct Image : png_image {
-    Image() : png_image{} { version = PNG_IMAGE_VERSION; }
-    ~Image() { png_image_free(this); }
-    void need(int good) const {
-      if (!good) throw FileError(fmt::format("is no sound PNG: {}", message));
-    }
-  } image;
-  image.need(png_image_begin_read_from_memory(&image, file.data(), file.size()));
-  Pixels pixels = pixels_of(image.height, image.width, file);
-  image.format = PNG_FORMAT_RGBA;  // else the library would blend transparent pixels with a background
-  image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB;
-  std::vector<std::uint8_t> rgba(PNG_IMAGE_SIZE(image));
-  image.need(png_image_finish_read(&image, nullptr, rgba.data(), 0, nullptr));
-  for (std::size_t i = 0; i < rgba.size() / 4; ++i) std::copy_n(&rgba[4 * i], channels, &pixels.rgb[channels * i]);
+  Png png(file);
+  const auto need = [&](bool good) {
+    if (!good) throw FileError(fmt::format("is no sound PNG: {}", png.why()));
+  };
+  need(png.begin());
+  Pixels pixels = pixels_of(png.height(), png.width(), file);
+  need(png.decode(pixels.rgb.data()));
   return pixels;
 }
 #endif
 
 #ifdef HALFTONE_HAS_JPEG
-/// The library leaves by longjmp, so no function that it may leave has anything to destroy.
 struct Jpeg : jpeg_decompress_struct {
   Jpeg() : jpeg_decompress_struct{} {
     err = jpeg_std_error(&errors);
     errors.error_exit = give_up;
     errors.emit_message = [](j_common_ptr jpeg, int level) {
-      if (level < 0) give_up(jpeg);  // damaged data, which it would make up
+      const int what = jpeg->err->msg_code;
+      const bool harmless = what == JWRN_JFIF_MAJOR || what == JWRN_ADOBE_XFORM || what == JWRN_EXTRANEOUS_DATA;
+      if (level < 0 && !harmless) give_up(jpeg);  // damaged data, which it would make up
     };
     jpeg_create_decompress(this);
     watch.progress_monitor = [](j_common_ptr jpeg) {
@@ -111,6 +161,8 @@ Pixels decode_jpeg(Bytes file) {
     if (!good) throw FileError(fmt::format("is no sound JPEG: {}", jpeg.why));
   };
   need(jpeg.begin(file));
+  if (jpeg.jpeg_color_space == JCS_CMYK || jpeg.jpeg_color_space == JCS_YCCK)
+    throw FileError("is CMYK, which is not read");
   Pixels pixels = pixels_of(jpeg.image_height, jpeg.image_width, file);
   need(jpeg.decode(pixels.rgb.data()));
   return pixels;
@@ -169,9 +221,25 @@ std::vector<Taps> taps_of(std::int64_t from, double length, std::int64_t to) {
 
 std::uint8_t byte_of(float x) { return static_cast<std::uint8_t>(std::clamp(std::lround(x), 0l, 255l)); }
 
+constexpr const char* unknown = "is neither PNG nor JPEG";
+
+const Format* format_of(Bytes file) {
+  for (const Format& format : formats)
+    if (file.size() >= format.begins.size() &&
+        std::memcmp(file.data(), format.begins.data(), format.begins.size()) == 0)
+      return &format;
+  return nullptr;
+}
+
 std::vector<std::byte> content_of(const std::filesystem::path& path) {
+  constexpr std::uint64_t most = 1 << 28;
   RegularFile file(path);
-  std::vector<std::byte> bytes(file.size());
+  std::vector<std::byte> bytes(4);
+  bytes.resize(file.read_at(0, bytes));
+  if (!format_of(bytes)) throw FileError(path.string() + " " + unknown);
+  if (file.size() > most)
+    throw FileError(fmt::format("{} has {} bytes, of which images have at most {}", path.string(), file.size(), most));
+  bytes.resize(file.size());
   bytes.resize(file.read(bytes));
   return bytes;
 }
@@ -186,11 +254,8 @@ std::string image_formats() {
 }
 
 Pixels decode_image(std::span<const std::byte> file) {
-  for (const Format& format : formats)
-    if (file.size() >= format.begins.size() &&
-        std::memcmp(file.data(), format.begins.data(), format.begins.size()) == 0)
-      return format.decode(file);
-  throw FileError("is neither PNG nor JPEG");
+  if (const Format* format = format_of(file)) return format->decode(file);
+  throw FileError(unknown);
 }
 
 void fit(const Pixels& pixels, const Shape& image, std::uint8_t* to) {
@@ -235,14 +300,18 @@ void check_image(const Shape& image) {
 
 std::vector<std::uint8_t> read_image(const std::filesystem::path& file, const Shape& image) {
   check_image(image);
-  std::vector<std::uint8_t> result(static_cast<std::size_t>(image.elements()));
-  const std::vector<std::byte> bytes = content_of(file);
   try {
-    fit(decode_image(bytes), image, result.data());
-  } catch (const FileError& error) {
-    throw FileError(file.string() + " " + error.what());
+    std::vector<std::uint8_t> result(static_cast<std::size_t>(image.elements()));
+    const std::vector<std::byte> bytes = content_of(file);
+    try {
+      fit(decode_image(bytes), image, result.data());
+    } catch (const FileError& error) {
+      throw FileError(file.string() + " " + error.what());
+    }
+    return result;
+  } catch (const std::bad_alloc&) {
+    throw FileError(file.string() + " needs more memory than there is");
   }
-  return result;
 }
 
 }  // namespace halftone

@@ -1,6 +1,7 @@
 #include "halftone/data/image_folder.hpp"
 
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <atomic>
@@ -33,18 +34,23 @@ std::string lower(std::string text) {
 /// Also by formats that are not read, so that none is left out in silence.
 bool is_image(const fs::path& path) {
   const std::string ending = lower(path.extension().string());
-  for (const char* known : {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+  for (const char* known : {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".heic",
+                            ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".pnm", ".tga"})
     if (ending == known) return true;
   return false;
 }
 
-/// What a folder holds that `wanted` accepts, sorted.
+/// What a folder holds that `wanted` accepts, sorted; nothing hidden, nor what lies in hidden folders.
 template <class Entries, class Wanted>
 std::vector<fs::path> sorted(const fs::path& dir, Wanted&& wanted) {
   std::vector<fs::path> found;
   std::error_code error;
-  for (Entries entry(dir, error), end; !error && entry != end; entry.increment(error))
-    if (!entry->path().filename().string().starts_with('.') && wanted(*entry)) found.push_back(entry->path());
+  for (Entries entry(dir, error), end; !error && entry != end; entry.increment(error)) {
+    const bool hidden = entry->path().filename().string().starts_with('.');
+    if constexpr (requires { entry.disable_recursion_pending(); })
+      if (hidden) entry.disable_recursion_pending();
+    if (!hidden && wanted(*entry)) found.push_back(entry->path());
+  }
   if (error) throw FileError(fmt::format("{} cannot be read: {}", dir.string(), error.message()));
   std::ranges::sort(found);
   return found;
@@ -59,7 +65,8 @@ std::vector<std::string> classes_in(const fs::path& dir) {
   std::vector<std::string> names;
   for (const fs::path& path :
        sorted<fs::directory_iterator>(dir, [](const fs::directory_entry& entry) { return is_folder(entry.path()); }))
-    names.push_back(path.filename().string());
+    if (!is_utf8(names.emplace_back(path.filename().string())))
+      throw FileError(path.string() + " is a class, and its name is not UTF-8");
   if (names.empty()) throw FileError(dir.string() + " holds no folders, of which each would be a class");
   return names;
 }
@@ -73,20 +80,25 @@ std::vector<File> files_in(const fs::path& dir, const std::vector<std::string>& 
       throw FileError(
           fmt::format("{}: {} is none of the {} classes of the training set", dir.string(), name, classes.size()));
     std::size_t turn = 0;
-    for (fs::path& path : sorted<fs::recursive_directory_iterator>(
-             dir / name, [](const fs::directory_entry& entry) { return is_image(entry.path()) && !is_folder(entry); }))
-      found.push_back({turn++, {std::move(path), static_cast<std::int32_t>(label)}});
+    std::vector<fs::path> images =
+        sorted<fs::recursive_directory_iterator>(dir / name, [](const fs::directory_entry& entry) {
+          const bool folder = is_folder(entry);
+          if (folder && fs::is_symlink(entry.symlink_status()))
+            throw FileError(entry.path().string() + " is a link to a folder, which is not followed inside a class");
+          return is_image(entry.path()) && !folder;
+        });
+    if (images.empty()) throw FileError((dir / name).string() + " is a class and holds no images");
+    for (fs::path& path : images) found.push_back({turn++, {std::move(path), static_cast<std::int32_t>(label)}});
   }
-  if (found.empty()) throw FileError(dir.string() + " holds no images");
   std::ranges::stable_sort(found, {}, [](const auto& one) { return std::pair(one.first, one.second.label); });
   std::vector<File> files;
   for (auto& one : found) files.push_back(std::move(one.second));
   return files;
 }
 
-/// Decodes all files into `data.pixels`, on all threads of the machine. Returns what is wrong with those that are
+/// Decodes all files into `data.pixels`. Returns what is wrong with those that are
 /// broken.
-std::vector<std::string> decode(Dataset& data, const std::vector<File>& files) {
+std::vector<std::string> decode(Dataset& data, const std::vector<File>& files, int threads) {
   std::vector<std::string> broken(files.size());
   std::atomic<std::size_t> next = 0;
   std::exception_ptr error;
@@ -111,8 +123,8 @@ std::vector<std::string> decode(Dataset& data, const std::vector<File>& files) {
   };
   {
     std::vector<std::jthread> others;
-    for (std::size_t i = 1; i < std::min<std::size_t>(std::thread::hardware_concurrency(), files.size()); ++i)
-      others.emplace_back(work);
+    const std::size_t most = threads > 0 ? static_cast<std::size_t>(threads) : std::thread::hardware_concurrency();
+    for (std::size_t i = 1; i < std::min(most, files.size()); ++i) others.emplace_back(work);
     work();
   }
   if (error) std::rethrow_exception(error);
@@ -123,7 +135,7 @@ std::vector<std::string> decode(Dataset& data, const std::vector<File>& files) {
 std::pair<fs::path, fs::path> parts_of(const fs::path& dir) {
   if (!is_folder(dir)) throw FileError(dir.string() + " is no folder");
   if (!is_folder(dir / "train")) return {dir, {}};
-  for (const char* name : {"test", "val"})
+  for (const char* name : {"test", "val", "valid"})
     if (is_folder(dir / name)) return {dir / "train", dir / name};
   return {dir / "train", {}};
 }
@@ -133,26 +145,28 @@ std::pair<fs::path, fs::path> parts_of(const fs::path& dir) {
 Dataset read_image_folder(const fs::path& dir, Split split, const DataOptions& options) {
   fs::path place = dir.lexically_normal();
   if (!place.has_filename()) place = place.parent_path();
-  Dataset data{.name = "folder:" + place.filename().string(), .split = split, .image = options.image};
+  Dataset data{.name = data_name("folder:" + place.string()), .split = split, .image = options.image};
   if (options.image.h == 0 || options.image.w == 0)
     fail(fmt::format("image: {} needs the size that its images are brought to, HEIGHTxWIDTH", data.name));
   check_image(options.image);
   const auto [train, test] = parts_of(place);
-  const bool apart = !test.empty() && options.validation == 0;
-  if (split == Split::test && !apart && options.validation == 0 && !options.unsplit)
-    fail(fmt::format("validation: {} has no train/ and test/; the share of its images to test with must be given",
-                     place.string()));
+  hold_out(
+      data, options, !test.empty(),
+      place.string() + (train == place ? " has no train/ and test/" : " has train/, but no test/, val/ or valid/"));
+  const bool apart = !data.whole && data.validation == 0;
   data.class_names = options.class_names.empty() ? classes_in(train) : options.class_names;
   data.classes = static_cast<int>(data.class_names.size());
   std::vector<File> files = files_in(split == Split::test && apart ? test : train, data.class_names);
-  const auto labels = [&] {
-    std::vector<std::int32_t> all;
-    for (const File& file : files) all.push_back(file.label);
-    return all;
-  };
-  if (options.validation != 0) {
+  if (data.validation != 0) {
+    std::vector<std::int32_t> labels;
+    std::vector<std::uint32_t> keys;  // so that another file changes nothing for the other classes
+    for (const File& file : files) {
+      const std::string path = file.path.lexically_relative(train).string();
+      labels.push_back(file.label);
+      keys.push_back(static_cast<std::uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(path.data()), path.size())));
+    }
     std::vector<File> taken;
-    for (const std::size_t i : part_of(labels(), options.validation, split)) taken.push_back(std::move(files[i]));
+    for (const std::size_t i : part_of(labels, data.validation, split, keys)) taken.push_back(std::move(files[i]));
     files = std::move(taken);
   }
   files.resize(
@@ -163,7 +177,7 @@ Dataset read_image_folder(const fs::path& dir, Split split, const DataOptions& o
     throw Failure(
         fmt::format("{}: there is no memory for {} images of {}", data.name, files.size(), to_string(data.image)));
   }
-  const std::vector<std::string> broken = decode(data, files);
+  const std::vector<std::string> broken = decode(data, files, options.threads);
   std::size_t kept = 0;
   for (std::size_t i = 0; i < files.size(); ++i) {
     if (!broken[i].empty()) {

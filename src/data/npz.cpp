@@ -76,7 +76,9 @@ class Archive {
 
   void read_header(Array& array, std::string_view header, const std::string& name) const {
     const std::string_view type = behind(header, "descr", name);
-    if (type.size() < 5 || type[0] != '\'' || type[4] != '\'' || type[3] < '1' || type[3] > '8')
+    constexpr std::string_view kinds = "uifb";  // others, as text, have items of other sizes
+    if (type.size() < 5 || type[0] != '\'' || type[4] != '\'' || type[3] < '1' || type[3] > '8' ||
+        kinds.find(type[2]) == std::string_view::npos)
       broken(name, fmt::format("is of {}, which is not read", type.substr(0, type.find(", 'f"))));
     array.type = type.substr(1, 3);
     if (!behind(header, "fortran_order", name).starts_with("False"))
@@ -174,10 +176,9 @@ Dataset read_npz(const std::filesystem::path& file, Split split, const DataOptio
   if (!archive.has("x" + train) || !archive.has("y" + train))
     throw FileError(
         fmt::format("{} holds neither x and y nor x_train and y_train, but {}", file.string(), archive.held()));
-  const bool apart = archive.has("x_test") && archive.has("y_test") && !one && options.validation == 0;
-  if (split == Split::test && !apart && options.validation == 0 && !options.unsplit)
-    fail(fmt::format("validation: {} has no x_test and y_test; the share of its images to test with must be given",
-                     file.string()));
+  hold_out(data, options, archive.has("x_test") && archive.has("y_test") && !one,
+           file.string() + " has no x_test and y_test");
+  const bool apart = !data.whole && data.validation == 0;
   const std::string part = split == Split::test && apart ? "_test" : train, x = "x" + part, y = "y" + part;
   std::int64_t largest = 0;
   for (const char* other : {"y_train", "y_test"})  // both splits have the classes of all
@@ -194,7 +195,7 @@ Dataset read_npz(const std::filesystem::path& file, Split split, const DataOptio
   const auto [image, channels_first] = shape_of(archive, x, images, options);
   data.image = image;
   data.pixels = channels_first ? channels_last(images.bytes, image, images.item()) : std::move(images.bytes);
-  if (options.validation != 0) keep(data, part_of(data.labels, options.validation, split));
+  if (data.validation != 0) keep(data, part_of(data.labels, data.validation, split));
   truncate(data, options.limit);
   measure(data, data.pixels);
   return data;

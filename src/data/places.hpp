@@ -18,10 +18,15 @@ std::int64_t images_to_take(std::string_view name, std::int64_t have, std::int64
 /// Sets mean and deviation of data whose training set has these pixels.
 void measure(Dataset& data, std::span<const std::byte> training_pixels);
 
+/// Settles what share of own data is held out (`validation`), and whether they are `whole`. Throws Error that begins
+/// with `lacking`, what they have not, where a share is needed.
+void hold_out(Dataset& data, const DataOptions& options, bool test_part, std::string_view lacking);
+
 /// The images of `split`, in their order, where `share` of each class is held out for testing: by chance, but the same
-/// ones each time, and of two or more at least one in either split. Throws Error for a share outside (0, 1), and where
-/// no class has two.
-std::vector<std::size_t> part_of(std::span<const std::int32_t> labels, double share, Split split);
+/// ones each time, and of two or more at least one in either split. Chance goes by `keys`, one an image; where there
+/// are none, by the images' places. Throws Error for a share outside (0, 1), and where no class has two.
+std::vector<std::size_t> part_of(std::span<const std::int32_t> labels, double share, Split split,
+                                 std::span<const std::uint32_t> keys = {});
 
 /// Only the images `taken`, which are in order.
 void keep(Dataset& data, std::span<const std::size_t> taken);

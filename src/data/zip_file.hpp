@@ -23,7 +23,8 @@ class ZipFile {
  private:
   struct Member {
     std::string name;
-    std::uint32_t method = 0, checksum = 0, packed = 0, size = 0, offset = 0;
+    std::uint32_t method = 0, checksum = 0;
+    std::uint64_t packed = 0, size = 0, offset = 0;
   };
 
   void read_directory();

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <nlohmann/json.hpp>
+
 #include "halftone/ops/pointwise.hpp"
+#include "halftone/tensor/text.hpp"
 
 namespace halftone {
 
@@ -26,7 +29,11 @@ Metadata metadata_of(const Dataset& dataset) {
                        {"dtype", name_of(dataset.dtype)},
                        {"mean", fmt::format("{}", fmt::join(dataset.mean, ","))},
                        {"stddev", fmt::format("{}", fmt::join(dataset.stddev, ","))}};
-  if (!dataset.class_names.empty()) metadata["class_names"] = fmt::format("{}", fmt::join(dataset.class_names, ","));
+  for (const std::string& name : dataset.class_names)
+    if (!is_utf8(name))
+      fail(fmt::format("{}: the name of class {} is not UTF-8", dataset.name, &name - dataset.class_names.data()));
+  if (!dataset.class_names.empty()) metadata["class_names"] = nlohmann::json(dataset.class_names).dump();
+  if (dataset.validation != 0) metadata["validation"] = fmt::format("{}", dataset.validation);
   return metadata;
 }
 

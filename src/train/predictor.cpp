@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <nlohmann/json.hpp>
 
 #include "halftone/ops/softmax.hpp"
 #include "halftone/tensor/text.hpp"
@@ -30,10 +31,10 @@ class Description {
     if (const std::string dtype = text("dtype"); !dtype.empty()) model.dtype = dtype_of(dtype);
     model.mean = per_channel("mean", model.image.c);
     model.stddev = per_channel("stddev", model.image.c);
-    const std::string names = text("class_names");
-    for (const std::string_view name : parts(names, ',')) model.class_names.emplace_back(name);
+    model.class_names = names(text("class_names"));
     if (std::ssize(model.class_names) != model.classes) model.class_names.clear();
     model.data = text("data");
+    if (const std::string share = text("validation"); !share.empty()) model.validation = share_of(share);
     if (const std::string precision = text("precision"); !precision.empty()) model.precision = known(precision);
     model.averaged = text("weights") == "averaged";
     return model;
@@ -83,6 +84,26 @@ class Description {
     } catch (const Error& error) {
       refuse(error.what());
     }
+  }
+
+  /// A JSON list; older files have the names between commas.
+  std::vector<std::string> names(const std::string& said) const {
+    if (said.empty()) return {};
+    if (!said.starts_with('[')) {
+      const auto all = parts(said, ',');
+      return {all.begin(), all.end()};
+    }
+    try {
+      return nlohmann::json::parse(said).get<std::vector<std::string>>();
+    } catch (const nlohmann::json::exception&) {
+      refuse("its class names are not a list of names");
+    }
+  }
+
+  double share_of(const std::string& said) const {
+    const auto share = parse_number(said);
+    if (!share || !(*share > 0 && *share < 1)) refuse(fmt::format("its validation is '{}', not between 0 and 1", said));
+    return *share;
   }
 
   std::vector<float> per_channel(const char* key, std::int64_t channels) const {

@@ -77,6 +77,55 @@ TEST(OwnData, AFolderOfImagesIsTrainedOnAndPredicted) {
             std::string::npos);
 }
 
+/// Three classes of 12 images each in `folder`, one of them with a comma in its name.
+void write_vegetables(const std::string& folder) {
+  const Dataset data = rendered_digits(Split::train, 36);
+  const char* classes[] = {"Apple", "Pepper,_bell", "Zucchini"};
+  for (std::int64_t i = 0; i < data.size(); ++i) {
+    const auto* first = reinterpret_cast<const std::uint8_t*>(data.at(i));
+    const std::string place = folder + "/" + classes[i % 3];
+    std::filesystem::create_directories(place);
+    std::ofstream(place + "/" + std::to_string(1000 + i) + ".png", std::ios::binary)
+        << testing::png(28, 28, 1, {first, first + 784});
+  }
+}
+
+TEST(OwnData, NamesAndTheShareHeldOutAreKept) {
+  if (image_formats().find("png") == std::string::npos) GTEST_SKIP() << "built without libpng";
+  const Folder folder;
+  write_vegetables(folder / "set");
+  const std::string data = "folder:" + folder / "set", net = folder / "run";
+  Words train = {
+      "train",     "--net", "lenet5",  "--data",  data,    "--epochs", "1",      "--batch",         "9",
+      "--threads", "1",     "--image", "28x28x1", "--out", net,        "--json", folder / "r.json", "--validation",
+      "0.25"};
+  run(train);
+  const Words eval = {"eval", "--checkpoint", net, "--threads", "1", "--json", folder / "e.json", "--data"};
+  const auto evaluated = [&](const std::string& other) {
+    Words words = eval;
+    words.push_back(other);
+    return run(words);
+  };
+  EXPECT_NE(evaluated(data).find("lenet5 on folder:set (0.25 of each class) in f32, raw weights: test error"),
+            std::string::npos);
+  const auto results = json_of(folder / "e.json");
+  EXPECT_EQ(results["images"], 9);
+  EXPECT_EQ(results["test_accuracy"], json_of(folder / "r.json")["epochs"][0]["test_accuracy"]);
+  EXPECT_EQ(results["by_class"][1]["class"], "Pepper,_bell");
+
+  std::filesystem::create_directories(folder / "new");
+  std::filesystem::copy(folder / "set/Zucchini", folder / "new/Zucchini");
+  EXPECT_NE(evaluated("folder:" + folder / "new").find("folder:new (all images) in f32, raw weights: error "),
+            std::string::npos);
+  EXPECT_EQ(json_of(folder / "e.json")["by_class"][2]["images"], 12);
+  EXPECT_EQ(json_of(folder / "e.json")["split"], "all");
+
+  train.back() = "0.5";
+  train.insert(train.end(), {"--resume", net});
+  EXPECT_NE(refusal(train).find("has data folder:set with validation 0.25, not folder:set with validation 0.5"),
+            std::string::npos);
+}
+
 TEST(OwnData, AnArchiveOfArraysIsTrainedOn) {
   const Folder folder;
   const Dataset digits = rendered_digits(Split::train, 200);
@@ -96,7 +145,11 @@ TEST(OwnData, AnArchiveOfArraysIsTrainedOn) {
   EXPECT_EQ(json_of(folder / "r.json")["data"], "npz:set.npz");
   // Of the two layouts only one fits the net's image.
   run({"eval", "--checkpoint", folder / "run", "--data", "npz:" + folder / "set.npz", "--json", folder / "e.json"});
-  EXPECT_EQ(json_of(folder / "e.json")["images"], 200);
+  EXPECT_EQ(json_of(folder / "e.json")["images"], 40);
+  EXPECT_EQ(json_of(folder / "e.json")["validation"], 0.2);
+  EXPECT_NE(refusal({"eval", "--checkpoint", folder / "run", "--data", "folder:" + folder / "x"})
+                .find("does not say what its classes are called"),
+            std::string::npos);
   EXPECT_NE(refusal({"train", "--net", "lenet5", "--data", "digits", "--image", "32"}).find("--image 32: it is HEIGHT"),
             std::string::npos);
 }

@@ -108,6 +108,22 @@ TEST(FindData, TakesEitherFolderOfCifar10) {
   EXPECT_EQ(find_data("cifar10", root / "cifar-10-batches-bin"), root / "cifar-10-batches-bin");
 }
 
+TEST(FindData, TakesTheFolderThatEmnistsSetsShare) {
+  const TemporaryFolder root;
+  const Environment variable("HALFTONE_DATA", (root / "").string());
+  std::filesystem::create_directories(root / "emnist/gzip");
+  testing::write(root / "emnist/gzip/emnist-letters-train-images-idx3-ubyte.gz", "");
+  EXPECT_EQ(find_data("emnist-letters"), root / "emnist/gzip");
+}
+
+TEST(DataName, KeepsNoPlace) {
+  for (const char* spelling : {"folder:flowers", "folder:flowers/", "folder:/a/flowers", "folder:../x/./flowers//"})
+    EXPECT_EQ(data_name(spelling), "folder:flowers") << spelling;
+  EXPECT_EQ(data_name("npz:set.npz"), "npz:set.npz");
+  EXPECT_EQ(data_name("npz:a/b/set.npz"), "npz:set.npz");
+  EXPECT_EQ(data_name("mnist"), "mnist");
+}
+
 TEST(LoadDataset, ListsTheNamesWhenOneIsUnknown) {
   const std::string text = error([] { load_dataset("imagenet", Split::train); });
   EXPECT_TRUE(text.starts_with("data imagenet: it is mnist, fashion-mnist, kmnist, ")) << text;

@@ -85,12 +85,82 @@ TEST_F(ImageFolder, AShareOfEachClassIsHeldOut) {
   EXPECT_EQ(all.size(), 30u);
   EXPECT_EQ(std::set<int>(all.begin(), all.end()).size(), 30u) << "no image is in both";
   EXPECT_EQ(first_bytes(load(Split::test, options)), first_bytes(test));
-  options.validation = 0, options.unsplit = true;
+  EXPECT_EQ(test.validation, 0.2);
+  options.validation = 0, options.validation_without_parts = 0.2;
+  EXPECT_EQ(load(Split::test, options).files, test.files);
+  options.validation_without_parts = 0;
   EXPECT_EQ(load(Split::test, options).size(), 30);
+  EXPECT_TRUE(load(Split::test, options).whole);
   for (const double wrong : {-0.1, 1.0, std::nan("")}) {
     options.validation = wrong;
     EXPECT_TRUE(contains(error([&] { load(Split::train, options); }), "validation")) << wrong;
   }
+}
+
+TEST_F(ImageFolder, AFilesShareIsItsOwn) {
+  const auto add_all = [&](const std::string& name, int first) {
+    for (int i = first; i < 20; ++i) add("set/" + name + "/" + std::to_string(100 + i) + ".png", 1);
+  };
+  add_all("a", 1), add_all("b", 0), add_all("c", 0);
+  DataOptions options = tiny;
+  options.validation = 0.2;
+  const auto held_out = [&](char name) {
+    std::vector<std::string> files;
+    for (const std::string& file : load(Split::test, options).files)
+      if (file[0] == name) files.push_back(file);
+    return files;
+  };
+  const auto a = held_out('a'), b = held_out('b'), c = held_out('c');
+  EXPECT_EQ(b.size(), 4u);
+  add("set/a/100.png", 1), add("set/b/zzz.png", 1);
+  EXPECT_EQ(held_out('c'), c);
+  for (const auto& [name, before] : {std::pair('a', a), std::pair('b', b)}) {
+    std::vector<std::string> after = held_out(name), kept;
+    std::ranges::set_intersection(before, after, std::back_inserter(kept));
+    EXPECT_GE(kept.size(), before.size() - 1) << name;
+  }
+}
+
+TEST_F(ImageFolder, WhatIsHiddenIsNotRead) {
+  add("set/a/1.png", 1), add("set/a/.ipynb_checkpoints/1.png", 2), add("set/a/deep/.thumbnails/x/1.png", 3);
+  EXPECT_EQ(load(Split::train).files, std::vector<std::string>{"a/1.png"});
+}
+
+TEST_F(ImageFolder, AClassHoldsImages) {
+  add("set/a/1.png", 1), add("set/__MACOSX/._1.png", 1);
+  EXPECT_EQ(file_error([&] { load(Split::train); }),
+            (root() / "__MACOSX").string() + " is a class and holds no images");
+}
+
+TEST_F(ImageFolder, NothingIsLeftOutInSilence) {
+  add("set/a/1.jfif", 1), add("set/a/2.jpe", 2);
+  EXPECT_EQ(first_bytes(load(Split::train)), (std::vector<int>{1, 2}));
+  add("elsewhere/1.png", 9);
+  fs::create_directory_symlink(dir_ / "elsewhere", root() / "b");
+  EXPECT_EQ(load(Split::train).files, (std::vector<std::string>{"a/1.jfif", "b/1.png", "a/2.jpe"}));
+  fs::create_directory_symlink(dir_ / "elsewhere", root() / "a/more");
+  EXPECT_EQ(file_error([&] { load(Split::train); }),
+            (root() / "a/more").string() + " is a link to a folder, which is not followed inside a class");
+  fs::remove(root() / "a/more");
+  for (const char* name : {"x.heic", "x.ppm"}) {
+    testing::write(root() / "a" / name, "something");
+    EXPECT_TRUE(contains(file_error([&] { load(Split::train); }), name));
+    fs::remove(root() / "a" / name);
+  }
+}
+
+TEST_F(ImageFolder, ValidIsATestPartToo) {
+  add("set/train/a/1.png", 1);
+  EXPECT_TRUE(contains(error([&] { load(Split::test); }), "set has train/, but no test/, val/ or valid/; the share"));
+  add("set/valid/a/1.png", 2);
+  EXPECT_EQ(first_bytes(load(Split::test)), std::vector<int>{2});
+}
+
+TEST_F(ImageFolder, ANameIsUtf8) {
+  add("set/gr\xc3\xbcn/1.png", 1);
+  EXPECT_EQ(load(Split::train).class_names, std::vector<std::string>{"gr\xc3\xbcn"});
+  add("set/gr\xfcn/1.png", 1);
+  EXPECT_TRUE(contains(file_error([&] { load(Split::train); }), "gr\xfcn is a class, and its name is not UTF-8"));
 }
 
 TEST_F(ImageFolder, BrokenImagesAreNamedAndCounted) {
@@ -114,7 +184,7 @@ TEST_F(ImageFolder, SaysWhatItLacks) {
   fs::create_directories(root());
   EXPECT_TRUE(contains(file_error([&] { load(Split::train); }), "holds no folders, of which each would be a class"));
   fs::create_directories(root() / "a");
-  EXPECT_EQ(file_error([&] { load(Split::train); }), root().string() + " holds no images");
+  EXPECT_EQ(file_error([&] { load(Split::train); }), (root() / "a").string() + " is a class and holds no images");
   add("set/train/a/1.png", 1), add("set/val/c/1.png", 1);
   EXPECT_EQ(file_error([&] { load(Split::test); }),
             (root() / "val").string() + ": c is none of the 1 classes of the training set");
@@ -152,7 +222,7 @@ TEST_F(ImageFolder, TheGuidesExample) {
 TEST_F(ImageFolder, ClassesMayBeGiven) {
   add("set/dog/1.png", 1);
   DataOptions options = tiny;
-  options.unsplit = true, options.class_names = {"cat", "dog"};
+  options.validation_without_parts = 0, options.class_names = {"cat", "dog"};
   EXPECT_EQ(load(Split::test, options).labels, std::vector<std::int32_t>{1});
   EXPECT_EQ(load(Split::test, options).classes, 2);
 }

@@ -44,6 +44,36 @@ class Npz : public ::testing::Test {
 
 const std::string two_labels = npy("|u1", "(2,)", std::string("\1\0", 2));
 
+TEST_F(Npz, NamesWhatIsNotReadAndWhatDoesNotFit) {
+  const std::string x = npy("|u1", "(2, 1, 1, 3)", counted(6));
+  const Members text = {{"x.npy", x}, {"y.npy", npy("<U2", "(2,)", std::string(16, 'a'))}};
+  EXPECT_TRUE(contains(file_error([&] { load(text); }), "y is of '<U2', which is not read"));
+  DataOptions gray;
+  gray.layout = PixelLayout::nhwc, gray.image = {1, 1, 1, 1};
+  const Members colour = {{"x.npy", x}, {"y.npy", two_labels}};
+  EXPECT_TRUE(contains(error([&] { load(colour, Split::train, gray); }), "image 1x1x1: npz:set.npz has 3 channels"));
+  gray.image = {1, 1, 1, 3};
+  EXPECT_EQ(load(colour, Split::train, gray).size(), 2);
+  gray.class_names = {"a", "b"};
+  EXPECT_TRUE(contains(error([&] { load(colour, Split::train, gray); }), "class names: data npz:"));
+}
+
+TEST_F(Npz, SizesMayStandInTheExtraField) {
+  const Members members = {{"x.npy", npy("|u1", "(2, 2, 3)", counted(12))}, {"y.npy", two_labels}};
+  for (const bool packed : {false, true}) {
+    const std::string archive = zip(members, packed, true);
+    const Dataset data = load_file(archive);
+    EXPECT_EQ(data.labels, (std::vector<std::int32_t>{1, 0}));
+    EXPECT_EQ(data.at(1)[5], std::byte{11});
+    std::string cut = archive;
+    cut[cut.find(std::string("\1\0\x10\0", 4)) + 2] = 8;
+    EXPECT_TRUE(contains(file_error([&] { load_file(cut); }), "has a damaged directory"));
+    cut = archive;
+    cut[cut.find(std::string("\1\0\x10\0", 4)) + 9] = 1;  // a size of 2^40
+    EXPECT_TRUE(contains(file_error([&] { load_file(cut); }), (dir_ / "set.npz").string()));
+  }
+}
+
 TEST_F(Npz, ReadsBothSplitsPackedOrStored) {
   for (const bool packed : {false, true}) {
     const Members members = {{"x_train.npy", npy("|u1", "(2, 2, 3)", counted(12))},
@@ -107,7 +137,7 @@ TEST_F(Npz, OneSetIsSplitByAShare) {
     for (const std::byte byte : data.pixels) all.insert(std::to_integer<int>(byte));
   }
   EXPECT_EQ(all, (std::multiset<int>{0, 1, 2, 3}));
-  EXPECT_EQ(load(members, Split::test, {.limit = 2, .unsplit = true}).size(), 2);
+  EXPECT_EQ(load(members, Split::test, {.limit = 2, .validation_without_parts = 0}).size(), 2);
 }
 
 TEST_F(Npz, NamesFileAndArray) {

@@ -19,27 +19,35 @@ inline std::uint32_t checksum(const std::string& text) {
   return static_cast<std::uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(text.data()), text.size()));
 }
 
-/// A PNG file of 8 bits a number; `channels` is 1 (gray), 3 (RGB) or 4 (with transparency).
-inline std::string png(std::uint32_t h, std::uint32_t w, int channels, const std::vector<std::uint8_t>& pixels) {
-  const auto big_endian = [](std::uint32_t value) {
-    const std::string text = little_endian(value, 4);
-    return std::string(text.rbegin(), text.rend());
-  };
-  const auto chunk = [&](const std::string& kind, const std::string& content) {
-    return big_endian(static_cast<std::uint32_t>(content.size())) + kind + content +
-           big_endian(checksum(kind + content));
-  };
-  std::string rows;
-  for (std::size_t y = 0, row = w * static_cast<std::size_t>(channels); y < h; ++y)
-    rows += '\0' + std::string(pixels.begin() + static_cast<std::ptrdiff_t>(y * row),
-                               pixels.begin() + static_cast<std::ptrdiff_t>((y + 1) * row));
+inline std::string big_endian(std::uint32_t value) {
+  const std::string text = little_endian(value, 4);
+  return {text.rbegin(), text.rend()};
+}
+
+inline std::string png_chunk(const std::string& kind, const std::string& content) {
+  return big_endian(static_cast<std::uint32_t>(content.size())) + kind + content + big_endian(checksum(kind + content));
+}
+
+/// A PNG file of `rows`, each after the byte of its filter, with chunks `before` them. `kind` is 0 (gray), 2 (RGB),
+/// 3 (palette), 4 (gray with transparency) or 6 (RGB with transparency).
+inline std::string png_of(std::uint32_t h, std::uint32_t w, int depth, int kind, const std::string& rows,
+                          const std::string& before = "", bool interlaced = false) {
   uLongf size = compressBound(rows.size());
   std::string packed(size, '\0');
   compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(rows.data()), rows.size());
   packed.resize(size);
-  const char kind = channels == 1 ? 0 : channels == 3 ? 2 : 6;
-  return "\x89PNG\r\n\x1a\n" + chunk("IHDR", big_endian(w) + big_endian(h) + '\x8' + kind + std::string(3, '\0')) +
-         chunk("IDAT", packed) + chunk("IEND", "");
+  const char facts[] = {static_cast<char>(depth), static_cast<char>(kind), 0, 0, static_cast<char>(interlaced)};
+  return "\x89PNG\r\n\x1a\n" + png_chunk("IHDR", big_endian(w) + big_endian(h) + std::string(facts, 5)) + before +
+         png_chunk("IDAT", packed) + png_chunk("IEND", "");
+}
+
+/// A PNG file of 8 bits a number; `channels` is 1 (gray), 3 (RGB) or 4 (with transparency).
+inline std::string png(std::uint32_t h, std::uint32_t w, int channels, const std::vector<std::uint8_t>& pixels) {
+  std::string rows;
+  for (std::size_t y = 0, row = w * static_cast<std::size_t>(channels); y < h; ++y)
+    rows += '\0' + std::string(pixels.begin() + static_cast<std::ptrdiff_t>(y * row),
+                               pixels.begin() + static_cast<std::ptrdiff_t>((y + 1) * row));
+  return png_of(h, w, 8, channels == 1 ? 0 : channels == 3 ? 2 : 6, rows);
 }
 
 /// A NumPy array's file.
@@ -49,8 +57,9 @@ inline std::string npy(const std::string& type, const std::string& shape, const 
   return "\x93NUMPY\x01" + std::string(1, '\0') + little_endian(header.size(), 2) + header + bytes;
 }
 
-/// A zip archive of members (name, content), packed or stored.
-inline std::string zip(const std::vector<std::pair<std::string, std::string>>& members, bool packed = false) {
+/// A zip archive of members (name, content), packed or stored; `wide` writes sizes as Python does from 2^31 on.
+inline std::string zip(const std::vector<std::pair<std::string, std::string>>& members, bool packed = false,
+                       bool wide = false) {
   std::string archive, directory;
   for (const auto& [name, content] : members) {
     std::string stored = content;
@@ -66,13 +75,18 @@ inline std::string zip(const std::vector<std::pair<std::string, std::string>>& m
       stored.resize(stream.total_out);
       deflateEnd(&stream);
     }
-    const std::string facts = little_endian(20, 2) + little_endian(0, 2) + little_endian(packed ? 8 : 0, 2) +
-                              little_endian(0, 4) + little_endian(checksum(content), 4) +
-                              little_endian(stored.size(), 4) + little_endian(content.size(), 4) +
-                              little_endian(name.size(), 2) + little_endian(0, 2);
-    directory +=
-        "PK\1\2" + little_endian(20, 2) + facts + std::string(10, '\0') + little_endian(archive.size(), 4) + name;
-    archive += "PK\3\4" + facts + name + stored;
+    const auto facts = [&](bool in_extra) {
+      return little_endian(20, 2) + little_endian(0, 2) + little_endian(packed ? 8 : 0, 2) + little_endian(0, 4) +
+             little_endian(checksum(content), 4) + little_endian(in_extra ? 0xffffffff : stored.size(), 4) +
+             little_endian(in_extra ? 0xffffffff : content.size(), 4) + little_endian(name.size(), 2) +
+             little_endian(in_extra ? 27 : 0, 2);
+    };
+    // A foreign field, then that of the sizes.
+    const std::string extra = little_endian(0x5455, 2) + little_endian(3, 2) + "abc" + little_endian(1, 2) +
+                              little_endian(16, 2) + little_endian(content.size(), 8) + little_endian(stored.size(), 8);
+    directory += "PK\1\2" + little_endian(20, 2) + facts(wide) + std::string(10, '\0') +
+                 little_endian(archive.size(), 4) + name + (wide ? extra : "");
+    archive += "PK\3\4" + facts(false) + name + stored;
   }
   return archive + directory + "PK\5\6" + std::string(4, '\0') + little_endian(members.size(), 2) +
          little_endian(members.size(), 2) + little_endian(directory.size(), 4) + little_endian(archive.size(), 4) +

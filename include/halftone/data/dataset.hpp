@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,8 @@ struct Dataset {
   /// were read, as of data of the user's own.
   std::vector<float> mean = {}, stddev = {};
   bool synthetic = false;                  ///< drawn, not collected
+  double validation = 0;                   ///< the share that was held out of the training set for testing
+  bool whole = false;                      ///< own data without parts: all images, whichever split was asked for
   std::vector<std::string> files = {};     ///< of a folder: one an image, relative to it
   std::vector<std::string> left_out = {};  ///< files that are no sound image, each with its reason
 
@@ -60,8 +63,10 @@ struct DataOptions {
   double validation = 0;           ///< this share of each class of the training set is the test split; 0: none
   Shape image = {1, 0, 0, 3};      ///< what a folder's images are brought to; c is 3 (RGB) or 1 (gray)
   PixelLayout layout = PixelLayout::unknown;  ///< of an archive's arrays of four axes
+  int threads = 0;                            ///< that decode a folder's images; 0: all of the machine
   bool skip_broken = false;                   ///< leaves out files that are no sound image
-  bool unsplit = false;                       ///< own data without parts are all of either split
+  /// Taken for `validation` where that is 0 and own data have no test part; 0: all images are of either split.
+  std::optional<double> validation_without_parts = {};
   std::vector<std::string> class_names = {};  ///< a folder's classes by label; empty: those that it has, sorted
 };
 
@@ -73,6 +78,9 @@ std::string data_spellings();
 
 /// Whether `name` is data of the user's own: folder:DIR or npz:FILE.
 bool is_own_data(std::string_view name);
+
+/// What a data set is called: `spelling` without the place where data of the user's own lie, as folder:flowers.
+std::string data_name(std::string_view spelling);
 
 /// The folder that holds the files of a known set. A given `dir` is the only place searched; else
 /// $HALFTONE_DATA/<name>,

@@ -18,6 +18,8 @@ inline bool fits_f32(double x) {
   return x == 0 || (std::abs(x) >= (Limits::min)() && std::abs(x) <= (Limits::max)());
 }
 
+bool is_utf8(std::string_view text);
+
 /// What stands between the marks in `text`, at least one part.
 inline std::vector<std::string_view> parts(std::string_view text, char mark) {
   std::vector<std::string_view> all;

@@ -20,6 +20,7 @@ struct ModelDescription {
   std::vector<std::string> class_names = {};  ///< one a class, or none
   std::vector<float> mean = {}, stddev = {};  ///< one a channel
   std::string data = {}, precision = "f32";   ///< that it was trained on and in
+  double validation = 0;                      ///< the share of these that was held out, 0: none
   bool averaged = false;                      ///< the best weights are averages
   std::filesystem::path file = {};            ///< that says all this
 };

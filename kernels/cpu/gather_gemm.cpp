@@ -169,20 +169,22 @@ void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
   for (std::int64_t group = 0; group < run.gather.groups; ++group) {
     float* sums = run.place(block, run.sums(thread));
     const float* bias = run.bias(group);
-    for (std::int64_t i = 0; run.gather.slices.empty() && i < pixels; ++i)
-      bias ? std::copy_n(bias, stride, sums + i * stride) : std::fill_n(sums + i * stride, stride, 0.0f);
+    const bool one_slice = run.gather.slices.size() == 1;
+    if (run.gather.slices.empty()) std::fill_n(sums, pixels * stride, 0.0f);
     for (const DepthSlice& slice : run.gather.slices) {
       const Lines lines = lines_of<absent>(run, slice, group, block, thread);
       for (std::int64_t col = 0; col < stride; col += tile_width) {
         const std::int64_t width = run.panel_width(col);
         for (std::int64_t line = 0; line < lines.count(); ++line) {
           float* to = sums + line * lines.pixels * stride + col;
-          const Start start = slice.base != 0 ? Start{to, stride} : bias ? Start{bias + col, 0} : Start{};
+          const Start start = slice.base != 0 ? Start{to, stride} : bias && one_slice ? Start{bias + col, 0} : Start{};
           multiply<false, absent>(lines.pixels, width, lines.runs, lines.data + lines.offset(line), lines.pixel,
                                   run.panels(group, slice) + slice.depth * col, width, start, to, stride);
         }
       }
     }
+    for (std::int64_t i = 0; bias && !one_slice && i < pixels; ++i)
+      for (std::int64_t j = 0; j < stride; ++j) sums[i * stride + j] += bias[j];
     for (std::int64_t image = block.image0; image < block.image1; ++image)
       for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride)
         run.store_row(block, image, i, group, sums, stride);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <span>
 #include <utility>
 
@@ -61,10 +62,11 @@ class WeightGradientRun {
     for (std::int64_t b = first; b < end; ++b) {
       const std::int64_t place = (b - first) % chain_blocks;
       add_block(slice, part, group, gather_.blocks[b], skip_padding, place == 0, chain, thread);
+      if (b + 1 != end && place + 1 != chain_blocks) continue;
       if (gather_.leaves_input() && !skip_padding && !is_finite(slice, part, chain)) {
         skip_padding = true;
         b -= place + 1;
-      } else if (chain != sums && (b + 1 == end || place + 1 == chain_blocks)) {
+      } else if (chain != sums) {
         for (std::int64_t i = 0; i < count; ++i) sums[i] = b - first < chain_blocks ? chain[i] : sums[i] + chain[i];
       }
     }
@@ -102,6 +104,7 @@ class WeightGradientRun {
       pack_lines(slice, lines, packed);
       return multiply_run(slice.whole, {&all, 1}, packed, packed_stride, chain);
     }
+    assert(lines.count() <= WeightGradient::most_lines);
     std::array<Run, WeightGradient::most_lines> pixels;
     const auto count = static_cast<std::size_t>(lines.count());
     for (std::size_t i = 0; i < count; ++i) pixels[i] = {lines.offset(static_cast<std::int64_t>(i)), lines.pixels};

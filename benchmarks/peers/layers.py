@@ -16,7 +16,20 @@ import subprocess
 import sys
 import time
 
-if any(a.endswith("avx2") for a in sys.argv):  # must be known before it is loaded
+
+def options():
+    p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    p.add_argument("--kernels", default="build/bin/benchmarks/kernels")
+    p.add_argument("--format", default="f32", choices=["f32", "bf16", "f16"])
+    p.add_argument("--isa", default="auto")
+    p.add_argument("--only", default="(")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--json")
+    return p.parse_args()
+
+
+OPTIONS = options()
+if OPTIONS.isa == "avx2":  # must be known before PyTorch is loaded
     os.environ |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 try:
     import torch
@@ -59,14 +72,7 @@ def pytorch(a, shape, batch):
 
 
 def main():
-    p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
-    p.add_argument("--kernels", default="build/bin/benchmarks/kernels")
-    p.add_argument("--format", default="f32", choices=["f32", "bf16", "f16"])
-    p.add_argument("--isa", default="auto")
-    p.add_argument("--only", default="(")
-    p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--json")
-    a = p.parse_args()
+    a = OPTIONS
     torch.set_num_threads(1)
     shapes = subprocess.run([a.kernels, "--list"], check=True, capture_output=True, text=True).stdout.splitlines()
     rows = []

@@ -44,7 +44,7 @@ struct Lines {
 /// what is gathered.
 inline bool is_slab(const Gather& gather, const DepthSlice& slice, const Block& block, const Access& access,
                     std::int64_t beyond) {
-  if (!access.f32 || gather.leaves_input() || gather.channels % 1024 == 0)
+  if (!access.f32 || gather.leaves_input() || gather.cols.step * gather.channels % 1024 == 0)
     return false;  // addresses 4 KB apart collide
   const std::int64_t y = (block.row1 - 1) * gather.rows.step + gather.rows.offset[slice.tap_row1 - 1];
   const std::int64_t x = (block.col1 - 1) * gather.cols.step + gather.cols.offset[slice.tap_col1 - 1];
@@ -101,6 +101,10 @@ inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_
   const std::int64_t channels = slice.channels, channel = group * gather.group_channels() + slice.channel;
   const std::int64_t row_step = slice.tap_row1 - slice.tap_row0 == 1 ? rows.step : 1;  // no tap reads between
   const std::int64_t col_step = slice.tap_col1 - slice.tap_col0 == 1 ? cols.step : 1;
+  const auto copy = [&](std::int64_t from, std::int64_t count, float* to) {
+    input.copy(from, count, to);
+    if (mark_padding) canonicalize_nan(to, to + count);
+  };
   for (std::int64_t image = block.image0; image < block.image1; ++image) {
     for (std::int64_t y = y0; y < y1; ++y, slab += slice.pitch) {
       if ((y - y0) % row_step != 0) continue;
@@ -113,12 +117,11 @@ inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_
       const std::int64_t from = ((image * rows.in + y) * cols.in + in0) * gather.channels + channel;
       std::fill(slab, inside, padding);
       if (channels == gather.channels && col_step == 1) {
-        input.copy(from, (in1 - in0) * channels, inside);
+        copy(from, (in1 - in0) * channels, inside);
       } else {
         for (std::int64_t x = round_up(in0 - x0, col_step) - (in0 - x0); x < in1 - in0; x += col_step)
-          input.copy(from + x * gather.channels, channels, inside + x * channels);
+          copy(from + x * gather.channels, channels, inside + x * channels);
       }
-      if (mark_padding) canonicalize_nan(inside, right);
       std::fill(right, slab + (x1 - x0) * channels, padding);
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <span>
 #include <utility>
 
@@ -102,6 +103,7 @@ class WeightGradientRun {
       pack_lines(slice, lines, packed);
       return multiply_run(slice.whole, {&all, 1}, packed, packed_stride, chain);
     }
+    assert(lines.count() <= WeightGradient::most_lines);
     std::array<Run, WeightGradient::most_lines> pixels;
     const auto count = static_cast<std::size_t>(lines.count());
     for (std::size_t i = 0; i < count; ++i) pixels[i] = {lines.offset(static_cast<std::int64_t>(i)), lines.pixels};

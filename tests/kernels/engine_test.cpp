@@ -77,6 +77,8 @@ std::vector<ConvProblem> problems() {
       {.n = 2, .h = 8, .w = 14, .c = 16, .k = 32, .stride_h = 2, .stride_w = 2},
       {.n = 3, .h = 1, .w = 1, .c = 20, .k = 18, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
       {.n = 1, .h = 2, .w = 7, .c = 1024, .k = 16},
+      {.n = 2, .h = 3, .w = 3, .c = 512, .k = 16, .stride_h = 2, .stride_w = 2},
+      {.n = 3, .h = 1, .w = 1, .c = 3, .k = 9, .r = 3, .s = 3, .stride_h = 2, .stride_w = 2, .pad_h = 2, .pad_w = 2},
   };
   for (std::int64_t n : {1, 95, 96, 97, 121}) all.push_back(dense(n, 5, 3));
   for (std::int64_t size : {11, 12, 13, 15, 16, 17, 31, 32, 33}) all.push_back(dense(7, size, size));
@@ -177,7 +179,7 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
        {sized({.n = 2, .h = 7, .w = 6, .c = 20, .k = 9, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 2, .h = 6, .w = 7, .c = 2, .k = 3, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 2, .h = 6, .w = 7, .c = 3, .k = 64, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
-        sized({.n = 2, .h = 6, .w = 7, .c = 1, .k = 10, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        sized({.n = 2, .h = 6, .w = 3, .c = 1, .k = 10, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 1,
         .h = 9,
         .w = 8,
@@ -200,6 +202,16 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
       }
     }
   }
+}
+
+/// 600 features are summed in parts, of which the first leaves the range together with the bias.
+TEST(ConvolutionEngine, BiasIsAddedToTheWholeSum) {
+  Work work = make_work(dense(3, 600, 9), Direction::forward, DType::f32, [] { return 0.0f; });
+  for (std::size_t i = 0; i < work.left.size(); i += 100) work.left[i] = 1;
+  for (std::size_t i = 0; i < work.right.size(); i += 600) work.right[i] = 1e38f, work.right[i + 500] = -2e38f;
+  work.bias.assign(work.bias.size(), 3e38f);
+  EXPECT_EQ(work.exact()[0], 3e38f - 1e38f);
+  expect_reference(work);
 }
 
 /// 52 blocks of two rows, 32 of them to a chain: an infinite gradient beside padding late in the first and in the

@@ -56,6 +56,7 @@ Json to_json(const Diagnosis& found, const DoctorSettings& settings, const Setti
                {"data", name_for_people(setting.loader.dataset())},
                {"data_option", settings.train.recipe.data},
                {"synthetic", setting.loader.dataset().synthetic},
+               {"left_out", setting.loader.dataset().left_out.size()},
                {"device", setting.options.device.backend().name()},
                {"hardware", setting.options.device.backend().description()},
                {"steps", settings.steps},

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <sstream>
 
 #include "halftone/data/image.hpp"
@@ -73,8 +75,14 @@ TEST(OwnData, AFolderOfImagesIsTrainedOnAndPredicted) {
   EXPECT_NE(refusal(gray, 1).find("1 of 301 images are broken; the first: " + folder / "set/train/3/0.png"),
             std::string::npos);
   gray.push_back("--skip-broken");
-  EXPECT_NE(run(gray).find("left out: 1 broken images of folder:set\n  " + folder / "set/train/3/0.png"),
-            std::string::npos);
+  const std::string left_out = "left out: 1 broken images of folder:set\n  " + folder / "set/train/3/0.png";
+  EXPECT_NE(run(gray).find(left_out), std::string::npos);
+  EXPECT_EQ(json_of(folder / "r.json")["left_out"], 1);
+  const std::string seen =
+      run({"doctor", "--net", "lenet5", "--data", data, "--image", "28x28x1", "--skip-broken", "--batch", "20",
+           "--steps", "40", "--precisions", "bf16", "--threads", "1", "--json", folder / "d.json"});
+  EXPECT_NE(seen.find(left_out), std::string::npos);
+  EXPECT_EQ(json_of(folder / "d.json")["left_out"], 1);
 }
 
 /// Three classes of 12 images each in `folder`, one of them with a comma in its name.
@@ -145,7 +153,11 @@ TEST(OwnData, AnArchiveOfArraysIsTrainedOn) {
   EXPECT_EQ(json_of(folder / "r.json")["data"], "npz:set.npz");
   // Of the two layouts only one fits the net's image.
   run({"eval", "--checkpoint", folder / "run", "--data", "npz:" + folder / "set.npz", "--json", folder / "e.json"});
-  EXPECT_EQ(json_of(folder / "e.json")["images"], 40);
+  std::int64_t held_out = 0;
+  for (int label = 0; label < 10; ++label)
+    held_out += std::lround(0.2 * static_cast<double>(std::ranges::count(digits.labels, label)));
+  EXPECT_EQ(json_of(folder / "e.json")["images"], held_out);
+  EXPECT_EQ(json_of(folder / "e.json")["test_accuracy"], json_of(folder / "r.json")["epochs"][0]["test_accuracy"]);
   EXPECT_EQ(json_of(folder / "e.json")["validation"], 0.2);
   EXPECT_NE(refusal({"eval", "--checkpoint", folder / "run", "--data", "folder:" + folder / "x"})
                 .find("does not say what its classes are called"),

@@ -3,10 +3,11 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-// PNG files and NumPy archives, written by hand.
+// PNG and JPEG files and NumPy archives.
 namespace halftone::testing {
 
 inline std::string little_endian(std::uint64_t value, int bytes) {
@@ -50,6 +51,25 @@ inline std::string png(std::uint32_t h, std::uint32_t w, int channels, const std
   return png_of(h, w, 8, channels == 1 ? 0 : channels == 3 ? 2 : 6, rows);
 }
 
+inline std::string bytes_of(std::string_view hex) {
+  std::string bytes;
+  for (std::size_t i = 0; i < hex.size(); i += 2)
+    bytes += static_cast<char>(std::stoi(std::string(hex.substr(i, 2)), nullptr, 16));
+  return bytes;
+}
+
+/// 16 x 8 pixels of (200, 30, 59), as Pillow packs and unpacks (200, 30, 60) at quality 90.
+inline std::string jpeg() {
+  constexpr std::string_view hex =
+      "ffd8ffe000104a46494600010100000100010000ffdb0043000302020302020303030304030304050805050404050a070706080c0a0c0c0b"
+      "0a0b0b0d0e12100d0e110e0b0b1016101113141515150c0f171816141812141514ffdb00430103040405040509050509140d0b0d14141414"
+      "14141414141414141414141414141414141414141414141414141414141414141414141414141414141414141414ffc00011080008001003"
+      "011100021101031101ffc4001500010100000000000000000000000000000007ffc40014100100000000000000000000000000000000ffc4"
+      "00160101010100000000000000000000000000000608ffc40014110100000000000000000000000000000000ffda000c0301000211031100"
+      "3f0085269b7407ffd9";
+  return bytes_of(hex);
+}
+
 /// A NumPy array's file.
 inline std::string npy(const std::string& type, const std::string& shape, const std::string& bytes,
                        const std::string& fortran = "False") {
@@ -75,7 +95,7 @@ inline std::string zip(const std::vector<std::pair<std::string, std::string>>& m
       stored.resize(stream.total_out);
       deflateEnd(&stream);
     }
-    const auto facts = [&](bool in_extra) {
+    const auto facts = [&, &name = name, &content = content](bool in_extra) {
       return little_endian(20, 2) + little_endian(0, 2) + little_endian(packed ? 8 : 0, 2) + little_endian(0, 4) +
              little_endian(checksum(content), 4) + little_endian(in_extra ? 0xffffffff : stored.size(), 4) +
              little_endian(in_extra ? 0xffffffff : content.size(), 4) + little_endian(name.size(), 2) +

@@ -1,7 +1,6 @@
 #include "kernels/cuda/cublas.hpp"
 
 #include <cublasLt.h>
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <array>
@@ -37,31 +36,22 @@ struct Library {
 
 Library open_cublas() {
   Library library;
-  const std::string name = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
-  void* file = open_library(name.c_str(), library.why_not);
-  if (!file) {
-    library.why_not.insert(0, fmt::format("cuBLAS {} is needed: ", CUBLAS_VER_MAJOR));
-    return library;
-  }
-  const auto find = [&](auto& function, const char* function_name) {
-    function = reinterpret_cast<std::decay_t<decltype(function)>>(::dlsym(file, function_name));
-    if (!function && library.why_not.empty())
-      library.why_not = fmt::format("{} has no function {}", name, function_name);
-  };
-  find(library.version, "cublasLtGetVersion");
-  find(library.error, "cublasLtGetStatusString");
-  find(library.create_handle, "cublasLtCreate");
-  find(library.destroy_handle, "cublasLtDestroy");
-  find(library.create_operation, "cublasLtMatmulDescCreate");
-  find(library.destroy_operation, "cublasLtMatmulDescDestroy");
-  find(library.set_operation, "cublasLtMatmulDescSetAttribute");
-  find(library.create_layout, "cublasLtMatrixLayoutCreate");
-  find(library.destroy_layout, "cublasLtMatrixLayoutDestroy");
-  find(library.create_preference, "cublasLtMatmulPreferenceCreate");
-  find(library.destroy_preference, "cublasLtMatmulPreferenceDestroy");
-  find(library.set_preference, "cublasLtMatmulPreferenceSetAttribute");
-  find(library.algorithms, "cublasLtMatmulAlgoGetHeuristic");
-  find(library.multiply, "cublasLtMatmul");
+  LibraryFile file(fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR), fmt::format("cuBLAS {}", CUBLAS_VER_MAJOR));
+  file.find(library.version, "cublasLtGetVersion");
+  file.find(library.error, "cublasLtGetStatusString");
+  file.find(library.create_handle, "cublasLtCreate");
+  file.find(library.destroy_handle, "cublasLtDestroy");
+  file.find(library.create_operation, "cublasLtMatmulDescCreate");
+  file.find(library.destroy_operation, "cublasLtMatmulDescDestroy");
+  file.find(library.set_operation, "cublasLtMatmulDescSetAttribute");
+  file.find(library.create_layout, "cublasLtMatrixLayoutCreate");
+  file.find(library.destroy_layout, "cublasLtMatrixLayoutDestroy");
+  file.find(library.create_preference, "cublasLtMatmulPreferenceCreate");
+  file.find(library.destroy_preference, "cublasLtMatmulPreferenceDestroy");
+  file.find(library.set_preference, "cublasLtMatmulPreferenceSetAttribute");
+  file.find(library.algorithms, "cublasLtMatmulAlgoGetHeuristic");
+  file.find(library.multiply, "cublasLtMatmul");
+  library.why_not = file.why_not();
   return library;
 }
 

@@ -1,6 +1,5 @@
 #include "kernels/cuda/cudnn_library.hpp"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 
 namespace halftone::cuda {
@@ -15,33 +14,22 @@ std::string text_of_version(std::size_t version) {
 
 Library open_cudnn() {
   Library library;
-  void* file = open_library("libcudnn.so.9", library.why_not);
-  if (!file) {
-    library.why_not.insert(0, "cuDNN 9.8 or newer is needed: ");
-    return library;
-  }
-  const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::decay_t<decltype(function)>>(::dlsym(file, name));
-    if (!function && library.why_not.empty())
-      library.why_not = fmt::format("cuDNN 9.8 or newer is needed: libcudnn.so.9 has no function {}", name);
-  };
-  find(library.version, "cudnnGetVersion");
-  if (library.version && library.version() < oldest_version) {
-    library.why_not =
-        fmt::format("cuDNN 9.8 or newer is needed: libcudnn.so.9 is version {}", text_of_version(library.version()));
-    return library;
-  }
-  find(library.error, "cudnnGetErrorString");
-  find(library.last_error, "cudnnGetLastErrorString");
-  find(library.create_handle, "cudnnCreate");
-  find(library.destroy_handle, "cudnnDestroy");
-  find(library.set_stream, "cudnnSetStream");
-  find(library.create, "cudnnBackendCreateDescriptor");
-  find(library.destroy, "cudnnBackendDestroyDescriptor");
-  find(library.finalize, "cudnnBackendFinalize");
-  find(library.set, "cudnnBackendSetAttribute");
-  find(library.get, "cudnnBackendGetAttribute");
-  find(library.execute, "cudnnBackendExecute");
+  LibraryFile file("libcudnn.so.9", "cuDNN 9.8 or newer");
+  file.find(library.version, "cudnnGetVersion");
+  if (library.version && library.version() < oldest_version)
+    file.refuse("is version " + text_of_version(library.version()));
+  file.find(library.error, "cudnnGetErrorString");
+  file.find(library.last_error, "cudnnGetLastErrorString");
+  file.find(library.create_handle, "cudnnCreate");
+  file.find(library.destroy_handle, "cudnnDestroy");
+  file.find(library.set_stream, "cudnnSetStream");
+  file.find(library.create, "cudnnBackendCreateDescriptor");
+  file.find(library.destroy, "cudnnBackendDestroyDescriptor");
+  file.find(library.finalize, "cudnnBackendFinalize");
+  file.find(library.set, "cudnnBackendSetAttribute");
+  file.find(library.get, "cudnnBackendGetAttribute");
+  file.find(library.execute, "cudnnBackendExecute");
+  library.why_not = file.why_not();
   return library;
 }
 

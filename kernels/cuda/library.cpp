@@ -23,18 +23,27 @@ const char* environment(const char* name) {
   return value && *value ? value : nullptr;
 }
 
-void* open_library(const char* name, std::string& why_not) {
-  if (void* file = ::dlopen(name, RTLD_NOW | RTLD_LOCAL)) return file;
-  why_not = ::dlerror();
+LibraryFile::LibraryFile(std::string name, const std::string& needed)
+    : name_(std::move(name)), needed_(needed + " is needed: ") {
+  if ((file_ = ::dlopen(name_.c_str(), RTLD_NOW | RTLD_LOCAL))) return;
+  const std::string reason = ::dlerror();
   std::set<std::string> roots = {"/usr/local/cuda"};
   for (const char* name_of_root : {"CUDA_PATH", "CUDA_HOME"})
     if (const char* root = environment(name_of_root)) roots.insert(root);
   for (const std::string& root : roots)
     for (const char* folder : {"lib64", "lib", "targets/x86_64-linux/lib"})
-      if (void* file = ::dlopen((std::filesystem::path(root) / folder / name).c_str(), RTLD_NOW | RTLD_LOCAL))
-        return file;
-  why_not += fmt::format("; nor has {} one", fmt::join(roots, " or "));
-  return nullptr;
+      if ((file_ = ::dlopen((std::filesystem::path(root) / folder / name_).c_str(), RTLD_NOW | RTLD_LOCAL))) return;
+  why_not_ = fmt::format("{}{}; nor has {} one", needed_, reason, fmt::join(roots, " or "));
+}
+
+void LibraryFile::refuse(const std::string& why) {
+  if (why_not_.empty()) why_not_ = fmt::format("{}{} {}", needed_, name_, why);
+}
+
+void* LibraryFile::find(const char* function_name) {
+  void* function = file_ ? ::dlsym(file_, function_name) : nullptr;
+  if (!function) refuse(fmt::format("has no function {}", function_name));
+  return function;
 }
 
 void* aligned(void* workspace) {

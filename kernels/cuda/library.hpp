@@ -12,9 +12,30 @@ inline constexpr std::size_t workspace_alignment = 256;  // bytes
 /// The variable of that name, null where it is empty too.
 const char* environment(const char* name);
 
-/// The shared library of that name, for good: from the loader's path or else from a toolkit's folders. Null where there
-/// is none, then `why_not` says so.
-void* open_library(const char* name, std::string& why_not);
+/// A shared library, opened for good: from the loader's path or else from a toolkit's folders.
+class LibraryFile {
+ public:
+  /// `needed`, as "cuDNN 9.8 or newer", is for messages.
+  LibraryFile(std::string name, const std::string& needed);
+
+  /// Sets `function` to the library's of that name, null where it has none.
+  template <class F>
+  void find(F& function, const char* function_name) {
+    function = reinterpret_cast<F>(find(function_name));
+  }
+
+  /// "is version 9.7.0"
+  void refuse(const std::string& why);
+
+  /// What is wrong first; empty where the library can be used.
+  const std::string& why_not() const { return why_not_; }
+
+ private:
+  void* find(const char* function_name);
+
+  std::string name_, needed_, why_not_;
+  void* file_ = nullptr;
+};
 
 /// The address in a launch's workspace that begins at a multiple of `workspace_alignment`.
 void* aligned(void* workspace);

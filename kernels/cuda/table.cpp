@@ -88,7 +88,8 @@ Kernel by_cublas(const char* name) {
           [](const Request& request) -> std::string {
             const Convolution part = part_of_library(convolution_of<Operation>(request));
             if (on_tensor_cores == (part.operands.output.storage == DType::f32))
-              return on_tensor_cores ? "f32 is not multiplied on them" : "numbers of 16 bits are";
+              return on_tensor_cores ? "f32 is not multiplied on tensor cores"
+                                     : "16 bits are multiplied on tensor cores";
             return decline_cublas(part, driver_of(request));
           },
           unpacked_storage, is_known};

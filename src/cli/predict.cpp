@@ -16,12 +16,6 @@ struct PredictSettings {
   std::string split = "test", out;
 };
 
-std::string quoted(const std::string& text) {
-  std::string result = "\"";
-  for (const char c : text) result += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return result + "\"";
-}
-
 /// A line an image: index, label, predicted class, the probability of every class and, of a folder, the file.
 std::string csv_of(const Classifier& net, const std::vector<float>& shares,
                    const std::vector<std::int64_t>& predicted) {
@@ -32,7 +26,7 @@ std::string csv_of(const Classifier& net, const std::vector<float>& shares,
   for (std::size_t i = 0; i < predicted.size(); ++i) {
     text += fmt::format("\n{},{},{}", i, net.data().labels[i], predicted[i]);
     for (int label = 0; label < net.classes(); ++label) text += fmt::format(",{}", *share++);
-    if (!net.data().files.empty()) text += "," + quoted(net.data().files[i]);
+    if (!net.data().files.empty()) text += "," + csv_field(net.data().files[i]);
   }
   return text + "\n";
 }

@@ -92,6 +92,13 @@ Json final_results(const std::vector<EpochResult>& epochs) {
 
 std::string name_for_people(const Dataset& data) { return data.name + (data.synthetic ? " (synthetic)" : ""); }
 
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string result = "\"";
+  for (const char c : text) result += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return result + "\"";
+}
+
 void print_left_out(const Dataset& data) {
   constexpr std::size_t most = 5;
   if (data.left_out.empty()) return;

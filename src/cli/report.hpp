@@ -22,6 +22,9 @@ Json final_results(const std::vector<EpochResult>& epochs);
 /// "mnist", "digits (synthetic)".
 std::string name_for_people(const Dataset& data);
 
+/// A text as a field of a CSV file (RFC 4180), in quotes where it must be.
+std::string csv_field(const std::string& text);
+
 /// Names the files that were left out, the first few of them, or prints nothing.
 void print_left_out(const Dataset& data);
 

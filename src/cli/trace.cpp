@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "cli/report.hpp"
 #include "halftone/io/atomic_file.hpp"
 #include "halftone/tensor/text.hpp"
 
@@ -12,13 +13,6 @@ namespace halftone::cli {
 namespace {
 
 constexpr const char* head = "step,loss,scale,skipped,reason,gradient_norm,learning_rate";
-
-std::string quoted(const std::string& text) {
-  if (text.find_first_of(",\"\n") == std::string::npos) return text;
-  std::string result = "\"";
-  for (const char c : text) result += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return result + "\"";
-}
 
 /// Shortest digits that give the number back; NaN without the sign that it may have.
 std::string number(float x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); }
@@ -40,7 +34,7 @@ void Trace::add(const StepReport& step) {
   if (file_.empty() || !step.complete) return;
   text_ +=
       fmt::format("{},{},{},{},{},{},{}\n", step.attempt, number(step.step_loss), double{step.scale},
-                  step.skipped ? 1 : 0, quoted(step.reason), number(step.gradient_norm), number(step.learning_rate));
+                  step.skipped ? 1 : 0, csv_field(step.reason), number(step.gradient_norm), number(step.learning_rate));
 }
 
 void Trace::write() const {

@@ -3,23 +3,19 @@
 //
 //   counters [PRECISION...]
 #include <fmt/core.h>
-#include <time.h>
 
 #include <algorithm>
 #include <string>
 #include <vector>
 
+#include "benchmarks/clock.hpp"
 #include "halftone/halftone.hpp"
 
 namespace {
 
 using namespace halftone;
 
-double now() {
-  timespec time;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
+double now() { return seconds_by(CLOCK_THREAD_CPUTIME_ID); }
 
 /// Steps of one training; `step` returns the seconds of one.
 struct Steps {

@@ -8,7 +8,6 @@
 //   kernels [--threads N] [--isa NAME] [--format NAME] [--only PART_OF_A_NAME]
 //   kernels --list: the convolutions, a line each
 #include <fmt/core.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cmath>
@@ -18,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/clock.hpp"
 #include "benchmarks/peak-inl.hpp"
 #include "halftone/halftone.hpp"
 #include "kernels/cpu/convolution.hpp"
@@ -26,11 +26,7 @@ namespace {
 
 using namespace halftone;
 
-double now(int threads) {
-  timespec time;
-  clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
+double now(int threads) { return seconds_by(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC); }
 
 /// Seconds of the fastest of several calls.
 template <class F>

@@ -11,7 +11,6 @@
 #include "kernels/cpu/xnor.hpp"
 
 #include <fmt/core.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +20,7 @@
 #include <random>
 #include <vector>
 
+#include "benchmarks/clock.hpp"
 #include "halftone/halftone.hpp"
 
 #ifdef HALFTONE_HAS_OPENBLAS
@@ -31,11 +31,7 @@ namespace {
 
 using namespace halftone;
 
-double now() {
-  timespec time;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
+double now() { return seconds_by(CLOCK_THREAD_CPUTIME_ID); }
 
 /// Seconds of the fastest run of each, in turn.
 template <class... Run>

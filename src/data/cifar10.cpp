@@ -95,10 +95,11 @@ Dataset read(const Set& set, Dataset data, const fs::path& dir, Split split, std
   };
   const std::span<const Known> files = split == Split::train ? set.training_files : set.test_files;
   if (!append(data, set, dir, files, images_to_take(data.name, all(files), limit))) {  // another set by the same names
-    const bool measurable = all_there(dir, set.training_files);
+    const bool at_hand = split == Split::train && data.size() == all(files);
     Dataset training;
-    if (measurable) append(training, set, dir, set.training_files, all(set.training_files));
-    measure(data, measurable ? training.pixels : data.pixels);
+    if (!at_hand && all_there(dir, set.training_files))
+      append(training, set, dir, set.training_files, all(set.training_files));
+    measure(data, training.pixels.empty() ? data.pixels : training.pixels);
   }
   return data;
 }

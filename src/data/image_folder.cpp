@@ -96,8 +96,7 @@ std::vector<File> files_in(const fs::path& dir, const std::vector<std::string>& 
   return files;
 }
 
-/// Decodes all files into `data.pixels`. Returns what is wrong with those that are
-/// broken.
+/// Decodes all files into `data.pixels`. Returns what is wrong with those that are broken.
 std::vector<std::string> decode(Dataset& data, const std::vector<File>& files, int threads) {
   std::vector<std::string> broken(files.size());
   std::atomic<std::size_t> next = 0;

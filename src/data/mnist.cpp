@@ -105,7 +105,9 @@ Dataset read(const Set& set, const fs::path& dir, Split split, std::int64_t limi
   data.labels.resize(static_cast<std::size_t>(count));
   if (images.checksum() == (split == Split::train ? set.train : set.test)) {
     data.mean = {set.mean}, data.stddev = {set.stddev};
-  } else {  // another set by the same names
+  } else if (split == Split::train && count == images.count()) {  // another set by the same names
+    measure(data, data.pixels);
+  } else {
     std::error_code ignored;
     const bool measurable = fs::exists(idx_file(dir, Split::train, "images", 3, set.prefix), ignored);
     Images training(dir, measurable ? Split::train : split, set);

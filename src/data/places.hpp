@@ -35,8 +35,7 @@ void keep(Dataset& data, std::span<const std::size_t> taken);
 void truncate(Dataset& data, std::int64_t limit);
 
 /// The file in `dir` that holds `kind` ("images" or "labels") in `dimensions` dimensions by one of its usual names,
-/// gzipped or plain; where there is none, the name that it is published by.
-/// Those of a set of EMNIST begin with `set`.
+/// gzipped or plain; where there is none, the name that it is published by. Those of a set of EMNIST begin with `set`.
 std::filesystem::path idx_file(const std::filesystem::path& dir, Split split, std::string_view kind, int dimensions,
                                std::string_view set = {});
 

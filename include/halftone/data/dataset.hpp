@@ -26,8 +26,8 @@ struct Dataset {
   int classes = 10;
   std::vector<std::string> class_names = {};  ///< one a class where they are known
   /// Per channel over the training set, of value / 255 for u8, of the value for f32. Of files by the names of a known
-  /// set that hold another they are measured; without its training files, over the images that
-  /// were read, as of data of the user's own.
+  /// set that hold another they are measured; without its training files, over the images that were read, as of data of
+  /// the user's own.
   std::vector<float> mean = {}, stddev = {};
   bool synthetic = false;                  ///< drawn, not collected
   double validation = 0;                   ///< the share that was held out of the training set for testing
@@ -82,8 +82,7 @@ bool is_own_data(std::string_view name);
 /// What a data set is called: `spelling` without the place where data of the user's own lie, as folder:flowers.
 std::string data_name(std::string_view spelling);
 
-/// The folder that holds the files of a known set. A given `dir` is the only place searched; else
-/// $HALFTONE_DATA/<name>,
+/// The folder that holds the files of a known set. A given `dir` is the only place searched; else $HALFTONE_DATA/<name>,
 /// ./data/<name> and the user's cache folder. They may lie deeper where others put them: in `MNIST/raw` or
 /// `FashionMNIST/raw`, or `cifar-10-batches-bin`. Throws Failure that says what is there instead and how to get the
 /// data.

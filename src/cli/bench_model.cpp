@@ -43,11 +43,14 @@ Dataset description(const Net& net) {
 
 BenchModel::BenchModel(const std::string& net, const std::string& precision, std::int64_t batch_size,
                        const Device& device)
-    : batch(random_batch(find_net(net), batch_size)),
-      trainer(build(find_net(net)), {.device = device,
-                                     .precision = precision_by_name(precision),
-                                     .optimizer = Sgd{.momentum = 0.9f, .weight_decay = 5e-4f},
-                                     .schedule = Schedule::constant(0.01f)}) {}
+    : BenchModel(find_net(net), precision, batch_size, device) {}
+
+BenchModel::BenchModel(const Net& net, const std::string& precision, std::int64_t batch_size, const Device& device)
+    : batch(random_batch(net, batch_size)),
+      trainer(build(net), {.device = device,
+                           .precision = precision_by_name(precision),
+                           .optimizer = Sgd{.momentum = 0.9f, .weight_decay = 5e-4f},
+                           .schedule = Schedule::constant(0.01f)}) {}
 
 Value BenchModel::build(const Net& net) {
   const Inputs in = inputs(graph, description(net), batch.size);

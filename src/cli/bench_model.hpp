@@ -15,6 +15,7 @@ struct BenchModel {
   Trainer trainer;
 
  private:
+  BenchModel(const Net& net, const std::string& precision, std::int64_t batch_size, const Device& device);
   Value build(const Net& net);
 };
 

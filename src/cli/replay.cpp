@@ -51,8 +51,7 @@ TrainSettings settings_of(const Metadata& facts, const std::string& folder) {
 }
 
 /// The capsule's batch as a data set that is like the one it came from.
-Loader loader_of(const std::string& folder) {
-  const ModelDescription model = read_model_description(folder);
+Loader loader_of(const std::string& folder, const ModelDescription& model) {
   Dataset batch{.name = model.data, .image = model.image, .dtype = model.dtype};
   batch.pixels = capsule_input(folder, "images");
   const std::vector<std::byte> labels = capsule_input(folder, "labels");
@@ -74,11 +73,13 @@ int replay(const ReplaySettings& given) {
   const auto batches = parse_number(text_at(facts, "batches"));
   if (!batches || !(*batches >= 1 && *batches <= 1e9))
     throw FileError(given.folder + ": it does not say how many batches an epoch has");
-  Setting setting(settings, loader_of(given.folder), *batches);
+  const ModelDescription model = read_model_description(given.folder);
+  settings.loaded->net = model.net;
+  Setting setting(settings, loader_of(given.folder, model), *batches);
   setting.options.keep_values = true;
   Trainer trainer(setting.loss, setting.options);
   const Replay done = halftone::replay(given.folder, trainer);
-  fmt::print("step {} of {} on {} in {}{}\n", done.report.attempt, settings.recipe.net, settings.recipe.data,
+  fmt::print("step {} of {} on {} in {}{}\n", done.report.attempt, model.net->name, model.data,
              settings.recipe.precision,
              done.same_bits ? ": the same bits"
                             : ": not the bits of the first time (another device, instruction set or build?)");

@@ -23,7 +23,7 @@ fs::path best_folder(const TrainSettings& s) { return s.keep_best ? fs::path(s.o
 void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: " + data_spellings());
-  find_net(s.recipe.net);
+  s.net();
   if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
   if (!s.out.empty()) check_output_folder("--out", s.out);
   if (!s.capsule.empty()) check_output_folder("--capsule", s.capsule);
@@ -107,7 +107,7 @@ class Run {
         precision_(precision_of(settings)),
         train_(training_loader(settings)),
         test_(test_loader(settings)),
-        net_(find_net(settings.recipe.net)),
+        net_(settings.net()),
         checksum_(fmt::format("{:08x}-{:08x}", checksum_of(train_.dataset()), checksum_of(test_.dataset()))),
         logits_(build()),
         loss_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing})),
@@ -168,7 +168,7 @@ class Run {
     const Recipe& r = settings_.recipe;
     const Dataset& data = train_.dataset();
     const std::string share = data.validation != 0 ? fmt::format(" with validation {}", data.validation) : "";
-    Identity identity = {{{"net", net_.name},
+    Identity identity = {{{"net", net_.name + (net_.checksum.empty() ? "" : " " + net_.checksum)},
                           {"data", data.name + share},
                           {"batch", std::to_string(train_.batch())},
                           {"limit", std::to_string(train_.size())}},
@@ -333,7 +333,7 @@ class Run {
   const TrainSettings& settings_;
   Precision precision_;
   Loader train_, test_;
-  Net net_;
+  const Net& net_;
   std::string checksum_;  // of the data
   Graph graph_;
   Value labels_, logits_, loss_;
@@ -359,7 +359,7 @@ Identity::Facts facts_of(const TrainSettings& settings) {
 }
 
 std::shared_ptr<const Dataset> TrainSettings::load(Split split) const {
-  auto& data = (*loaded)[split];
+  auto& data = loaded->data[split];
   if (data) return data;
   DataOptions options = this->data;
   options.threads = device.cpu.threads;
@@ -367,6 +367,11 @@ std::shared_ptr<const Dataset> TrainSettings::load(Split split) const {
   data = std::make_shared<const Dataset>(load_dataset(recipe.data, split, options));
   print_left_out(*data);
   return data;
+}
+
+const Net& TrainSettings::net() const {
+  if (!loaded->net) loaded->net = std::make_shared<const Net>(find_net(recipe.net));
+  return *loaded->net;
 }
 
 Loader training_loader(const TrainSettings& s) {
@@ -382,7 +387,7 @@ Setting::Setting(const TrainSettings& s, Loader the_loader, double batches)
       options(trainer_options(s, precision, batches)) {
   Graph graph;
   const Inputs in = inputs(graph, loader);
-  const Value logits = find_net(s.recipe.net).build(in.images, loader.dataset().classes);
+  const Value logits = s.net().build(in.images, loader.dataset().classes);
   loss = cross_entropy(logits, in.labels, {.label_smoothing = s.recipe.label_smoothing});
 }
 

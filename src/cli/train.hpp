@@ -8,6 +8,7 @@
 #include "cli/interrupt.hpp"
 #include "cli/options.hpp"
 #include "cli/report.hpp"
+#include "halftone/nn/models.hpp"
 #include "halftone/train/checkpoint.hpp"
 #include "halftone/train/recipe.hpp"
 
@@ -28,14 +29,18 @@ struct TrainSettings {
   std::uint64_t seed = 1;
   bool keep_best = false, convert = false, notice = false;
 
-  /// What is trained or tested on, read once for all copies of these settings.
+  /// What is trained or tested on, and the net: read once for all copies of these settings.
   std::shared_ptr<const Dataset> load(Split split) const;
+  const Net& net() const;
 
   void add_shared(CLI::App& app);  ///< the options that a study has too
   void add_system(CLI::App& app);  ///< those that say which number system
 
-  std::shared_ptr<std::map<Split, std::shared_ptr<const Dataset>>> loaded =
-      std::make_shared<std::map<Split, std::shared_ptr<const Dataset>>>();  ///< by `load`
+  struct Loaded {
+    std::map<Split, std::shared_ptr<const Dataset>> data;
+    std::shared_ptr<const Net> net;
+  };
+  std::shared_ptr<Loaded> loaded = std::make_shared<Loaded>();  ///< by `load` and `net`
 };
 
 /// All that a run's results follow from, as its options spell it. Throws what the run itself would before its first

@@ -12,17 +12,17 @@
 #include "src/train/state_fields.hpp"
 
 namespace halftone {
-namespace {
 
-/// out[p][r][q] = in[p][q][r]: the axis that lies in front of a block of `rows` x `columns` moves behind it.
 std::vector<float> swapped(const std::vector<float>& in, std::int64_t planes, std::int64_t columns, std::int64_t rows) {
   std::vector<float> out(in.size());
-  for (std::int64_t p = 0; p < planes; ++p)
+  for (std::int64_t p = 0; p < planes && !in.empty(); ++p)
     for (std::int64_t q = 0; q < columns; ++q)
       for (std::int64_t r = 0; r < rows; ++r)
         out[at((p * rows + r) * columns + q)] = in[at((p * columns + q) * rows + r)];
   return out;
 }
+
+namespace {
 
 class ModelFile {
  public:

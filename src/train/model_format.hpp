@@ -21,6 +21,10 @@ inline bool is_packed(const Storage& storage) {
   return storage.code == DType::sign && storage.scaling == Scaling::none && storage.block == 0;
 }
 
+/// [planes, columns, rows] to [planes, rows, columns]: out[p][r][q] = in[p][q][r]; no numbers
+/// stay none.
+std::vector<float> swapped(const std::vector<float>& in, std::int64_t planes, std::int64_t columns, std::int64_t rows);
+
 /// What a file calls the trained numbers where those under `name` are averaged.
 inline std::string raw_name(const std::string& name) { return "raw." + name; }
 

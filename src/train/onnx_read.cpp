@@ -1,26 +1,18 @@
 #include "halftone/train/onnx.hpp"
 #ifdef HALFTONE_HAS_ONNX
-#include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <onnx/onnx_pb.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <limits>
-#include <map>
 #include <memory>
-#include <optional>
 #include <set>
 
-#include "halftone/io/regular_file.hpp"
 #include "halftone/ops/dense.hpp"
 #include "halftone/ops/norm.hpp"
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/softmax.hpp"
-#include "halftone/tensor/text.hpp"
-#include "src/train/base64.hpp"
+#include "src/train/model_format.hpp"
+#include "src/train/onnx_nodes.hpp"
 
 namespace halftone {
 namespace fs = std::filesystem;
@@ -28,26 +20,6 @@ namespace fs = std::filesystem;
 namespace {
 
 using onnx::AttributeProto, onnx::ModelProto, onnx::NodeProto, onnx::TensorProto;
-using Numbers = std::vector<std::int64_t>;
-
-constexpr std::int64_t most_elements = std::int64_t{1} << 31;
-
-/// -1 where the extents are none.
-std::int64_t elements_of(const TensorProto& tensor) {
-  std::int64_t count = 1;
-  for (const std::int64_t extent : tensor.dims()) {
-    if (extent < 0 || (extent > 0 && count > most_elements / extent)) return -1;
-    count *= extent;
-  }
-  return count;
-}
-
-template <class T>
-T read_at(const std::string& bytes, std::int64_t i) {
-  T value;
-  std::memcpy(&value, bytes.data() + static_cast<std::size_t>(i) * sizeof value, sizeof value);
-  return value;
-}
 
 /// What a value of the file is here: a tensor, whose [n, c, h, w] is [n, h, w, c] and whose [n, features] is
 /// [n, 1, 1, features], or whole numbers that are known already.
@@ -59,12 +31,9 @@ struct Item {
 };
 
 /// Adds a file's nodes to a graph, one by one.
-class Import {
+class Import : OnnxNodes {
  public:
-  /// `hollow`: floats have no numbers.
-  Import(const std::string& file, const onnx::GraphProto& graph, bool hollow)
-      : file_(file), graph_(graph), hollow_(hollow) {
-    for (const TensorProto& tensor : graph.initializer()) constants_[tensor.name()] = &tensor;
+  Import(const std::string& file, const onnx::GraphProto& graph, bool hollow) : OnnxNodes(file, graph, hollow) {
     for (const NodeProto& node : graph.node())
       for (const std::string& input : node.input()) ++readers_[input];
   }
@@ -133,122 +102,22 @@ class Import {
                                                          {"Softmax", &Import::softmax},
                                                          {"LogSoftmax", &Import::softmax},
                                                          {"Identity", &Import::identity},
-                                                         {"Cast", &Import::identity},
+                                                         {"Cast", &Import::cast},
                                                          {"Constant", &Import::constant},
                                                          {"Shape", &Import::shape},
                                                          {"Gather", &Import::gather}};
     return all;
   }
 
-  // What the file says.
-
-  [[noreturn]] void broken(const std::string& what) const { throw FileError(file_ + " " + what); }
-
-  [[noreturn]] void refuse(const std::string& what) const {
-    const std::string name = node_->name().empty() && node_->output_size() > 0 ? node_->output(0) : node_->name();
-    throw FileError(fmt::format("{}: node {} {}", file_, name, what));
-  }
-
-  void need(bool good, const std::string& what) const {
-    if (!good) refuse(fmt::format("({}) {}", node_->op_type(), what));
-  }
-
-  const AttributeProto* attribute(const char* name) const {
-    for (const AttributeProto& one : node_->attribute())
-      if (one.name() == name) return &one;
-    return nullptr;
-  }
-  std::int64_t whole(const char* name, std::int64_t otherwise) const {
-    const AttributeProto* found = attribute(name);
-    return found ? found->i() : otherwise;
-  }
-  float real(const char* name, float otherwise) const {
-    const AttributeProto* found = attribute(name);
-    return found ? found->f() : otherwise;
-  }
-  Numbers wholes(const char* name, Numbers otherwise = {}) const {
-    const AttributeProto* found = attribute(name);
-    return found ? Numbers(found->ints().begin(), found->ints().end()) : otherwise;
-  }
-
-  bool has(int i) const { return node_->input_size() > i && !node_->input(i).empty(); }
-
-  const TensorProto* constant_at(int i) const {
-    const auto found = has(i) ? constants_.find(node_->input(i)) : constants_.end();
-    return found == constants_.end() ? nullptr : found->second;
-  }
-
-  const TensorProto& weight_at(int i) const {
-    const TensorProto* tensor = constant_at(i);
-    need(tensor != nullptr, fmt::format("needs constant weights as input {}", i));
-    return *tensor;
-  }
-
-  /// The numbers of a tensor of floats; none where the file is hollow.
-  std::vector<float> floats(const TensorProto& tensor) const {
-    const std::int64_t count = elements_of(tensor);
-    const std::string& raw = tensor.raw_data();
-    const auto what = [&](const char* why) { return fmt::format("takes {}, which {}", tensor.name(), why); };
-    need(count >= 0, what("has no sound shape"));
-    const auto fits = [&](std::size_t size) { return raw.size() == static_cast<std::size_t>(count) * size; };
-    std::vector<float> values;
-    if (hollow_ && raw.empty() && tensor.float_data_size() == 0) return values;
-    switch (tensor.data_type()) {
-      case TensorProto::FLOAT:
-        if (raw.empty() && tensor.float_data_size() == count)
-          values.assign(tensor.float_data().begin(), tensor.float_data().end());
-        else if (fits(sizeof(float)))
-          for (std::int64_t i = 0; i < count; ++i) values.push_back(read_at<float>(raw, i));
-        break;
-      case TensorProto::DOUBLE:
-        if (fits(sizeof(double)))
-          for (std::int64_t i = 0; i < count; ++i) values.push_back(static_cast<float>(read_at<double>(raw, i)));
-        break;
-      case TensorProto::FLOAT16:
-      case TensorProto::BFLOAT16:
-        if (fits(2))
-          for (std::int64_t i = 0; i < count; ++i)
-            values.push_back(read_number(tensor.data_type() == TensorProto::FLOAT16 ? DType::f16 : DType::bf16,
-                                         reinterpret_cast<const std::byte*>(raw.data()), count, i));
-        break;
-      default:
-        need(false, what("holds no floats"));
-    }
-    need(std::ssize(values) == count, what("has not the bytes of its shape"));
-    need(std::ranges::all_of(values, [](float x) { return std::isfinite(x); }) || count == 1,
-         what("holds numbers that are not finite"));
-    return values;
-  }
+  // What has been made of the file.
 
   /// Whole numbers that are known before anything runs, such as a shape.
   std::optional<Numbers> numbers_at(int i) const {
     if (!has(i)) return {};
     if (const auto item = items_.find(node_->input(i)); item != items_.end()) return item->second.numbers;
     const TensorProto* tensor = constant_at(i);
-    if (!tensor) return {};
-    const std::int64_t count = elements_of(*tensor);
-    const std::string& raw = tensor->raw_data();
-    const bool wide = tensor->data_type() == TensorProto::INT64;
-    if (count < 0 || count > 64 || (!wide && tensor->data_type() != TensorProto::INT32)) return {};
-    if (wide && tensor->int64_data_size() == count)
-      return Numbers(tensor->int64_data().begin(), tensor->int64_data().end());
-    if (!wide && tensor->int32_data_size() == count)
-      return Numbers(tensor->int32_data().begin(), tensor->int32_data().end());
-    if (raw.size() != static_cast<std::size_t>(count) * (wide ? 8 : 4)) return {};
-    Numbers numbers;
-    for (std::int64_t k = 0; k < count; ++k)
-      numbers.push_back(wide ? read_at<std::int64_t>(raw, k) : read_at<std::int32_t>(raw, k));
-    return numbers;
+    return tensor ? integers_of(*tensor) : std::nullopt;
   }
-
-  std::optional<float> scalar_at(int i) const {
-    const TensorProto* tensor = constant_at(i);
-    if (!tensor || elements_of(*tensor) != 1) return {};
-    const std::vector<float> values = floats(*tensor);
-    return values.empty() ? std::optional<float>() : values[0];
-  }
-
-  // What has been made of it.
 
   const Item& item(int i) const {
     need(has(i), fmt::format("lacks input {}", i));
@@ -356,19 +225,9 @@ class Import {
                      .dilation = extent(wholes("dilations", {1, 1}), "dilations"),
                      .groups = static_cast<int>(std::clamp<std::int64_t>(whole("group", 1), 0, 1 << 20))};
     std::tie(a.padding, a.extra) = padding(x.shape(), extent({r, s}, "kernel"), a.stride, a.dilation);
-    std::vector<Value> inputs{x, parameter(1, ".weight", {k, r, s, c}, 4, moved(floats(weight), k, c, r * s))};
+    std::vector<Value> inputs{x, parameter(1, ".weight", {k, r, s, c}, 4, swapped(floats(weight), k, c, r * s))};
     if (has(2)) inputs.push_back(vector_at(2, ".bias", k));
     put(g_.add_one(std::make_shared<Conv2d>(a), inputs, label()), 4);
-  }
-
-  /// [outer, c, pixels] to [outer, pixels, c].
-  static std::vector<float> moved(const std::vector<float>& from, std::int64_t outer, std::int64_t c,
-                                  std::int64_t pixels) {
-    std::vector<float> to(from.size());
-    for (std::int64_t o = 0, i = 0; o < outer && !from.empty(); ++o)
-      for (std::int64_t ch = 0; ch < c; ++ch)
-        for (std::int64_t p = 0; p < pixels; ++p) to[at((o * pixels + p) * c + ch)] = from[at(i++)];
-    return to;
   }
 
   void dense(bool transposed, int bias) {
@@ -379,9 +238,9 @@ class Import {
     need(features == x.value.shape().features(),
          fmt::format("takes {} features, {} come", features, x.value.shape().features()));
     std::vector<float> values = floats(weight);
-    if (!transposed) values = moved(values, 1, features, units);
+    if (!transposed) values = swapped(values, 1, features, units);
     const Shape& image = x.image;
-    if (image.h * image.w > 1) values = moved(values, units, image.c, image.h * image.w);
+    if (image.h * image.w > 1) values = swapped(values, units, image.c, image.h * image.w);
     std::vector<Value> inputs{x.value, parameter(1, ".weight", Shape::matrix(units, features), 2, std::move(values))};
     if (image.h * image.w > 1)
       for (ParameterInfo& one : g_->parameters)
@@ -482,8 +341,7 @@ class Import {
 
   void clip() {
     constexpr float infinity = std::numeric_limits<float>::infinity();
-    const float low = has(1) ? scalar_at(1).value_or(-infinity) : real("min", -infinity),
-                high = has(2) ? scalar_at(2).value_or(infinity) : real("max", infinity);
+    const float low = scalar(1, real("min", -infinity)), high = scalar(2, real("max", infinity));
     constexpr float most = std::numeric_limits<float>::max();
     if (low == 0 && high == 6)
       activate_as(Relu6{});
@@ -497,7 +355,7 @@ class Import {
 
   void dropout() {
     Item x = item(0);
-    const float rate = has(1) ? scalar_at(1).value_or(0.5f) : real("ratio", 0.5f);
+    const float rate = scalar(1, real("ratio", 0.5f));
     need(rate >= 0 && rate < 1, fmt::format("has the ratio {}", rate));
     if (rate > 0) x.value = halftone::dropout(x.value, rate);
     put(std::move(x));
@@ -610,6 +468,14 @@ class Import {
     }
   }
 
+  void cast() {
+    const std::int64_t to = whole("to", 0);
+    const bool floats = to == TensorProto::FLOAT || to == TensorProto::FLOAT16 || to == TensorProto::BFLOAT16 ||
+                        to == TensorProto::DOUBLE;
+    need(floats || numbers_at(0), "makes something else than floats of a tensor");
+    identity();
+  }
+
   void constant() {
     const AttributeProto* value = attribute("value");
     need(value && value->has_t() && node_->output_size() > 0, "holds no tensor");
@@ -644,71 +510,13 @@ class Import {
     return y.value;
   }
 
-  std::string file_;
-  const onnx::GraphProto& graph_;
-  bool hollow_;
   Graph g_;
-  const NodeProto* node_ = nullptr;
-  std::map<std::string, const TensorProto*> constants_;
   std::map<std::string, int> readers_;  // how many nodes take a value
   std::map<std::string, Item> items_;
   std::map<std::string, Value> parameters_;
   std::map<std::string, std::string> sigmoid_of_;
   std::set<const NodeProto*> skipped_;
 };
-
-std::string content_of(const fs::path& path, std::uint64_t offset = 0, std::optional<std::uint64_t> size = {}) {
-  RegularFile file(path);
-  if (offset > file.size() || size.value_or(0) > file.size() - offset) return {};
-  std::string bytes(size.value_or(file.size() - offset), '\0');
-  bytes.resize(file.read_at(offset, std::as_writable_bytes(std::span(bytes))));
-  return bytes;
-}
-
-/// Brings in the numbers that lie beside the file.
-void fetch_external(ModelProto& model, const fs::path& file) {
-  for (TensorProto& tensor : *model.mutable_graph()->mutable_initializer()) {
-    if (tensor.data_location() != TensorProto::EXTERNAL) continue;
-    const auto broken = [&](const std::string& why) {
-      throw FileError(fmt::format("{}: the data of {} {}", file.string(), tensor.name(), why));
-    };
-    std::string place;
-    std::int64_t offset = 0, length = -1;
-    for (const auto& entry : tensor.external_data()) {
-      if (entry.key() == "location") place = entry.value();
-      const auto number = parse_number(entry.value()).value_or(-1);
-      if (entry.key() == "offset") offset = number >= 0 && number < 1e15 ? static_cast<std::int64_t>(number) : -1;
-      if (entry.key() == "length") length = number >= 0 && number < 1e15 ? static_cast<std::int64_t>(number) : -1;
-    }
-    std::error_code ignored;
-    const fs::path beside = file.parent_path() / place;
-    if (place.empty() || fs::path(place).filename() != place || place == "." || place == ".." ||
-        fs::is_symlink(beside, ignored))
-      broken(fmt::format("lie in '{}', which is no file beside it", place));
-    if (offset < 0 || length < 0) broken("have no sound place");
-    tensor.set_raw_data(content_of(beside, static_cast<std::uint64_t>(offset), static_cast<std::uint64_t>(length)));
-    if (std::ssize(tensor.raw_data()) != length) broken(fmt::format("lie outside {}", place));
-    tensor.clear_external_data(), tensor.clear_data_location();
-  }
-}
-
-/// The model without the numbers of its weights and what is said for people.
-std::string hollow(const ModelProto& whole_model) {
-  ModelProto model;
-  model.set_ir_version(whole_model.ir_version());
-  *model.mutable_opset_import() = whole_model.opset_import();
-  *model.mutable_graph() = whole_model.graph();
-  onnx::GraphProto& graph = *model.mutable_graph();
-  graph.DiscardUnknownFields();
-  graph.clear_doc_string(), graph.clear_value_info();
-  for (NodeProto& node : *graph.mutable_node()) node.clear_doc_string();
-  for (TensorProto& tensor : *graph.mutable_initializer()) {
-    const bool whole = tensor.data_type() == TensorProto::INT64 || tensor.data_type() == TensorProto::INT32;
-    if (!whole && elements_of(tensor) != 1)
-      tensor.clear_raw_data(), tensor.clear_float_data(), tensor.clear_double_data();
-  }
-  return model.SerializeAsString();
-}
 
 /// `file` is what messages call it.
 Net net_from(const std::string& name, const std::string& file, ModelProto&& parsed, bool is_hollow) {
@@ -740,7 +548,7 @@ Net net_from(const std::string& name, const std::string& file, ModelProto&& pars
       fail(fmt::format("net {}: it tells {} classes apart, the data have {}", name, logits.channels(), classes));
     return logits;
   };
-  net.graph = is_hollow ? "" : to_base64(hollow(*model));
+  if (!is_hollow) net.graph = hollow(*model), net.checksum = checksum_of(*model);
   const auto& nodes = model->graph().node();
   const auto has = [&](const char* type) {
     return std::ranges::any_of(nodes, [&](const NodeProto& node) { return node.op_type() == type; });
@@ -753,28 +561,18 @@ Net net_from(const std::string& name, const std::string& file, ModelProto&& pars
   return net;
 }
 
-ModelProto parsed(const std::string& name, const std::string& bytes) {
-  ModelProto model;
-  if (bytes.size() > std::numeric_limits<int>::max() ||
-      !model.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !model.has_graph())
-    throw FileError(name + " is no sound ONNX file");
-  return model;
-}
-
 }  // namespace
 
 bool has_onnx() { return true; }
 
 Net read_onnx(const fs::path& file) {
-  ModelProto model = parsed(file.string(), content_of(file));
-  fetch_external(model, file);
-  return net_from(file.filename().string(), file.string(), std::move(model), false);
+  return net_from(file.filename().string(), file.string(), read_model(file), false);
 }
 
 Net onnx_net(const std::string& name, std::string_view graph) {
-  const auto bytes = from_base64(graph);
-  if (!bytes) throw FileError(name + " is no sound ONNX file");
-  Net net = net_from(name, name, parsed(name, *bytes), true);
+  auto model = model_of_hollow(graph);
+  if (!model) throw FileError(name + " is no sound ONNX graph");
+  Net net = net_from(name, name, *std::move(model), true);
   net.graph = graph;
   return net;
 }

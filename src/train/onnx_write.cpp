@@ -16,6 +16,7 @@
 #include "halftone/ops/softmax.hpp"
 #include "halftone/train/checkpoint.hpp"
 #include "halftone/version.hpp"
+#include "src/train/model_format.hpp"
 
 namespace halftone {
 namespace {
@@ -160,16 +161,6 @@ class Export {
   const std::string& name(std::size_t i) const { return g_.info(node_->inputs[i]).name; }
   std::string vector(std::size_t i) { return tensor(name(i), {shape(i).c}, numbers(i)); }
 
-  /// [outer, pixels, c] to [outer, c, pixels].
-  static std::vector<float> moved(const std::vector<float>& from, std::int64_t outer, std::int64_t c,
-                                  std::int64_t pixels) {
-    std::vector<float> to(from.size());
-    for (std::int64_t o = 0, i = 0; o < outer; ++o)
-      for (std::int64_t p = 0; p < pixels; ++p)
-        for (std::int64_t ch = 0; ch < c; ++ch) to[at((o * c + ch) * pixels + p)] = from[at(i++)];
-    return to;
-  }
-
   void add(const Op& op) {
     if (op.is_fused()) refuse("is joined to an activation");
     if (const auto* conv2d = dynamic_cast<const Conv2d*>(&op)) return conv(conv2d->conv);
@@ -197,7 +188,7 @@ class Export {
 
   void conv(const ConvAttributes& a) {
     const Shape& w = shape(1);
-    Names inputs{image(0).name, tensor(name(1), {w.n, w.c, w.h, w.w}, moved(numbers(1), w.n, w.c, w.h * w.w))};
+    Names inputs{image(0).name, tensor(name(1), {w.n, w.c, w.h, w.w}, swapped(numbers(1), w.n, w.h * w.w, w.c))};
     if (node_->inputs.size() > 2) inputs.push_back(vector(2));
     NodeProto& node = put("Conv", inputs);
     set(node, "kernel_shape", {w.h, w.w});
@@ -210,7 +201,7 @@ class Export {
   void dense() {
     const Shape x = item(0).image.h * item(0).image.w > 1 ? item(0).image : shape(0), &w = shape(1);
     const std::string features = item(0).rank == 2 ? item(0).name : step("Flatten", {item(0).name});
-    Names inputs{features, tensor(name(1), {w.n, w.c}, moved(numbers(1), w.n, x.c, x.h * x.w))};
+    Names inputs{features, tensor(name(1), {w.n, w.c}, swapped(numbers(1), w.n, x.h * x.w, x.c))};
     if (node_->inputs.size() > 2) inputs.push_back(vector(2));
     set(put("Gemm", inputs, {.rank = 2}), "transB", std::int64_t{1});
   }

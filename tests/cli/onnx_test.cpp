@@ -57,6 +57,22 @@ TEST(OwnNet, AnOnnxFileStandsForANetAndIsNotNeededLater) {
   run({"export", "--checkpoint", folder / "run", "--onnx", folder / "trained.onnx"});
   EXPECT_GT(std::filesystem::file_size(folder / "trained.onnx"), 61706u * 4);
 
+  write_onnx(file, logits, parameters);
+  const std::vector<std::string> study = {
+      "study", "--net",   file, "--data", "digits",         "--limit",   "100", "--batch",      "20", "--epochs",
+      "1",     "--seeds", "1",  "--out",  folder / "study", "--threads", "1",   "--precisions", "f32"};
+  run(study);
+  const Parameters others(for_inference(graph, wanted), cpu_device(), {.gradients = false, .seed = 2});
+  write_onnx(file, logits, others);
+  Program again(study);
+  EXPECT_EQ(again.wait(), 2) << "another net by the same name is not the one whose runs are there";
+  EXPECT_NE(again.err().find("net"), std::string::npos) << again.err();
+
+  run({"train", "--net", file, "--data", "digits", "--limit", "40", "--batch", "20", "--epochs", "1", "--threads", "1",
+       "--capsule", folder / "capsule"});
+  std::filesystem::remove(file);
+  EXPECT_NE(run({"replay", folder / "capsule", "--threads", "1"}).find(": the same bits"), std::string::npos);
+
   Program absent({"train", "--net", file, "--data", "digits"});
   EXPECT_EQ(absent.wait(), 1);
   EXPECT_NE(absent.err().find("my.onnx cannot be opened"), std::string::npos);

@@ -171,6 +171,29 @@ TEST_F(Onnx, NamesWhatItLacks) {
   EXPECT_TRUE(contains(refusal({1, 32, 32, 1}, 10), "takes 400 features, 576 come"));
 }
 
+TEST_F(Onnx, WhatWouldChangeNumbersIsNotTakenForNothing) {
+  write({"everything", {1, 12, 16, 3}, 5, everything});
+  const std::string sound = testing::read(file());
+  const auto refusal = [&](const std::string& what, const std::string& otherwise) {
+    std::string changed = sound;
+    changed.replace(changed.find(what), what.size(), otherwise);
+    testing::write(file(), changed);
+    return file_error([&] { read_onnx(file()); });
+  };
+  EXPECT_TRUE(contains(refusal("Tanh", "Cast"), "(Cast) makes something else than floats of a tensor"));
+  EXPECT_TRUE(contains(refusal("number 6", "number X"), "takes number X, which is not known before the net runs"));
+}
+
+TEST_F(Onnx, ItsChecksumIsOfAllNumbers) {
+  write(net_by_name("lenet5"));
+  const std::string sound = testing::read(file()), first = read_onnx(file()).checksum;
+  EXPECT_EQ(read_onnx(file()).checksum, first);
+  std::string other = sound;
+  other[other.size() / 2] ^= 1;  // in the middle of the weights
+  testing::write(file(), other);
+  EXPECT_NE(read_onnx(file()).checksum, first);
+}
+
 TEST_F(Onnx, AnyDamageIsAnErrorAtMost) {
   write(net_by_name("gupta"));
   const std::string sound = testing::read(file());

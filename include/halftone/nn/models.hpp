@@ -35,8 +35,9 @@ struct Net {
   Shape image;  ///< [1, h, w, c], what it was made for; most nets take other images too
   int classes;
   std::function<Value(Value images, int classes)> build;
-  std::string graph = {};  ///< of a file: all that a checkpoint must keep of it, as text
-  std::string note = {};   ///< what its user should know
+  std::string graph = {};     ///< of a file: all that a checkpoint must keep of it, as text
+  std::string checksum = {};  ///< of a file: of the graph and all numbers
+  std::string note = {};      ///< what its user should know
 };
 
 std::span<const Net> nets();

@@ -82,7 +82,8 @@ bool is_own_data(std::string_view name);
 /// What a data set is called: `spelling` without the place where data of the user's own lie, as folder:flowers.
 std::string data_name(std::string_view spelling);
 
-/// The folder that holds the files of a known set. A given `dir` is the only place searched; else $HALFTONE_DATA/<name>,
+/// The folder that holds the files of a known set. A given `dir` is the only place searched; else
+/// $HALFTONE_DATA/<name>,
 /// ./data/<name> and the user's cache folder. They may lie deeper where others put them: in `MNIST/raw` or
 /// `FashionMNIST/raw`, or `cifar-10-batches-bin`. Throws Failure that says what is there instead and how to get the
 /// data.

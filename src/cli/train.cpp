@@ -192,7 +192,7 @@ class Run {
     if (settings_.range_steps) options.precision.range_steps = precision_.range_steps;
     Trainer before(loss_, options);
     auto changes = before.load(settings_.resume, identity());
-    trainer_.take(before);
+    trainer_.take(before.parameters());
     if (name != precision_.name)
       changes.insert(changes.begin(), fmt::format("precision was {}, is {}", name, precision_.name));
     return changes;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <memory>
 
 #include "src/inspect/judge.hpp"
 #include "src/inspect/probe.hpp"
@@ -56,7 +55,7 @@ class Doctor {
     found_.loss_scale = safe_scales(found_.tensors);
     for (const Precision& system : systems_) probes_.push_back(probe(system));
     attend();
-    for (std::size_t i = 0; i < systems_.size(); ++i) found_.systems.push_back(judge(systems_[i], *probes_[i]));
+    for (std::size_t i = 0; i < systems_.size(); ++i) found_.systems.push_back(judge(systems_[i], probes_[i]));
     suggest();
     tell("done", 1);
     return std::move(found_);
@@ -93,38 +92,34 @@ class Doctor {
     found_.tensors = watcher.tensors();
   }
 
-  std::unique_ptr<Probe> probe(const Precision& system) const {
+  Probe probe(const Precision& system) const {
     Precision tried = system;
     LossScale& scale = tried.loss_scale;
     if (scale.mode == LossScale::Mode::dynamic)  // where it would come to
       scale = LossScale::fixed(
           static_cast<float>(std::clamp<double>(found_.loss_scale.highest, scale.options.min, scale.options.initial)));
-    return std::make_unique<Probe>(loss_, options_.trainer, tried, loader_);
+    return {loss_, options_.trainer, tried, loader_};
   }
 
-  /// The same steps again, the number systems beside them at four places.
+  /// The same steps again, and at the end of each quarter every number system beside them, one after the other: more
+  /// than one trainer's memory beside that of f32 is never needed.
   void attend() {
     Trainer trainer(loss_, options_.trainer);
     Batches batches(loader_);
     const int quarter = options_.steps / 4;
-    for (int step = 0; step < options_.steps; ++step) {
-      const Batch& batch = batches.next();
-      const int place = std::min(step / quarter, 3), within = step - (place * quarter + quarter - each);
-      if (within < 0 || within >= each) {
-        trainer.step(batch);
-        continue;
+    for (int place = 0; place < 4; ++place) {
+      for (int step = 0; step < quarter - each; ++step) trainer.step(batches.next());
+      std::vector<ExactStep> steps;
+      for (int step = 0; step < each; ++step) {
+        ExactStep& exact = steps.emplace_back(ExactStep{batches.next(), trainer.parameters(), {}});
+        StepReport report;
+        exact.taken = take_step(trainer, exact.batch, report);
       }
-      for (auto& probe : probes_) {
-        if (within == 0) probe->settle(trainer, batch);
-        probe->try_step(trainer, batch);
+      for (std::size_t i = 0; i < probes_.size(); ++i) {
+        probes_[i].attend(steps);
+        tell("trying the number systems",
+             0.25 + 0.0625 * (place + static_cast<double>(i + 1) / static_cast<double>(probes_.size())));
       }
-      StepReport report;
-      const StepTaken taken = take_step(trainer, batch, report);
-      for (auto& probe : probes_) {
-        probe->compare(taken);
-        if (within == each - 1) probe->finish();
-      }
-      tell("trying the number systems", 0.25 + 0.25 * step / options_.steps);
     }
   }
 
@@ -171,7 +166,7 @@ class Doctor {
       probes_.clear();
       probes_.push_back(probe(candidate));
       attend();
-      if (judge(candidate, *probes_[0]).verdict == Verdict::fine) return;
+      if (judge(candidate, probes_[0]).verdict == Verdict::fine) return;
     }
   }
 
@@ -179,7 +174,7 @@ class Doctor {
   const Loader& loader_;
   DoctorOptions options_;
   std::vector<Precision> systems_;
-  std::vector<std::unique_ptr<Probe>> probes_;
+  std::vector<Probe> probes_;
   Diagnosis found_;
 };
 

@@ -52,36 +52,35 @@ StepTaken take_step(Trainer& trainer, const Batch& batch, StepReport& report) {
 }
 
 Probe::Probe(Value loss, const TrainerOptions& options, const Precision& precision, const Loader& loader)
-    : trainer_(loss, with_precision(options, precision)) {
-  trainer_.find_ranges(loader, precision.range_steps);
+    : loss_(loss), options_(with_precision(options, precision)), range_steps_(precision.range_steps), loader_(loader) {}
+
+void Probe::attend(std::span<const ExactStep> steps) {
+  Trainer trainer(loss_, options_);
+  trainer.find_ranges(loader_, range_steps_);
+  trainer.take(steps[0].before);
+  trainer.step(steps[0].batch);  // ranges that move find their place
+  for (const auto& [batch, before, f32] : steps) {
+    trainer.take(before);
+    StepReport report;
+    const StepTaken own = take_step(trainer, batch, report);
+    ++tried_;
+    nonfinite_ += report.skipped;
+    if (!report.skipped) compare(own, f32);
+  }
+  finish();
 }
 
-void Probe::settle(const Trainer& f32, const Batch& batch) {
-  trainer_.take(f32);
-  trainer_.step(batch);
-}
-
-void Probe::try_step(const Trainer& f32, const Batch& batch) {
-  trainer_.take(f32);
-  StepReport report;
-  last_ = take_step(trainer_, batch, report);
-  ++tried_;
-  nonfinite_ += report.skipped;
-  if (report.skipped) last_ = {};
-}
-
-void Probe::compare(const StepTaken& f32) {
-  if (last_.gradients.empty()) return;
+void Probe::compare(const StepTaken& own_step, const StepTaken& f32) {
   updates_.resize(f32.updates.size());
   for (std::size_t p = 0; p < f32.updates.size(); ++p) {
     for (std::size_t i = 0; i < f32.updates[p].size(); ++i)
-      updates_[p].product += std::copysign(1.0f, f32.updates[p][i]) * last_.updates[p][i];
+      updates_[p].product += std::copysign(1.0f, f32.updates[p][i]) * own_step.updates[p][i];
     for (const float x : f32.updates[p]) updates_[p].energy += std::abs(x);
   }
   gradients_.resize(f32.gradients.size());
   for (std::size_t p = 0; p < f32.gradients.size(); ++p) {
     Together& all = gradients_[p];
-    const auto &own = last_.gradients[p], &exact = f32.gradients[p];
+    const auto &own = own_step.gradients[p], &exact = f32.gradients[p];
     all.own_sum.resize(own.size());
     all.f32_sum.resize(own.size());
     for (std::size_t i = 0; i < own.size(); ++i) all.own_sum[i] += own[i], all.f32_sum[i] += exact[i];
@@ -89,7 +88,6 @@ void Probe::compare(const StepTaken& f32) {
     all.own_energy += dot(own, own);
     all.f32_energy += dot(exact, exact);
   }
-  last_ = {};
   ++steps_;
 }
 

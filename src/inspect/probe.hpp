@@ -16,24 +16,31 @@ std::vector<std::vector<float>> truths(const Trainer& trainer);
 /// Takes a step on `batch`.
 StepTaken take_step(Trainer& trainer, const Batch& batch, StepReport& report);
 
-/// One number system beside a training in f32: takes single steps from where that stands.
+/// A step of a training in f32, from where it began.
+struct ExactStep {
+  Batch batch;
+  Parameters before;
+  StepTaken taken;
+};
+
+/// One number system beside a training in f32: takes single steps from where that stood.
 class Probe {
  public:
   Probe(Value loss, const TrainerOptions& options, const Precision& precision, const Loader& loader);
 
-  /// Before several steps that follow each other; ranges that move find their place.
-  void settle(const Trainer& f32, const Batch& batch);
-  void try_step(const Trainer& f32, const Batch& batch);
-  /// What f32 then did on the same batch.
-  void compare(const StepTaken& f32);
-  /// After these steps.
-  void finish();
+  /// Takes the same steps, which follow each other.
+  void attend(std::span<const ExactStep> steps);
 
   Fidelity fidelity() const;
 
  private:
-  Trainer trainer_;
-  StepTaken last_;
+  void compare(const StepTaken& own_step, const StepTaken& f32);
+  void finish();
+
+  Value loss_;
+  TrainerOptions options_;
+  std::int64_t range_steps_;
+  const Loader& loader_;
   /// Of one parameter over the steps that follow each other, own and of f32.
   struct Together {
     std::vector<float> own_sum, f32_sum;

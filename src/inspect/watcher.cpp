@@ -49,7 +49,13 @@ void Watcher::begin() {
 }
 
 void Watcher::look() {
-  for (const auto& [value, tensor] : sources_) tensors_[tensor].exponents.add(trainer_.plan().view(value).read());
+  for (const auto& [value, tensor] : sources_) {
+    const TensorView view = trainer_.plan().view(value);
+    numbers_.resize(std::max(numbers_.size(), static_cast<std::size_t>(view.spec.shape.elements())));
+    const auto numbers = std::span(numbers_).first(static_cast<std::size_t>(view.spec.shape.elements()));
+    view.read_into(numbers);
+    tensors_[tensor].exponents.add(numbers);
+  }
   const auto& slots = trainer_.parameters().entries;
   for (std::size_t i = 0; i < before_.size(); ++i)
     if (slots[i].trainable) look_at_update(slots[i], tensor_of(parent(slots[i].name), "update"), before_[i]);

@@ -61,6 +61,15 @@ Buffer::Buffer(Device device, std::size_t bytes) : memory_(nullptr, Free{std::mo
   }
 }
 
+Buffer::Buffer(const Buffer& other) : Buffer() {
+  if (!other.data()) return;
+  *this = Buffer(other.device(), other.bytes());
+  std::vector<std::byte> bytes(other.bytes());
+  Backend& backend = device().backend();
+  backend.download(bytes.data(), other.data(), bytes.size());
+  backend.upload(data(), bytes.data(), bytes.size());
+}
+
 void Buffer::Free::operator()(std::byte* memory) const noexcept {
   device->state_->allocated -= bytes;
   device->backend().free(memory, bytes);

@@ -25,6 +25,14 @@ std::string to_string(const Storage& storage) {
   return text;
 }
 
+namespace {
+void check_count(const TensorView& tensor, std::size_t count) {
+  if (count != static_cast<std::size_t>(tensor.spec.shape.elements()))
+    fail(fmt::format("a tensor {} takes {} values, not {}", to_string(tensor.spec.shape), tensor.spec.shape.elements(),
+                     count));
+}
+}  // namespace
+
 float TensorView::scale() const {
   if (!range) return spec.storage.first_scale();
   RangeState state;
@@ -33,22 +41,22 @@ float TensorView::scale() const {
 }
 
 std::vector<float> TensorView::read() const {
-  const auto raw = read_bytes();
   std::vector<float> values(static_cast<std::size_t>(spec.shape.elements()));
-  if (spec.storage == DType::f32) {
-    std::memcpy(values.data(), raw.data(), raw.size());
-    return values;
-  }
-  const float range_scale = scale();
-  for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = read_number(spec.storage, raw.data(), std::ssize(values), static_cast<std::int64_t>(i), range_scale);
+  read_into(values);
   return values;
 }
 
+void TensorView::read_into(std::span<float> values) const {
+  check_count(*this, values.size());
+  if (spec.storage == DType::f32) return backend->download(values.data(), data, values.size_bytes());
+  const auto raw = read_bytes();
+  const float range_scale = scale();
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = read_number(spec.storage, raw.data(), std::ssize(values), static_cast<std::int64_t>(i), range_scale);
+}
+
 void TensorView::write(std::span<const float> values, const RandomKey& key, Noticed* noticed) {
-  if (std::ssize(values) != spec.shape.elements())
-    fail(fmt::format("a tensor {} takes {} values, not {}", to_string(spec.shape), spec.shape.elements(),
-                     values.size()));
+  check_count(*this, values.size());
   std::vector<std::byte> raw(spec.bytes());
   write_numbers(spec.storage, raw.data(), std::ssize(values), 0, std::ssize(values), values.data(), key, scale(),
                 noticed);

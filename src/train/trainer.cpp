@@ -361,12 +361,11 @@ std::vector<std::string> Trainer::load(const std::filesystem::path& directory, c
   return changes;
 }
 
-void Trainer::take(const Trainer& other) {
+void Trainer::take(const Parameters& other) {
   impl_->settle();
-  other.impl_->settle();
-  if (other.impl_->last.micro_batch != 0) fail("take: the other trainer is within a step");
-  impl_->parameters.take(other.impl_->parameters);
-  StepState state = impl_->parameters.read_state();
+  StepState state = other.read_state();
+  if (state.micro_batch != 0) fail("take: the other trainer is within a step");
+  impl_->parameters.take(other);
   state.seed = impl_->options.seed;
   state.stress = impl_->options.stress;
   state.scale = initial_state(impl_->options.precision.loss_scale);

@@ -29,9 +29,10 @@ struct Task {
         logits(dense(relu(dense(in.images, 32)), 10)),
         loss(cross_entropy(logits, in.labels)) {}
 
-  Diagnosis diagnose(const std::vector<std::string>& systems, float stress = 1, float rate = 0.05f) const {
+  Diagnosis diagnose(const std::vector<std::string>& systems, float stress = 1, float rate = 0.05f,
+                     const Device& device = cpu_device({.threads = 2})) const {
     DoctorOptions options;
-    options.trainer.device = cpu_device({.threads = 2});
+    options.trainer.device = device;
     options.trainer.schedule = Schedule::constant(rate);
     options.trainer.stress = stress;
     options.steps = 80;
@@ -135,6 +136,16 @@ TEST(Doctor, SaysThatStepsOverflow) {
   decide(p, {1, 1});
   EXPECT_EQ(p.verdict, Verdict::risky);
   EXPECT_NE(p.reason.find("12.5 % of the steps overflow"), std::string::npos) << p.reason;
+}
+
+TEST(Doctor, HoldsOneNumberSystemAtATime) {
+  const Task task;
+  const auto peak = [&](const std::vector<std::string>& systems) {
+    const Device device = cpu_device({.threads = 2});
+    task.diagnose(systems, 1, 0.05f, device);
+    return device.peak();
+  };
+  EXPECT_EQ(peak({"bf16", "bf16", "bf16", "bf16"}), peak({"bf16"}));
 }
 
 TEST(Doctor, RefusesWhatItCannotTell) {

@@ -117,7 +117,7 @@ TEST(Storages, TrainingGoesOnInALongerWord) {
   Trainer shorter(net.loss, options_for(Precision::fixed(6, 10, Rounding::stochastic))),
       longer(net.loss, options_for(Precision::fixed(6, 16, Rounding::stochastic)));
   for (unsigned i = 0; i < 3; ++i) step(shorter, Data(i));
-  longer.take(shorter);
+  longer.take(shorter.parameters());
   const Parameters &from = shorter.parameters(), &to = longer.parameters();
   EXPECT_EQ(to.read_state().steps, 3);
   for (std::size_t i = 0; i < from.entries.size(); ++i)
@@ -127,13 +127,13 @@ TEST(Storages, TrainingGoesOnInALongerWord) {
   const auto on_the_shorter_grid = [](float x) { return std::ldexp(x, 10) == std::round(std::ldexp(x, 10)); };
   const auto weights = to.weight(to.find("conv1.weight")).read();
   EXPECT_FALSE(std::all_of(weights.begin(), weights.end(), on_the_shorter_grid));
-  shorter.take(longer);  // and back, rounded to the nearest
+  shorter.take(longer.parameters());  // and back, rounded to the nearest
   for (const float x : from.weight(from.find("conv1.weight")).read()) EXPECT_TRUE(on_the_shorter_grid(x));
 
   Graph other;
   const Value x = other.input("x", Shape::matrix(2, 3));
   Trainer stranger(mean_squared_error(dense(x, 4), dense(x, 4)), options_for(Precision::f32()));
-  EXPECT_THROW(longer.take(stranger), Error);
+  EXPECT_THROW(longer.take(stranger.parameters()), Error);
 }
 
 TEST(Storages, AnotherSeedRoundsOtherwise) {

@@ -143,7 +143,7 @@ TEST(MovingScales, MakeRoomForNumbersThatComeFromElsewhere) {
     EXPECT_EQ(norm, std::vector<float>(4, 1)) << name;
     Predictor predictor(y, {.device = options.device, .precision = options.precision});
     predictor.load(folder / "model.safetensors");
-    taking.take(exact);
+    taking.take(exact.parameters());
     Trainer loading(loss, options);
     load_model(folder / "model.safetensors", loading.parameters());
     for (const Parameters* parameters : {&std::as_const(taking).parameters(), &std::as_const(loading).parameters()}) {

@@ -49,6 +49,7 @@ class Watcher {
   std::vector<Source> sources_;
   std::map<std::size_t, Updates> updates_;
   std::vector<std::vector<float>> before_;  // the weights
+  std::vector<float> numbers_;              // of the tensor that is looked at
 };
 
 }  // namespace halftone

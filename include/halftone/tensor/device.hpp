@@ -85,11 +85,17 @@ Device best_device(const CpuOptions& options = {});
 /// "auto", "cpu", "cuda" or "cuda:1"; throws Error where the machine or the build has no such device.
 Device device_by_name(const std::string& name, const CpuOptions& options = {});
 
-/// Memory on a device, freed with the object; zeroed at birth.
+/// Memory on a device, freed with the object; zeroed at birth. A copy has the same bytes.
 class Buffer {
  public:
   Buffer() : memory_(nullptr, Free{}) {}
   Buffer(Device device, std::size_t bytes);
+  Buffer(const Buffer& other);
+  Buffer(Buffer&&) noexcept = default;
+  Buffer& operator=(Buffer other) noexcept {
+    memory_.swap(other.memory_);
+    return *this;
+  }
   std::byte* data() const { return memory_.get(); }
   std::size_t bytes() const { return memory_.get_deleter().bytes; }
   const Device& device() const { return *memory_.get_deleter().device; }

@@ -30,6 +30,8 @@ struct TensorView {
   const RangeState* range = nullptr;  ///< of a `Scaling::range`, on the device
 
   std::vector<float> read() const;
+  /// Into as many numbers as there are; throws Error where the count differs.
+  void read_into(std::span<float> values) const;
   /// Throws Error where the count differs; `key` decides where rounding is stochastic.
   void write(std::span<const float> values, const RandomKey& key = {}, Noticed* noticed = nullptr);
   std::vector<std::byte> read_bytes() const;

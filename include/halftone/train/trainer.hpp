@@ -100,10 +100,10 @@ class Trainer {
   /// anything has changed. Returns the differences from `identity.changeable`, each in words.
   std::vector<std::string> load(const std::filesystem::path& directory, const Identity& identity = {});
 
-  /// Goes on from where another trainer of the same net and optimizer stands, in this one's number system: each number
-  /// becomes the nearest that is stored here, the loss scale begins anew. Throws Error for another net and within a
-  /// step.
-  void take(const Trainer& other);
+  /// Goes on from where a trainer of the same net and optimizer stands or, by a copy of its parameters, stood, in this
+  /// one's number system: each number becomes the nearest that is stored here, the loss scale begins anew. Throws Error
+  /// for another net and within a step.
+  void take(const Parameters& other);
 
   MemoryReport memory() const;
   NumericsReport numerics() const;

@@ -121,6 +121,22 @@ Launch batch_norm_inference(const Request& request) {
   return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
 
+Launch batch_norm_inference_gradient(const Request& request) {
+  const auto& op = request.attributes<BatchNormInferenceGradient>();
+  const Shape shape = request.inputs[0].shape;
+  std::size_t bytes = 0;
+  const NormalizePass pass(request, machine_of(request), Columns(shape.rows(), shape.c), {}, bytes);
+  const Vector gamma(request, 1, bytes), variance(request, 2, bytes);
+
+  const auto run = [=, epsilon = op.epsilon](const Arguments& a) {
+    const float *g = gamma.read(a), *v = variance.read(a);
+    for (const int i : {0, 2}) pass.fill(a.workspace, i, [](std::int64_t) { return 0.0f; });
+    pass.fill(a.workspace, 1, [&](std::int64_t j) { return norm_factor(g[j], v[j], epsilon); });
+    pass.run(a);
+  };
+  return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
+}
+
 Launch batch_norm_gradient(const Request& request) {
   const Machine machine = machine_of(request);
   const Shape shape = request.inputs[1].shape;

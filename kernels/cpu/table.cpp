@@ -38,6 +38,7 @@ Launch sum_rows(const Request&);
 Launch batch_norm(const Request&);
 Launch batch_norm_gradient(const Request&);
 Launch batch_norm_inference(const Request&);
+Launch batch_norm_inference_gradient(const Request&);
 Launch update_running_statistics(const Request&);
 Launch group_norm(const Request&);
 Launch group_norm_gradient(const Request&);
@@ -96,6 +97,8 @@ KernelTable make_table() {
       Table::list<BatchNorm>("batch_norm", {{"two_pass", batch_norm}}),
       Table::list<BatchNormGradient>("batch_norm_gradient", {{"two_pass", batch_norm_gradient}}),
       Table::list<BatchNormInference>("batch_norm_inference", {{"rows", batch_norm_inference}}),
+      Table::list<BatchNormInferenceGradient>("batch_norm_inference_gradient",
+                                              {{"rows", batch_norm_inference_gradient}}),
       Table::list<UpdateRunningStatistics>("update_running_statistics", {{"plain", update_running_statistics}}),
       Table::list<GroupNorm>("group_norm", {{"samples", group_norm}}),
       Table::list<GroupNormGradient>("group_norm_gradient", {{"samples", group_norm_gradient}}),

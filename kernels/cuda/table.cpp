@@ -149,6 +149,8 @@ const KernelTable& kernel_table() {
       Table::list<BatchNorm>("batch_norm", list("columns", batch_norm)),
       Table::list<BatchNormGradient>("batch_norm_gradient", list("columns", batch_norm_gradient)),
       Table::list<BatchNormInference>("batch_norm_inference", list("columns", batch_norm_inference)),
+      Table::list<BatchNormInferenceGradient>("batch_norm_inference_gradient",
+                                              list("columns", batch_norm_inference_gradient)),
       Table::list<UpdateRunningStatistics>("update_running_statistics", {{"plain", update_running_statistics}}),
       Table::list<GroupNorm>("group_norm", list("samples", group_norm)),
       Table::list<GroupNormGradient>("group_norm_gradient", list("samples", group_norm_gradient)),

@@ -41,6 +41,7 @@ Launch sum_rows(const Request&);
 Launch batch_norm(const Request&);
 Launch batch_norm_gradient(const Request&);
 Launch batch_norm_inference(const Request&);
+Launch batch_norm_inference_gradient(const Request&);
 Launch update_running_statistics(const Request&);
 Launch group_norm(const Request&);
 Launch group_norm_gradient(const Request&);

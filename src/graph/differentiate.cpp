@@ -1,5 +1,9 @@
 #include "halftone/graph/differentiate.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "halftone/graph/core_ops.hpp"
 
 namespace halftone {
@@ -25,6 +29,32 @@ std::vector<Value> values_of(Graph& graph, const std::vector<int>& ids) {
 }
 
 }  // namespace
+
+void freeze(Graph& graph, std::span<const std::string> scopes) {
+  std::vector<bool> frozen(graph->values.size(), false);
+  for (const std::string& scope : scopes) {
+    bool any = false;
+    for (auto& parameter : graph->parameters) {
+      if (!in_scope(parameter.name, scope)) continue;
+      parameter.trainable = false;
+      any = frozen[at(parameter.value)] = true;
+    }
+    if (!any) fail(fmt::format("freeze \"{}\": no parameter lies in it", scope));
+  }
+  for (Node& node : graph->nodes) {
+    const auto lies_in = [&](const std::string& scope) { return in_scope(node.name, scope); };
+    bool reads_frozen = false, reads_others = false;
+    for (int id : node.inputs) {
+      reads_frozen = reads_frozen || frozen[at(id)];
+      reads_others = reads_others || (graph.info(id).store == Store::weights && !frozen[at(id)]);
+    }
+    if (reads_others || !(reads_frozen || std::any_of(scopes.begin(), scopes.end(), lies_in))) continue;
+    if (auto op = node.op->inference()) {
+      node.op = std::move(op);
+      node.outputs.resize(node.op->infer(graph.specs(node.inputs)).size());
+    }
+  }
+}
 
 std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value> also) {
   if (graph_of(loss) != graph) fail("the loss belongs to another graph");

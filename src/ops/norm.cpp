@@ -96,6 +96,19 @@ std::vector<ValueSpec> BatchNormInference::infer(std::span<const ValueSpec> inpu
   return {{inputs[0].shape}};
 }
 
+std::vector<Value> BatchNormInference::gradient(const GradientRequest& request) const {
+  if (request.wanted[1] || request.wanted[2]) fail("by running statistics gamma and beta have no gradients");
+  const auto d_x = graph_of(request.inputs[0])
+                       .add_one(std::make_shared<BatchNormInferenceGradient>(epsilon),
+                                {request.d_outputs[0], request.inputs[1], request.inputs[4]});
+  return {d_x, {}, {}, {}, {}};
+}
+
+std::vector<ValueSpec> BatchNormInferenceGradient::infer(std::span<const ValueSpec> inputs) const {
+  check_vectors(inputs, 1);
+  return {{inputs[0].shape, DType::f32, Role::activation_gradient}};
+}
+
 std::vector<ValueSpec> GroupNorm::infer(std::span<const ValueSpec> inputs) const {
   check_vectors(inputs, 1);
   const Shape x = inputs[0].shape;

@@ -127,7 +127,7 @@ std::vector<Kept> kept(const Parameters& parameters, bool within_a_step) {
 void check_identity(const SafeTensors& file, const Identity& identity) {
   for (const auto& [key, value] : identity.fixed) {
     const auto found = file.metadata.find(key);
-    if (found != file.metadata.end() && found->second == value) continue;
+    if (found == file.metadata.end() ? value == "none" : found->second == value) continue;
     fail(fmt::format("{}: the checkpoint has {} {}, not {}", file.file.string(), key,
                      found == file.metadata.end() ? "unknown" : found->second, value));
   }

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstring>
 
@@ -79,6 +80,7 @@ Identity identity_of(const TrainerOptions& options) {
   return {{{"precision", options.precision.name},
            {"storage", text_of(options.precision)},
            {"optimizer", rules_of(options)},
+           {"freeze", options.frozen.empty() ? "none" : fmt::format("{}", fmt::join(options.frozen, ","))},
            {"ema", options.average_decay > 0 ? fmt::format("{}", options.average_decay) : "none"},
            {"accumulate", std::to_string(options.accumulate)},
            {"loss-scale", text_of(options.precision.loss_scale)},

@@ -20,13 +20,15 @@ bool fits(const ParameterGroup& group, const ParameterSlot& slot) {
 /// The group of each parameter; the number of groups stands for the trainer's own rule.
 std::vector<std::vector<int>> members(const Parameters& parameters, const std::vector<ParameterGroup>& groups) {
   std::vector<std::vector<int>> result(groups.size() + 1);
+  std::vector<bool> fitted(groups.size() + 1, false);
   for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
     std::size_t g = 0;
     while (g < groups.size() && !fits(groups[g], parameters.entries[i])) ++g;
+    fitted[g] = true;
     if (parameters.entries[i].trainable) result[g].push_back(static_cast<int>(i));
   }
   for (std::size_t g = 0; g < groups.size(); ++g)
-    if (result[g].empty())
+    if (!fitted[g])
       fail(fmt::format("parameter group {}: no parameter{}'s name begins with \"{}\" and ends with \"{}\"", g + 1,
                        groups[g].rank ? fmt::format(" of rank {}", *groups[g].rank) : "", groups[g].scope,
                        groups[g].ending));
@@ -35,7 +37,8 @@ std::vector<std::vector<int>> members(const Parameters& parameters, const std::v
 
 }  // namespace
 
-Graph for_training(const Graph& graph, int loss, const Precision& given, const Device& device) {
+Graph for_training(const Graph& graph, int loss, const Precision& given, const Device& device,
+                   std::span<const std::string> frozen) {
   for (const auto& exception : given.exceptions) {
     const auto fits = [&](const auto& named) { return in_scope(named.name, exception.scope); };
     if (std::none_of(graph->nodes.begin(), graph->nodes.end(), fits) &&
@@ -44,6 +47,7 @@ Graph for_training(const Graph& graph, int loss, const Precision& given, const D
   }
   Graph result = graph.clone();
   const Precision precision = given.binarizes ? with_signs(given, binarize(result, given)) : given;
+  freeze(result, frozen);
   differentiate(result, result.value(loss));
   std::vector<int> wanted = {loss};
   for (const auto& parameter : result->parameters)

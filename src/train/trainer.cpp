@@ -129,7 +129,7 @@ Identity joined(Identity own, const Identity& given) {
 
 struct Trainer::Impl {
   Impl(Value loss, const TrainerOptions& given)
-      : Impl(loss, given, for_training(graph_of(loss), loss.id(), given.precision, given.device)) {}
+      : Impl(loss, given, for_training(graph_of(loss), loss.id(), given.precision, given.device, given.frozen)) {}
 
   Impl(Value the_loss, const TrainerOptions& given, Graph graph)
       : loss(the_loss),

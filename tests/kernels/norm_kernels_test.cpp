@@ -160,6 +160,27 @@ TEST(BatchNormKernels, UseTheRunningStatisticsInEvaluation) {
   }
 }
 
+TEST(BatchNormKernels, GiveTheGradientByRunningStatistics) {
+  for (const Shape& shape : shapes) {
+    const Shape vector = Shape::vector(shape.c);
+    for (const Storage& stored : storages)
+      check_kernels(
+          {BatchNormInferenceGradient(epsilon),
+           {shape, vector, vector},
+           {stored, stored, stored, stored},
+           {random_values(shape.elements(), 1), random_values(shape.c, 2), random_values(shape.c, 3, 0.5f, 4)},
+           [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+             Doubles d_x(in[0].size());
+             for (std::size_t i = 0; i < d_x.size(); ++i) {
+               const std::size_t j = i % in[1].size();
+               d_x[i] = in[0][i] * in[1][j] / std::sqrt(in[2][j] + static_cast<double>(epsilon));
+             }
+             return {d_x};
+           },
+           {{0.5, 3, 6}}});  // 2 * 2 / sqrt(0.5)
+  }
+}
+
 /// d_gamma and d_beta: terms rounded to f32 twice, summed in double; each of `count` terms is at most 2 x^ and 2.
 void check_gradient(const Op& op, Shape shape, Shape statistics_shape, std::vector<std::vector<float>> statistics,
                     double count, double largest_inverse, const Storage& stored, const Reference& reference) {

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -105,6 +106,17 @@ TEST(Gradients, Norms) {
   check_layer([](Value x) { return tanh(batch_norm(x)); }, {4, 3, 3, 16});
   check_layer([](Value x) { return layer_norm(x); }, {3, 2, 2, 12});
   check_layer([](Value x) { return group_norm(x, 3); }, {2, 3, 3, 12});
+}
+
+TEST(Gradients, BatchNormByRunningStatistics) {
+  const Layer layer = [](Value x) {
+    Graph g = graph_of(x);
+    std::vector<Value> inputs = {x};
+    for (const float number : {1.5f, -0.25f, 0.5f, 2.0f})
+      inputs.push_back(g.statistic(fmt::format("s{}", inputs.size()), Shape::vector(5), number));
+    return g.add_one(std::make_shared<BatchNormInference>(1e-5f), inputs);
+  };
+  check_layer(layer, {4, 3, 2, 5});
 }
 
 TEST(Gradients, Softmax) {

@@ -55,7 +55,7 @@ class Parameters {
   TensorView weight(const ParameterSlot& slot) const { return view(Store::weights, slot); }
   TensorView truth(const ParameterSlot& slot) const { return view(slot.truth(), slot); }
   TensorView gradient(const ParameterSlot& slot) const { return view(Store::gradients, slot); }
-  TensorView statistic(std::size_t i, Store store = Store::statistics) const;  ///< or averaged or kept ones
+  TensorView statistic(std::size_t i, Store store = Store::statistics) const;  ///< or averaged or kept ones, likewise
   const ParameterSlot& find(const std::string& name) const;                    ///< throws Error for an unknown name
 
   /// Widens the scale of a parameter's weights or masters, where it moves and is too small for finite numbers that

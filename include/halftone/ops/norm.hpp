@@ -45,12 +45,22 @@ struct BatchNormGradient final : NormGradient {
   Arity arity() const override { return 5; }
 };
 
-/// [x, gamma, beta, running mean, running variance] -> y.
+/// [x, gamma, beta, running mean, running variance] -> y. Only x has a gradient.
 struct BatchNormInference final : Fusable<BatchNormInference> {
   float epsilon;
   explicit BatchNormInference(float the_epsilon) : epsilon(the_epsilon) {}
   std::string name() const override { return "batch_norm_inference"; }
   Arity arity() const override { return 5; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
+};
+
+/// [d_y, gamma, running variance] -> d_x.
+struct BatchNormInferenceGradient final : Op {
+  float epsilon;
+  explicit BatchNormInferenceGradient(float the_epsilon) : epsilon(the_epsilon) {}
+  std::string name() const override { return "batch_norm_inference_gradient"; }
+  Arity arity() const override { return 3; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };
 

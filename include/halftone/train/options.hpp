@@ -28,6 +28,7 @@ struct TrainerOptions {
   UpdateRule optimizer = Sgd{.momentum = 0.9f};
   Schedule schedule = Schedule::constant(0.05f);  ///< counts committed steps
   std::vector<ParameterGroup> groups = {};        ///< the first that fits counts; all others follow `optimizer`
+  std::vector<std::string> frozen = {};           ///< scopes that are not trained (`freeze`)
   float clip_norm = 0;                            ///< greatest norm of all true gradients together; 0: no clipping
   int accumulate = 1;                             ///< micro-batches a step; a bad one is left out, its step goes on
   float average_decay = 0;                        ///< of a running average of the weights; 0: none

@@ -4,9 +4,11 @@
 
 namespace halftone {
 
-/// A graph on its way to a plan for training: differentiated, without what neither loss nor gradients need, in its
-/// storage formats, fused. Throws Error for an exception of the precision that fits nothing.
-Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device);
+/// A graph on its way to a plan for training: `frozen` scopes taken out, differentiated, without what neither loss nor
+/// gradients need, in its storage formats, fused. Throws Error for an exception of the precision and a scope that fit
+/// nothing.
+Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device,
+                   std::span<const std::string> frozen = {});
 
 /// A graph that computes `output` in evaluation for batches of `batch`, in its storage formats, fused.
 Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision,

@@ -29,6 +29,7 @@
 #include "halftone/inspect/histogram.hpp"
 #include "halftone/inspect/watcher.hpp"
 #include "halftone/io/atomic_file.hpp"
+#include "halftone/io/event_file.hpp"
 #include "halftone/io/safetensors.hpp"
 #include "halftone/nn/blocks.hpp"
 #include "halftone/nn/models.hpp"

@@ -41,7 +41,10 @@ class Archive {
     constexpr std::size_t least = 12;
     if (array.bytes.size() < least || std::memcmp(array.bytes.data(), "\x93NUMPY", 6) != 0)
       broken(name, "is no NumPy array");
-    const bool wide = byte(6) > 1;
+    const std::size_t version = byte(6);
+    if (version < 1 || version > 3)
+      broken(name, fmt::format("is of version {} of its format, which is not read", version));
+    const bool wide = version > 1;
     const std::size_t begin = wide ? 12 : 10,
                       size = byte(8) | byte(9) << 8 | (wide ? byte(10) << 16 | byte(11) << 24 : 0);
     if (size > array.bytes.size() - begin) broken(name, "ends inside its header");

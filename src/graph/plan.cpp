@@ -6,11 +6,23 @@
 #include <chrono>
 #include <numeric>
 
+#include "halftone/graph/core_ops.hpp"
+
 namespace halftone {
 namespace {
 
 /// Streams of random numbers that values round with; lower ones are operations'.
 constexpr std::uint32_t value_streams = 0x80000000u;
+
+/// A net as it was written runs as in training, which a plan for its outputs must not do unasked.
+void check_purpose(const Graph& graph) {
+  const auto trains = [](const Node& node) { return dynamic_cast<const SeedGradient*>(node.op.get()) != nullptr; };
+  if (graph->evaluates || std::any_of(graph->nodes.begin(), graph->nodes.end(), trains)) return;
+  for (const Node& node : graph->nodes)
+    if (node.op->inference())
+      fail(fmt::format("{}: it would run as in training, and the graph is neither differentiated nor for_inference's",
+                       node.name));
+}
 
 int root_of(const std::vector<int>& root, int id) {
   while (root[at(id)] != id) id = root[at(id)];
@@ -21,6 +33,7 @@ int root_of(const std::vector<int>& root, int id) {
 
 Plan::Plan(const Graph& graph, const Parameters& parameters, std::span<const int> keep)
     : graph_(graph.clone()), parameters_(parameters) {
+  check_purpose(graph_);
   parameters_.place(graph_);
   if (graph_->evaluates) {
     make_state();

@@ -23,15 +23,6 @@ std::string crc_of(const void* data, std::size_t bytes) {
   return fmt::format("{:08x}", ::crc32_z(0, static_cast<const Bytef*>(data), bytes));
 }
 
-std::string crc_of_file(const fs::path& file) {
-  RegularFile stream(file);
-  std::vector<std::byte> part(1 << 16);
-  uLong crc = 0;
-  while (const std::size_t bytes = stream.read(part))
-    crc = ::crc32_z(crc, reinterpret_cast<const Bytef*>(part.data()), bytes);
-  return fmt::format("{:08x}", crc);
-}
-
 StoredTensor as_bytes(const std::string& name, std::vector<std::byte> bytes) {
   const auto count = static_cast<std::int64_t>(bytes.size());
   return {name, DType::u8, {count}, std::move(bytes)};
@@ -56,7 +47,7 @@ SafeTensors read(const fs::path& directory) {
       throw FileError(fmt::format("{}: damaged: {} is not what was written", file.string(), tensor.name));
   for (const char* name : {"state", "model"})
     if (const fs::path file = directory / fmt::format("{}.safetensors", name);
-        crc_of_file(file) != text_at(facts, fmt::format("crc.{}", name)))
+        checksum_of_file(file) != text_at(facts, fmt::format("crc.{}", name)))
       throw FileError(file.string() + ": damaged or of another capsule");
   return capsule;
 }
@@ -143,7 +134,7 @@ StepReport write_capsule(const fs::path& directory, Trainer& trainer, const Step
   Metadata all = facts;
   all["version"] = halftone::version;
   for (const char* name : {"state", "model"})
-    all[fmt::format("crc.{}", name)] = crc_of_file(directory / fmt::format("{}.safetensors", name));
+    all[fmt::format("crc.{}", name)] = checksum_of_file(directory / fmt::format("{}.safetensors", name));
   for (const StoredTensor& tensor : tensors) all["crc." + tensor.name] = crc_of(tensor.data.data(), tensor.data.size());
   write_file(directory / "graph.txt", listing(graph));
   write_safetensors(directory / "capsule.safetensors", tensors, all);

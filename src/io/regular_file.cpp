@@ -1,13 +1,16 @@
 #include "halftone/io/regular_file.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <cerrno>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "halftone/tensor/error.hpp"
 
@@ -51,6 +54,15 @@ std::size_t RegularFile::read_at(std::uint64_t offset, std::span<std::byte> to) 
 void RegularFile::refuse(const char* why) const {
   const std::string reason = errno != 0 ? ": " + std::generic_category().message(errno) : "";
   throw FileError(path_.string() + " " + why + reason);
+}
+
+std::string checksum_of_file(const std::filesystem::path& path) {
+  RegularFile file(path);
+  std::vector<std::byte> part(1 << 16);
+  uLong crc = 0;
+  while (const std::size_t bytes = file.read(part))
+    crc = ::crc32_z(crc, reinterpret_cast<const Bytef*>(part.data()), bytes);
+  return fmt::format("{:08x}", crc);
 }
 
 }  // namespace halftone

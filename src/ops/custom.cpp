@@ -9,7 +9,7 @@ namespace halftone {
 namespace {
 
 /// Reads every input into f32, calls the body, stores what it wrote.
-Launch host_launch(const Request& request, CustomBody body) {
+Launch host_launch(const Request& request, CustomBody body, std::uint32_t stream) {
   struct Side {
     std::vector<TensorSpec> specs;
     std::vector<std::vector<float>> numbers;
@@ -31,9 +31,9 @@ Launch host_launch(const Request& request, CustomBody body) {
       std::copy(values.begin(), values.end(), inputs->numbers[i].begin());
     }
     for (auto& numbers : outputs->numbers) std::fill(numbers.begin(), numbers.end(), 0.0f);
-    body(inputs->tensors, outputs->tensors);
     StepState state;  // the host's copy
     backend->download(&state, a.state, sizeof state);
+    body(inputs->tensors, outputs->tensors, {state.seed, state.steps, state.steps >= 0, state.key(stream)});
     for (std::size_t i = 0; i < outputs->specs.size(); ++i) {
       const auto& [data, range, stream, node] = a.outputs[i];
       const Storage& storage = outputs->specs[i].storage;
@@ -62,7 +62,7 @@ Launch host_launch(const Request& request, CustomBody body) {
 Value custom(const std::vector<Value>& inputs, const CustomOptions& options) {
   if (inputs.empty() || !options.forward) fail(options.name + ": a custom operation needs an input and a forward body");
   Graph g = graph_of(inputs[0]);
-  return g.add_one(std::make_shared<Custom>(options), inputs);
+  return g.add_one(std::make_shared<Custom>(options, g.new_stream()), inputs);
 }
 
 std::vector<ValueSpec> Custom::infer(std::span<const ValueSpec> inputs) const {
@@ -76,10 +76,10 @@ std::vector<Value> Custom::gradient(const GradientRequest& request) const {
   std::vector<Value> inputs(request.inputs.begin(), request.inputs.end());
   inputs.push_back(request.outputs[0]);
   inputs.push_back(request.d_outputs[0]);
-  return graph_of(inputs[0]).add(std::make_shared<CustomGradient>(options, request.inputs.size()), inputs);
+  return graph_of(inputs[0]).add(std::make_shared<CustomGradient>(options, stream, request.inputs.size()), inputs);
 }
 
-Launch Custom::lower(const Request& request) const { return host_launch(request, options.forward); }
+Launch Custom::lower(const Request& request) const { return host_launch(request, options.forward, stream); }
 
 std::vector<ValueSpec> CustomGradient::infer(std::span<const ValueSpec> inputs) const {
   std::vector<ValueSpec> d;
@@ -87,6 +87,6 @@ std::vector<ValueSpec> CustomGradient::infer(std::span<const ValueSpec> inputs) 
   return d;
 }
 
-Launch CustomGradient::lower(const Request& request) const { return host_launch(request, options.backward); }
+Launch CustomGradient::lower(const Request& request) const { return host_launch(request, options.backward, stream); }
 
 }  // namespace halftone

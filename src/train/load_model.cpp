@@ -8,6 +8,7 @@
 #include <set>
 
 #include "halftone/io/safetensors.hpp"
+#include "halftone/ops/initializers.hpp"
 #include "src/train/model_format.hpp"
 #include "src/train/state_fields.hpp"
 
@@ -36,8 +37,9 @@ class ModelFile {
   }
 
   bool takes(const std::string& name) const {
-    return options_.scopes.empty() ||
-           std::ranges::any_of(options_.scopes, [&](const std::string& s) { return in_scope(name, s); });
+    const auto lies_in = [&](const std::string& scope) { return in_scope(name, scope); };
+    return (options_.scopes.empty() || std::ranges::any_of(options_.scopes, lies_in)) &&
+           std::ranges::none_of(options_.left_out, lies_in);
   }
 
   /// The numbers of a tensor of ours, in our order.
@@ -58,7 +60,7 @@ class ModelFile {
     for (const StoredTensor& tensor : file_.tensors) {
       if (read_.contains(tensor.name)) continue;
       names.push_back(tensor.name);
-      if (options_.scopes.empty() && tensor.is_float())
+      if (options_.scopes.empty() && options_.left_out.empty() && tensor.is_float())
         refuse(fmt::format("tensor {} has no place in the net; load_model's scopes take a part of it", tensor.name));
     }
     return names;
@@ -158,14 +160,15 @@ LoadReport load_model(const std::filesystem::path& path, Parameters& parameters,
   for (std::size_t i = 0; i < parameters.statistics.size(); ++i)
     if (const auto& slot = parameters.statistics[i]; wanted(slot.name))
       statistics.emplace_back(i, file.numbers(slot.name, slot.shape, 1, {}));
-  for (const std::string& scope : options.scopes)
-    if (std::ranges::none_of(names, [&](const std::string& name) { return in_scope(name, scope); }))
-      fail(fmt::format("load_model: nothing of the net lies in the scope \"{}\"", scope));
+  for (const auto* scopes : {&options.scopes, &options.left_out})
+    for (const std::string& scope : *scopes)
+      if (std::ranges::none_of(names, [&](const std::string& name) { return in_scope(name, scope); }))
+        fail(fmt::format("load_model: nothing of the net lies in the scope \"{}\"", scope));
   report.unread = file.unread();
   std::vector<RangeState> ranges = parameters.read_ranges();
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     const auto& range = parameters.ranges[i];
-    const float otherwise = options.scopes.empty() ? range.storage.first_scale() : ranges[i].scale;
+    const float otherwise = report.kept.empty() ? range.storage.first_scale() : ranges[i].scale;
     const float scale = range_state_of(file.metadata(), range.value, otherwise).scale;
     ranges[i] = {.scale = scale, .next = scale};
   }
@@ -177,6 +180,33 @@ LoadReport load_model(const std::filesystem::path& path, Parameters& parameters,
   }
   for (const auto& [i, values] : statistics) parameters.assign_statistic(i, values);
   return report;
+}
+
+LoadReport start_from(const std::filesystem::path& file, Graph graph, const LoadOptions& options) {
+  Parameters parameters(graph, cpu_device({.threads = 1}), {.gradients = false});
+  const LoadReport report = load_model(file, parameters, options);
+  const auto stays = [&](const std::string& name) { return std::ranges::find(report.kept, name) != report.kept.end(); };
+  for (ParameterInfo& info : graph->parameters) {
+    if (stays(info.name)) continue;
+    info.initializer = halftone::numbers(parameters.weight(parameters.find(info.name)).read());
+  }
+  for (std::size_t i = 0; i < parameters.statistics.size(); ++i)
+    if (!stays(parameters.statistics[i].name)) graph->statistics[i].values = parameters.statistic(i).read();
+  return report;
+}
+
+std::vector<std::string> head_of(const Value& logits) {
+  const Graph graph = graph_of(logits);
+  int value = logits.id();
+  std::vector<std::string> names;
+  for (auto node = graph->nodes.rbegin(); node != graph->nodes.rend() && names.empty(); ++node) {
+    if (std::ranges::find(node->outputs, value) == node->outputs.end()) continue;
+    for (const int id : node->inputs)
+      if (graph.info(id).store == Store::weights) names.push_back(graph.info(id).name);
+    if (!node->inputs.empty()) value = node->inputs[0];
+  }
+  if (names.empty()) fail("head_of: no layer with weights lies before the logits");
+  return names;
 }
 
 }  // namespace halftone

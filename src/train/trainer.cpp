@@ -373,6 +373,25 @@ void Trainer::take(const Parameters& other) {
   impl_->last = state;
 }
 
+std::vector<GradientNorm> Trainer::gradient_norms() const {
+  impl_->settle();
+  const Parameters& parameters = impl_->parameters;
+  const StepState state = parameters.read_state();
+  std::vector<GradientNorm> norms;
+  if (!state.commit) return norms;
+  const bool sums = parameters.bytes(Store::accumulated) > 0;
+  const double divisor = sums ? state.good_micro_batches : double{state.gradient_scale()};
+  for (const ParameterSlot& slot : parameters.entries) {
+    if (!slot.trainable) continue;
+    const std::string layer = slot.name.substr(0, slot.name.rfind('.'));
+    if (norms.empty() || norms.back().layer != layer) norms.push_back({layer, 0});
+    for (const double x : parameters.view(sums ? Store::accumulated : Store::gradients, slot).read())
+      norms.back().norm += (x / divisor) * (x / divisor);
+  }
+  for (GradientNorm& layer : norms) layer.norm = std::sqrt(layer.norm);
+  return norms;
+}
+
 MemoryReport Trainer::memory() const {
   const Parameters& p = impl_->parameters;
   return {p.bytes(Store::weights),

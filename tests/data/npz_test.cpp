@@ -44,6 +44,22 @@ class Npz : public ::testing::Test {
 
 const std::string two_labels = npy("|u1", "(2,)", std::string("\1\0", 2));
 
+TEST_F(Npz, EveryVersionOfTheFormatIsRead) {
+  const std::string bytes = counted(6);
+  const auto of = [&](char version, std::size_t spaces = 0) {
+    return load({{"x.npy", npy("|u1", "(2, 1, 1, 3)", bytes, "False", version, spaces)}, {"y.npy", two_labels}},
+                Split::train, {.layout = PixelLayout::nhwc});
+  };
+  const Dataset first = of(1);
+  EXPECT_EQ(std::to_integer<int>(first.pixels[5]), 5);
+  for (const char version : {2, 3}) {
+    EXPECT_EQ(of(version).pixels, first.pixels);
+    EXPECT_EQ(of(version, 70000).pixels, first.pixels) << "a header of more than 2^16 bytes";
+  }
+  for (const char version : {0, 4})
+    EXPECT_TRUE(contains(file_error([&] { of(version); }), "x is of version " + std::to_string(version))) << version;
+}
+
 TEST_F(Npz, NamesWhatIsNotReadAndWhatDoesNotFit) {
   const std::string x = npy("|u1", "(2, 1, 1, 3)", counted(6));
   const Members text = {{"x.npy", x}, {"y.npy", npy("<U2", "(2,)", std::string(16, 'a'))}};

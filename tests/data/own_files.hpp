@@ -70,11 +70,12 @@ inline std::string jpeg() {
   return bytes_of(hex);
 }
 
-/// A NumPy array's file.
+/// A NumPy array's file; versions from 2 on have room for headers of 2^16 bytes and more.
 inline std::string npy(const std::string& type, const std::string& shape, const std::string& bytes,
-                       const std::string& fortran = "False") {
-  const std::string header = "{'descr': '" + type + "', 'fortran_order': " + fortran + ", 'shape': " + shape + ", }\n";
-  return "\x93NUMPY\x01" + std::string(1, '\0') + little_endian(header.size(), 2) + header + bytes;
+                       const std::string& fortran = "False", char version = 1, std::size_t spaces = 0) {
+  const std::string header = "{'descr': '" + type + "', 'fortran_order': " + fortran + ", 'shape': " + shape + ", }" +
+                             std::string(spaces, ' ') + "\n";
+  return std::string("\x93NUMPY") + version + '\0' + little_endian(header.size(), version > 1 ? 4 : 2) + header + bytes;
 }
 
 /// A zip archive of members (name, content), packed or stored; `wide` writes sizes as Python does from 2^31 on.

@@ -129,6 +129,24 @@ TEST(Plan, HasAGraphOfItsOwn) {
   EXPECT_EQ(plan.view(y.id()).read(), (std::vector<float>{2, 4, 6, 8}));
 }
 
+TEST(Plan, TrainsOrEvaluatesWhatDiffersInBoth) {
+  Graph g;
+  const Value x = g.input("x", {4, 1, 1, 4}), y = dropout(batch_norm(x), 0.5f), loss = mean_squared_error(y, x);
+  const Device device = cpu_device({.threads = 1});
+  const Parameters parameters(g, device, {.gradients = false});
+  try {
+    const Plan plan(g, parameters);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("norm1: it would run as in training"), std::string::npos) << error.what();
+  }
+  const int outputs[] = {y.id()};
+  const Plan evaluation(for_inference(g, outputs), parameters, outputs);
+  differentiate(g, loss);
+  const Parameters trained(g, device, {});
+  const Plan training(g, trained);
+}
+
 /// A user's own, which shares nothing with the library's `Scale` but the name.
 struct Namesake : Op {
   std::string name() const override { return "scale"; }

@@ -205,6 +205,37 @@ TEST_F(LoadModel, TakesAPart) {
   expect_refused(options, {"\"conv\""});
 }
 
+TEST_F(LoadModel, StartsAGraphFromAFileWithANewHead) {
+  write(file, torch_file());
+  Net net;
+  Graph graph;
+  const Value x = graph.input("images", {1, 2, 2, 3});
+  const Value logits = dense(relu(flatten(batch_norm(conv2d(x, 3, 3)))), 5);  // of five classes, not two
+  EXPECT_EQ(head_of(logits), (std::vector<std::string>{"dense1.weight", "dense1.bias"}));
+  EXPECT_EQ(head_of(relu(logits)), head_of(logits));
+  EXPECT_THROW(head_of(x), Error);
+
+  const LoadOptions options{.layout = Layout::kcrs, .flatten = FlattenOrder::chw};
+  EXPECT_THROW(start_from(file, graph, options), FileError) << "the head does not fit";
+  LoadOptions trunk = options;
+  trunk.left_out = head_of(logits);
+  const Parameters born(graph, device, {.seed = 3});
+  const LoadReport report = start_from(file, graph, trunk);
+  EXPECT_EQ(report.kept, trunk.left_out);
+  EXPECT_EQ(report.unread, (std::vector<std::string>{"norm1.num_batches_tracked", "dense1.weight", "dense1.bias"}));
+  load_model(file, net.parameters, options);
+  for (const std::uint64_t seed : {3, 4}) {
+    const Parameters begun(graph, device, {.seed = seed});
+    const auto at = [&](const Parameters& p, const std::string& name) { return p.weight(p.find(name)).read(); };
+    for (const char* name : {"conv1.weight", "conv1.bias", "norm1.weight", "norm1.bias"})
+      EXPECT_EQ(at(begun, name), net.at(name)) << name;
+    EXPECT_EQ(begun.statistic(1).read(), counted(3, 500));
+    EXPECT_EQ(at(begun, "dense1.weight") == at(born, "dense1.weight"), seed == 3) << "the seed's, not the file's";
+  }
+  trunk.left_out = {"dense"};
+  EXPECT_THROW(start_from(file, graph, trunk), Error) << "nothing lies there";
+}
+
 TEST_F(LoadModel, RefusesWhatDoesNotFit) {
   const LoadOptions options{.layout = kcrs, .flatten = chw};
   auto tensors = torch_file();

@@ -11,8 +11,9 @@ namespace halftone {
 /// that allocates nothing and decides nothing. The parameters must outlive the plan.
 class Plan {
  public:
-  /// Throws Error naming the node for which no kernel was found. The values in `keep` stay readable after a run. The
-  /// graph is cloned.
+  /// Throws Error naming the node for which no kernel was found, and the first that does in training what it does not
+  /// in evaluation (batch norm, dropout) where the graph is neither differentiated nor made by `for_inference`. The
+  /// values in `keep` stay readable after a run. The graph is cloned.
   Plan(const Graph& graph, const Parameters& parameters, std::span<const int> keep = {});
   Plan(const Graph& graph, const Parameters&& parameters, std::span<const int> keep = {}) = delete;
 

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 
 namespace halftone {
 
@@ -32,5 +33,8 @@ class RegularFile {
   int descriptor_;
   std::uint64_t size_ = 0;
 };
+
+/// CRC-32 of a file's content, in eight hexadecimal digits.
+std::string checksum_of_file(const std::filesystem::path& path);
 
 }  // namespace halftone

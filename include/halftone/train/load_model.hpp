@@ -28,12 +28,13 @@ struct LoadOptions {
   std::optional<FlattenOrder> flatten = {};
   /// What the file calls a parameter or statistic of ours, by default the same.
   std::function<std::string(const std::string& name)> name = {};
-  std::vector<std::string> scopes = {};  ///< only what lies in one of these (`in_scope`); none: everything
+  std::vector<std::string> scopes = {};    ///< only what lies in one of these (`in_scope`); none: everything
+  std::vector<std::string> left_out = {};  ///< but for what lies in one of these
 };
 
 /// What a load left alone.
 struct LoadReport {
-  std::vector<std::string> kept;    ///< parameters and statistics of ours outside `scopes`
+  std::vector<std::string> kept;    ///< parameters and statistics of ours outside `scopes` or `left_out`
   std::vector<std::string> unread;  ///< tensors of the file
 };
 
@@ -41,9 +42,17 @@ struct LoadReport {
 /// f16, bf16 and 8-bit floats widen exactly, and signs of `save_packed` are numbers again. All tensors of four axes
 /// follow `layout`, the weights of dense layers that take more than a pixel `flatten`. Nothing is written before all
 /// has been checked: throws FileError naming file and tensor for one that is missing, of another shape, of no float
-/// that f32 holds, or not finite, and, without `scopes`, for a float tensor that the net has no place for (integers, as
-/// the counters of batch norm, are listed as unread); throws Error where an order is not known or not the file's, for a
-/// scope that holds nothing, and for two names that are one.
+/// that f32 holds, or not finite, and, without `scopes` and `left_out`, for a float tensor that the net has no place
+/// for (integers, as the counters of batch norm, are listed as unread); throws Error where an order is not known or not
+/// the file's, for a scope that holds nothing, and for two names that are one.
 LoadReport load_model(const std::filesystem::path& file, Parameters& parameters, const LoadOptions& options = {});
+
+/// The same into the numbers that a graph's parameters and statistics begin with, whatever the seed. Throws as
+/// `load_model`.
+LoadReport start_from(const std::filesystem::path& file, Graph graph, const LoadOptions& options = {});
+
+/// The parameters of the last layer before `logits`: what to leave out (`LoadOptions::left_out`) where a net is to tell
+/// other classes apart. Throws Error where there is none.
+std::vector<std::string> head_of(const Value& logits);
 
 }  // namespace halftone

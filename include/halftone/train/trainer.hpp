@@ -59,6 +59,12 @@ struct NumericsReport {
   std::vector<TensorNumerics> tensors = {};  ///< those whose storage is `noticed`
 };
 
+/// The norm of a layer's true gradients together, before clipping.
+struct GradientNorm {
+  std::string layer;  ///< "conv1" of conv1.weight and conv1.bias
+  double norm = 0;
+};
+
 /// Wires the passes, the plan and the data into training. The graph is copied; its values' numbers stay valid.
 class Trainer {
  public:
@@ -104,6 +110,10 @@ class Trainer {
   /// one's number system: each number becomes the nearest that is stored here, the loss scale begins anew. Throws Error
   /// for another net and within a step.
   void take(const Parameters& other);
+
+  /// Of the last step as a whole, all its micro-batches, in the order of the layers; none where it was skipped or is
+  /// not complete. Reads all gradients.
+  std::vector<GradientNorm> gradient_norms() const;
 
   MemoryReport memory() const;
   NumericsReport numerics() const;

@@ -146,4 +146,5 @@ def main():
                 json.dump(rows, open(a.json, "w"), indent=1)
 
 
-main()
+if __name__ == "__main__":
+    main()

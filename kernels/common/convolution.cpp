@@ -2,6 +2,7 @@
 
 #include "halftone/ops/conv2d.hpp"
 #include "halftone/ops/dense.hpp"
+#include "halftone/ops/spatial.hpp"
 
 namespace halftone {
 namespace {
@@ -43,6 +44,13 @@ Convolution convolution_of<Conv2d>(const Request& r) {
 template <>
 Convolution convolution_of<Conv2dDInput>(const Request& r) {
   return {problem_of(r.attributes<Conv2dDInput>().conv, r.outputs[0].shape, r.inputs[1].shape, r.inputs[0].shape),
+          Direction::d_input, operands_of(r)};
+}
+
+/// Its operands and result have the places of a gradient's.
+template <>
+Convolution convolution_of<ConvTranspose2d>(const Request& r) {
+  return {problem_of(r.attributes<ConvTranspose2d>().conv, r.outputs[0].shape, r.inputs[1].shape, r.inputs[0].shape),
           Direction::d_input, operands_of(r)};
 }
 

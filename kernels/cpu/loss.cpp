@@ -45,6 +45,18 @@ double squared_distance(const float* x, const float* y, std::int64_t n) {
   return sum_of(n, [=](std::int64_t i) HWY_ATTR { return static_cast<double>((x[i] - y[i]) * (x[i] - y[i])); });
 }
 
+double logistic_distance(const float* x, const float* t, std::int64_t n) {
+  return sum_of(n, [=](std::int64_t i) HWY_ATTR {
+    const float above = math::select(x[i] > 0.0f, x[i], 0.0f), rest = math::log(1.0f + math::exp(-math::abs(x[i])));
+    return static_cast<double>(above - x[i] * t[i] + math::select(x[i] == x[i], rest, x[i]));
+  });
+}
+
+void logistic_difference(const float* x, const float* t, float factor, std::int64_t n, float* d) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < n; ++i) d[i] = (Sigmoid{}.value(x[i]) - t[i]) * factor;
+}
+
 void scaled_difference(const float* x, const float* y, float factor, std::int64_t n, float* d) {
 #pragma omp simd
   for (std::int64_t i = 0; i < n; ++i) d[i] = (x[i] - y[i]) * factor;
@@ -95,19 +107,20 @@ struct LogitRows {
 
   bool has(std::int32_t label) const { return label >= 0 && label < classes; }
 
-  /// How many labels are not `ignored`; the first that is neither that nor a class is noted in the step's state.
-  std::int64_t count(const Arguments& a, std::optional<std::int32_t> ignored) const {
+  /// What the labels that are not to be ignored count for in all, 1 where there are none; the first that is neither
+  /// that nor a class is noted in the step's state.
+  double count(const Arguments& a, const CrossEntropyOptions& options) const {
     const auto* labels = a.in<std::int32_t>(logits + 1);
-    std::int64_t counted = rows;
+    double counted = 0;
     for (std::int64_t row = rows; row-- > 0;) {
-      if (ignored && labels[row] == *ignored) {
-        --counted;
-      } else if (!has(labels[row])) {
-        a.state->bad_row = static_cast<std::int32_t>(row);
-        a.state->bad_label = labels[row];
-      }
+      const std::int32_t label = labels[row];
+      if (label == options.ignore_label) continue;
+      counted += options.class_weights.empty() || !has(label) ? 1.0f : options.class_weights[at(label)];
+      if (has(label)) continue;
+      a.state->bad_row = static_cast<std::int32_t>(row);
+      a.state->bad_label = label;
     }
-    return counted;
+    return counted > 0 ? counted : 1;
   }
 
   /// Calls f(row, x, label, scratch) for every row; x may be scratch.
@@ -119,6 +132,23 @@ struct LogitRows {
       f(row, x(row * classes, classes, scratch), a.in<std::int32_t>(logits + 1)[row], scratch);
     });
   }
+};
+
+/// What the targets of an image's classes count for: `of_label` for the label, and `of_each` w_i for every class.
+struct ClassWeights {
+  const std::vector<float>& given;
+  double smoothing, of_each, spread = 0;
+
+  ClassWeights(const CrossEntropyOptions& options, std::int64_t classes)
+      : given(options.class_weights),
+        smoothing(options.label_smoothing),
+        of_each(smoothing / static_cast<double>(classes)) {
+    for (std::int64_t i = 0; i < classes; ++i) spread += of_each * (*this)[i];
+    if (given.empty()) spread = smoothing;
+  }
+  float operator[](std::int64_t i) const { return given.empty() ? 1.0f : given[at(i)]; }
+  double of_label(std::int32_t label) const { return (1.0 - smoothing) * (*this)[label]; }
+  double sum(std::int32_t label) const { return given.empty() ? 1.0 : of_label(label) + spread; }
 };
 
 }  // namespace
@@ -174,27 +204,23 @@ Launch softmax_cross_entropy(const Request& request) {
   const Arrays<double> losses(rows.rows, 1, bytes);
   const Access y(machine_of(request).isa, request.outputs[0]);
   const auto exponentials = HALFTONE_PER_ISA(machine_of(request).isa, exponentials);
-  const auto [smoothing, ignored] = request.attributes<SoftmaxCrossEntropy>().options;
-  const auto run = [=, smoothing = smoothing, ignored = ignored](const Arguments& a) {
+  const auto run = [=, options = request.attributes<SoftmaxCrossEntropy>().options](const Arguments& a) {
+    const ClassWeights weights(options, rows.classes);
     rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float* scratch) {
       if (!rows.has(label)) {
-        losses(a.workspace)[row] = label == ignored ? 0 : nan;
+        losses(a.workspace)[row] = label == options.ignore_label ? 0 : nan;
         return;
       }
       const float largest = x[largest_of(x, rows.classes)];
-      double of_label = x[label] - largest, of_all = 0;
-      if (smoothing > 0)
-        for (std::int64_t i = 0; i < rows.classes; ++i) of_all += x[i] - largest;
+      double target = (x[label] - largest) * weights.of_label(label), of_all = 0;
+      if (weights.of_each > 0)
+        for (std::int64_t i = 0; i < rows.classes; ++i) of_all += (x[i] - largest) * double{weights[i]};
       const double log_sum = std::log(exponentials(x, largest, rows.classes, scratch));
-      const double target = smoothing > 0
-                                ? (1.0 - smoothing) * of_label + smoothing * of_all / static_cast<double>(rows.classes)
-                                : of_label;
-      losses(a.workspace)[row] = log_sum - target;
+      losses(a.workspace)[row] = weights.sum(label) * log_sum - target - weights.of_each * of_all;
     });
     double sum = 0;
     for (std::int64_t row = 0; row < rows.rows; ++row) sum += losses(a.workspace)[row];
-    const auto counted = static_cast<double>(std::max<std::int64_t>(rows.count(a, ignored), 1));
-    const auto mean = static_cast<float>(sum / counted);
+    const auto mean = static_cast<float>(sum / rows.count(a, options));
     Output(y, a, 0)(0, 1, &mean);
   };
   return {run, bytes};
@@ -207,23 +233,29 @@ Launch softmax_cross_entropy_gradient(const Request& request) {
   const Access d_loss(machine.isa, request.inputs[0]), result(machine.isa, request.outputs[0]);
   const auto exponentials = HALFTONE_PER_ISA(machine.isa, exponentials);
   const auto slope = HALFTONE_PER_ISA(machine.isa, softmax_slope);
-  const auto [smoothing, ignored] = request.attributes<SoftmaxCrossEntropyGradient>().options;
-  const float background = smoothing / static_cast<float>(rows.classes);
-  const auto run = [=, smoothing = smoothing, ignored = ignored](const Arguments& a) {
+  const auto run = [=, options = request.attributes<SoftmaxCrossEntropyGradient>().options](const Arguments& a) {
+    const ClassWeights weights(options, rows.classes);
     const Output d_logits(result, a, 0);
     float seed;
-    const auto counted = static_cast<float>(std::max<std::int64_t>(rows.count(a, ignored), 1));
-    const float factor = *Input(d_loss, a.inputs[0])(0, 1, &seed) / counted;
+    const auto counted = static_cast<float>(rows.count(a, options));
+    const float factor = *Input(d_loss, a.inputs[0])(0, 1, &seed) / counted,
+                background = static_cast<float>(weights.of_each);
     rows.for_each(a, [&](std::int64_t row, const float* x, std::int32_t label, float* scratch) {
       const std::int64_t first = row * rows.classes;
       float* d = d_logits.place(first, scratch);
       const double sum = exponentials(x, x[largest_of(x, rows.classes)], rows.classes, scratch);
       if (rows.has(label)) {
-        const float at_label = static_cast<float>(scratch[label] / sum - (1.0 - smoothing)) - background;
-        slope(scratch, static_cast<float>(1 / sum), background, factor, rows.classes, d);
-        d[label] = at_label * factor;
+        const double all = weights.sum(label);
+        const auto at_label = static_cast<float>(all * scratch[label] / sum - weights.of_label(label));
+        if (options.class_weights.empty()) {
+          slope(scratch, static_cast<float>(1 / sum), background, factor, rows.classes, d);
+        } else {
+          for (std::int64_t i = 0; i < rows.classes; ++i)
+            d[i] = (scratch[i] * static_cast<float>(all / sum) - background * weights[i]) * factor;
+        }
+        d[label] = (at_label - background * weights[label]) * factor;
       } else {
-        std::fill_n(d, rows.classes, label == ignored ? 0.0f : static_cast<float>(nan));
+        std::fill_n(d, rows.classes, label == options.ignore_label ? 0.0f : static_cast<float>(nan));
       }
       d_logits(first, rows.classes, d);
     });
@@ -248,47 +280,69 @@ Launch accuracy(const Request& request) {
   return {run, bytes};
 }
 
-Launch mean_squared_error(const Request& request) {
+namespace {
+
+/// The mean over two tensors' numbers of what `sum` adds up.
+Launch mean_over_pairs(const Request& request, double (*sum)(const float*, const float*, std::int64_t)) {
   const Machine machine = machine_of(request);
   const std::int64_t count = request.inputs[0].shape.elements();
   std::size_t bytes = 0;
   const Arrays<double> partials((count + chunk - 1) / chunk, 1, bytes);
   const Access x_access(machine.isa, request.inputs[0]), target_access(machine.isa, request.inputs[1]);
   const Access y(machine.isa, request.outputs[0]);
-  const auto distance = HALFTONE_PER_ISA(machine.isa, squared_distance);
   const auto run = [=, threads = machine.threads](const Arguments& a) {
     const Input x(x_access, a.inputs[0]), target(target_access, a.inputs[1]);
     for_chunks(threads, count, [&](std::int64_t first, std::int64_t n) {
       float buffers[2][chunk];
-      partials(a.workspace)[first / chunk] = distance(x(first, n, buffers[0]), target(first, n, buffers[1]), n);
+      partials(a.workspace)[first / chunk] = sum(x(first, n, buffers[0]), target(first, n, buffers[1]), n);
     });
-    double sum = 0;
-    for (std::int64_t i = 0; i < (count + chunk - 1) / chunk; ++i) sum += partials(a.workspace)[i];
-    const auto mean = static_cast<float>(sum / static_cast<double>(count));
+    double total = 0;
+    for (std::int64_t i = 0; i < (count + chunk - 1) / chunk; ++i) total += partials(a.workspace)[i];
+    const auto mean = static_cast<float>(total / static_cast<double>(count));
     Output(y, a, 0)(0, 1, &mean);
   };
   return {run, bytes};
 }
 
-Launch mean_squared_error_gradient(const Request& request) {
+/// d_x by `slopes`, which takes `times` the loss's gradient over the count as a factor.
+Launch gradient_of_pairs(const Request& request, double times,
+                         void (*slopes)(const float*, const float*, float, std::int64_t, float*)) {
   const Machine machine = machine_of(request);
   const std::int64_t count = request.inputs[1].shape.elements();
   const Access d_loss(machine.isa, request.inputs[0]), x_access(machine.isa, request.inputs[1]),
       target_access(machine.isa, request.inputs[2]), d_x_access(machine.isa, request.outputs[0]);
-  const auto difference = HALFTONE_PER_ISA(machine.isa, scaled_difference);
   const auto run = [=, threads = machine.threads](const Arguments& a) {
     const Input x(x_access, a.inputs[1]), target(target_access, a.inputs[2]);
     const Output d_x(d_x_access, a, 0);
     float seed;
-    const auto factor = static_cast<float>(2.0 * *Input(d_loss, a.inputs[0])(0, 1, &seed) / static_cast<double>(count));
+    const auto factor =
+        static_cast<float>(times * *Input(d_loss, a.inputs[0])(0, 1, &seed) / static_cast<double>(count));
     for_chunks(threads, count, [&](std::int64_t first, std::int64_t n) {
       float buffers[2][chunk];
       float* to = d_x.place(first, buffers[0]);
-      difference(x(first, n, buffers[0]), target(first, n, buffers[1]), factor, n, to);
+      slopes(x(first, n, buffers[0]), target(first, n, buffers[1]), factor, n, to);
       d_x(first, n, to);
     });
   };
   return {run};
+}
+
+}  // namespace
+
+Launch mean_squared_error(const Request& request) {
+  return mean_over_pairs(request, HALFTONE_PER_ISA(machine_of(request).isa, squared_distance));
+}
+
+Launch mean_squared_error_gradient(const Request& request) {
+  return gradient_of_pairs(request, 2, HALFTONE_PER_ISA(machine_of(request).isa, scaled_difference));
+}
+
+Launch binary_cross_entropy(const Request& request) {
+  return mean_over_pairs(request, HALFTONE_PER_ISA(machine_of(request).isa, logistic_distance));
+}
+
+Launch binary_cross_entropy_gradient(const Request& request) {
+  return gradient_of_pairs(request, 1, HALFTONE_PER_ISA(machine_of(request).isa, logistic_difference));
 }
 
 }  // namespace halftone::cpu

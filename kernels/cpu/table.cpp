@@ -7,6 +7,7 @@
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/quantize.hpp"
 #include "halftone/ops/softmax.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "halftone/ops/sum_rows.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/convolution.hpp"
@@ -33,6 +34,13 @@ std::string no_whole_rows(const Request&);
 Launch max_pool2d_gradient(const Request&);
 Launch avg_pool2d(const Request&);
 Launch avg_pool2d_gradient(const Request&);
+// spatial.cpp
+Launch pad2d(const Request&);
+Launch upsample2d(const Request&);
+Launch upsample2d_gradient(const Request&);
+Launch scale_channels(const Request&);
+Launch scale_channels_gradient(const Request&);
+Launch add_channels(const Request&);
 // sum_rows.cpp, batch_norm.cpp, group_norm.cpp
 Launch sum_rows(const Request&);
 Launch batch_norm(const Request&);
@@ -49,6 +57,8 @@ Launch softmax_cross_entropy(const Request&);
 Launch softmax_cross_entropy_gradient(const Request&);
 Launch mean_squared_error(const Request&);
 Launch mean_squared_error_gradient(const Request&);
+Launch binary_cross_entropy(const Request&);
+Launch binary_cross_entropy_gradient(const Request&);
 Launch accuracy(const Request&);
 // step.cpp
 Launch seed_gradient(const Request&);
@@ -74,6 +84,7 @@ KernelTable make_table() {
       Table::list<Conv2d>("conv2d", convolution_kernels<Conv2d>()),
       Table::list<Conv2dDInput>("conv2d_d_input", convolution_kernels<Conv2dDInput>()),
       Table::list<Conv2dDWeight>("conv2d_d_weight", convolution_kernels<Conv2dDWeight>()),
+      Table::list<ConvTranspose2d>("conv_transpose2d", convolution_kernels<ConvTranspose2d>()),
       Table::list<Dense>("dense", convolution_kernels<Dense>()),
       Table::list<DenseDInput>("dense_d_input", convolution_kernels<DenseDInput>()),
       Table::list<DenseDWeight>("dense_d_weight", convolution_kernels<DenseDWeight>()),
@@ -94,6 +105,12 @@ KernelTable make_table() {
       Table::list<MaxPool2dGradient>("max_pool2d_gradient", {{"windows", max_pool2d_gradient}}),
       Table::list<AvgPool2d>("avg_pool2d", {{"windows", avg_pool2d}}),
       Table::list<AvgPool2dGradient>("avg_pool2d_gradient", {{"windows", avg_pool2d_gradient}}),
+      Table::list<Pad2d>("pad2d", {{"rows", pad2d}}),
+      Table::list<Upsample2d>("upsample2d", {{"rows", upsample2d}}),
+      Table::list<Upsample2dGradient>("upsample2d_gradient", {{"rows", upsample2d_gradient}}),
+      Table::list<ScaleChannels>("scale_channels", {{"rows", scale_channels}}),
+      Table::list<ScaleChannelsGradient>("scale_channels_gradient", {{"images", scale_channels_gradient}}),
+      Table::list<AddChannels>("add_channels", {{"rows", add_channels}}),
       Table::list<BatchNorm>("batch_norm", {{"two_pass", batch_norm}}),
       Table::list<BatchNormGradient>("batch_norm_gradient", {{"two_pass", batch_norm_gradient}}),
       Table::list<BatchNormInference>("batch_norm_inference", {{"rows", batch_norm_inference}}),
@@ -109,6 +126,9 @@ KernelTable make_table() {
                                                {{"rows", softmax_cross_entropy_gradient}}),
       Table::list<MeanSquaredError>("mean_squared_error", {{"flat", mean_squared_error}}),
       Table::list<MeanSquaredErrorGradient>("mean_squared_error_gradient", {{"flat", mean_squared_error_gradient}}),
+      Table::list<BinaryCrossEntropy>("binary_cross_entropy", {{"flat", binary_cross_entropy}}),
+      Table::list<BinaryCrossEntropyGradient>("binary_cross_entropy_gradient",
+                                              {{"flat", binary_cross_entropy_gradient}}),
       Table::list<Accuracy>("accuracy", {{"rows", accuracy}}),
       Table::list<SeedGradient>("seed_gradient", {{"plain", seed_gradient}}),
       Table::list<BeginMicroBatch>("begin_micro_batch", {{"plain", begin_micro_batch}}),

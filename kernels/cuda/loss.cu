@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "halftone/ops/loss.hpp"
+#include "kernels/cuda/constants.hpp"
 #include "kernels/cuda/operands.hpp"
 #include "kernels/cuda/table.hpp"
 
@@ -30,23 +31,37 @@ struct Labels {
   const std::int32_t* of_row;
   std::int64_t rows, classes;
   std::optional<std::int32_t> ignored;
+  const float* weights;  ///< of the classes; null: all 1
   StepState* state;
 
   struct Shared {
-    std::int64_t counts[OneBlock::warps], first_bad[OneBlock::warps];
+    double counts[OneBlock::warps];
+    std::int64_t first_bad[OneBlock::warps];
   };
 
   HALFTONE_DEVICE bool has(std::int32_t label) const { return label >= 0 && label < classes; }
   HALFTONE_DEVICE bool ignores(std::int32_t label) const { return ignored.has_value() && label == *ignored; }
 
-  /// By one whole block: how many labels are not ignored, at least 1; the first that is neither that nor a class is
-  /// noted in the step's state.
-  HALFTONE_DEVICE std::int64_t count(Shared& shared) const {
-    std::int64_t counted = 0, bad = rows;
+  /// What all targets of a label's row count for.
+  HALFTONE_DEVICE double sum(std::int32_t label, double smoothing) const {
+    if (!weights) return 1;
+    double all = 0;
+    for (std::int64_t i = 0; i < classes; ++i) all += weight(i);
+    return (1.0 - smoothing) * weight(label) + smoothing * all / static_cast<double>(classes);
+  }
+  HALFTONE_DEVICE double weight(std::int64_t label) const {
+    return weights ? static_cast<double>(weights[label]) : 1.0;
+  }
+
+  /// By one whole block: what the labels that are not ignored count for, 1 where there are none; the first that is
+  /// neither that nor a class is noted in the step's state.
+  HALFTONE_DEVICE double count(Shared& shared) const {
+    double counted = 0;
+    std::int64_t bad = rows;
     for (std::int64_t row = thread_index(); row < rows; row += OneBlock::threads) {
       const std::int32_t label = of_row[row];
       if (ignores(label)) continue;
-      ++counted;
+      counted += has(label) ? weight(label) : 1.0;
       if (!has(label) && row < bad) bad = row;
     }
     HALFTONE_UNROLL
@@ -63,7 +78,7 @@ struct Labels {
         state->bad_label = of_row[bad];
       }
     }
-    return counted > 1 ? counted : 1;
+    return counted > 0 ? counted : 1;
   }
 };
 
@@ -168,10 +183,24 @@ void enqueue_rows(const Arguments& a, const Kernel& kernel) {
 }
 
 Labels labels_of(const Operands& values, const Arguments& a, std::size_t logits,
-                 const std::optional<std::int32_t>& ignored = {}) {
+                 const std::optional<std::int32_t>& ignored = {}, const float* weights = nullptr) {
   const Shape shape = values.inputs[logits].shape;
-  return {a.in<std::int32_t>(logits + 1), shape.n, shape.c, ignored, a.state};
+  return {a.in<std::int32_t>(logits + 1), shape.n, shape.c, ignored, weights, a.state};
 }
+
+/// The class weights in device memory, if there are any.
+struct WeightTable {
+  std::vector<float> weights;
+  Constants<float> table;
+
+  WeightTable(const Request& request, const CrossEntropyOptions& options)
+      : weights(options.class_weights), table(request.device, std::max<std::size_t>(weights.size(), 1)) {}
+  const float* data() const { return weights.empty() ? nullptr : table.data(); }
+  std::function<void(const Arguments&)> prepare() const {
+    if (weights.empty()) return {};
+    return [*this](const Arguments&) { table.upload(weights); };
+  }
+};
 
 template <class Format>
 struct RowLosses : Rows<Format> {
@@ -186,14 +215,14 @@ struct RowLosses : Rows<Format> {
     if (this->labels.has(label)) {
       const auto row = this->row(number);
       const float largest = row.largest().value;
-      double target = static_cast<double>(row[label] - largest);
+      const double share = static_cast<double>(smoothing), of_label = (1.0 - share) * this->labels.weight(label);
+      double target = of_label * static_cast<double>(row[label] - largest);
       if (smoothing > 0) {
         double of_all = 0;
-        row.for_own([&](std::int64_t i) { of_all += static_cast<double>(row[i] - largest); });
-        const double share = static_cast<double>(smoothing);
-        target = (1.0 - share) * target + share * warp_sum(of_all) / static_cast<double>(row.n);
+        row.for_own([&](std::int64_t i) { of_all += this->labels.weight(i) * static_cast<double>(row[i] - largest); });
+        target += share * warp_sum(of_all) / static_cast<double>(row.n);
       }
-      loss = std::log(row.sum_of_exponentials(largest)) - target;
+      loss = this->labels.sum(label, share) * std::log(row.sum_of_exponentials(largest)) - target;
     }
     if (lane_index() == 0) losses[number] = loss;
   }
@@ -210,8 +239,8 @@ struct MeanLoss : OneBlock {
 
   HALFTONE_DEVICE void operator()(Shared& shared) const {
     const double sum = sum_over_block(labels.rows, shared.sums, [&](std::int64_t row) { return losses[row]; });
-    const std::int64_t counted = labels.count(shared.labels);
-    if (thread_index() == 0) y.write(0, static_cast<float>(sum / static_cast<double>(counted)));
+    const double counted = labels.count(shared.labels);
+    if (thread_index() == 0) y.write(0, static_cast<float>(sum / counted));
   }
 };
 
@@ -220,12 +249,13 @@ Launch cross_entropy_forward(const Request& request) {
   const auto options = request.attributes<SoftmaxCrossEntropy>().options;
   std::size_t bytes = 0;
   const Array<double> losses(request.inputs[0].shape.n, bytes);
+  const WeightTable weights(request, options);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
-    const Labels labels = labels_of(operands, a, 0, options.ignore_label);
+    const Labels labels = labels_of(operands, a, 0, options.ignore_label, weights.data());
     enqueue_rows(a, RowLosses<Format>{{operands.in<Format>(a, 0), labels}, options.label_smoothing, losses(a)});
     enqueue(a, 1, MeanLoss{{}, labels, losses(a), operands.out(a, 0)});
   };
-  return {.run = run, .workspace = bytes};
+  return {.run = run, .workspace = bytes, .prepare = weights.prepare()};
 }
 
 /// What the slopes of a row are multiplied by.
@@ -236,7 +266,7 @@ struct GradientFactor : OneBlock {
   float* factor;
 
   HALFTONE_DEVICE void operator()(Shared& shared) const {
-    const std::int64_t counted = labels.count(shared);
+    const double counted = labels.count(shared);
     if (thread_index() == 0) *factor = d_loss[0] / static_cast<float>(counted);
   }
 };
@@ -258,14 +288,13 @@ struct RowGradients : Rows<Format> {
       return;
     }
     const float largest = row.largest().value, scale = *factor;
-    const double sum = row.sum_of_exponentials(largest);
-    const auto inverse = static_cast<float>(1 / sum);
+    const double sum = row.sum_of_exponentials(largest), smoothed = static_cast<double>(smoothing);
+    const double all = this->labels.sum(label, smoothed), of_label = (1.0 - smoothed) * this->labels.weight(label);
+    const auto inverse = static_cast<float>(all / sum);
     row.for_own([&](std::int64_t i) {
       const float e = row.exponential(i, largest);
-      const float share =
-          i == label ? static_cast<float>(static_cast<double>(e) / sum - (1.0 - static_cast<double>(smoothing)))
-                     : e * inverse;
-      d_x.write(row.first + i, (share - background) * scale);
+      const float share = i == label ? static_cast<float>(all * static_cast<double>(e) / sum - of_label) : e * inverse;
+      d_x.write(row.first + i, (share - background * static_cast<float>(this->labels.weight(i))) * scale);
     });
   }
 };
@@ -276,8 +305,9 @@ Launch cross_entropy_backward(const Request& request) {
   const float background = options.label_smoothing / static_cast<float>(request.inputs[1].shape.c);
   std::size_t bytes = 0;
   const Array<float> factor(1, bytes);
+  const WeightTable weights(request, options);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
-    const Labels labels = labels_of(operands, a, 1, options.ignore_label);
+    const Labels labels = labels_of(operands, a, 1, options.ignore_label, weights.data());
     enqueue(a, 1, GradientFactor{{}, labels, operands.in(a, 0), factor(a)});
     enqueue_rows(a, RowGradients<Format>{{operands.in<Format>(a, 1), labels},
                                          operands.out<Format>(a, 0),
@@ -285,7 +315,7 @@ Launch cross_entropy_backward(const Request& request) {
                                          background,
                                          factor(a)});
   };
-  return {.run = run, .workspace = bytes};
+  return {.run = run, .workspace = bytes, .prepare = weights.prepare()};
 }
 
 template <class Format>
@@ -326,9 +356,25 @@ Launch accuracy_of(const Request& request) {
   return {.run = run, .workspace = bytes};
 }
 
-/// A part of the sum of squared differences; threads walk through the tensors side by side.
-template <class Format>
-struct SquaredDistance {
+/// Losses of two tensors' numbers at one place, and `times` their slopes by the first.
+struct Squared {
+  static constexpr double times = 2;
+  HALFTONE_DEVICE static float loss(float x, float t) { return (x - t) * (x - t); }
+  HALFTONE_DEVICE static float slope(float x, float t) { return x - t; }
+};
+
+struct Logistic {
+  static constexpr double times = 1;
+  HALFTONE_DEVICE static float loss(float x, float t) {
+    const float above = math::select(x > 0.0f, x, 0.0f), rest = math::log(1.0f + math::exp(-math::abs(x)));
+    return above - x * t + math::select(x == x, rest, x);
+  }
+  HALFTONE_DEVICE static float slope(float x, float t) { return Sigmoid{}.value(x) - t; }
+};
+
+/// A part of the sum of losses; threads walk through the tensors side by side.
+template <class Loss, class Format>
+struct SumOfPairs {
   static constexpr unsigned threads = 256;
   static constexpr int n = std::is_same_v<Format, Any> ? 1 : pack;
   struct Shared {
@@ -340,15 +386,15 @@ struct SquaredDistance {
   double* partials;
 
   static std::int64_t blocks(std::int64_t count) {
-    return std::min<std::int64_t>(blocks_for<SquaredDistance>(count, 4 * pack), 1024);
+    return std::min<std::int64_t>(blocks_for<SumOfPairs>(count, 4 * pack), 1024);
   }
 
-  HALFTONE_DEVICE static void add(double& sum, float a, float b) { sum += static_cast<double>((a - b) * (a - b)); }
+  HALFTONE_DEVICE static void add(double& sum, float a, float b) { sum += static_cast<double>(Loss::loss(a, b)); }
 
   HALFTONE_DEVICE void operator()(Shared& shared) const {
     const std::int64_t step = static_cast<std::int64_t>(block_count()) * threads * n;
     double sum = 0;
-    for (std::int64_t first = thread_number<SquaredDistance>() * n; first < count; first += step) {
+    for (std::int64_t first = thread_number<SumOfPairs>() * n; first < count; first += step) {
       if (first + n <= count) {
         float a[n], b[n];
         read(x, first, a);
@@ -378,9 +424,9 @@ struct MeanOfPartials : OneBlock {
   }
 };
 
-template <class Format>
-Launch squared_error_forward(const Request& request) {
-  using Kernel = SquaredDistance<Format>;
+template <class Loss, class Format>
+Launch mean_over_pairs(const Request& request) {
+  using Kernel = SumOfPairs<Loss, Format>;
   const std::int64_t count = request.inputs[0].shape.elements(), parts = Kernel::blocks(count);
   std::size_t bytes = 0;
   const Array<double> partials(parts, bytes);
@@ -391,8 +437,8 @@ Launch squared_error_forward(const Request& request) {
   return {.run = run, .workspace = bytes};
 }
 
-template <class Format>
-struct ScaledDifference {
+template <class Loss, class Format>
+struct SlopesOfPairs {
   static constexpr unsigned threads = 256;
   using Shared = NoShared;
 
@@ -402,25 +448,25 @@ struct ScaledDifference {
   std::int64_t count;
 
   HALFTONE_DEVICE void operator()(Shared&) const {
-    const std::int64_t first = thread_number<ScaledDifference>() * pack;
+    const std::int64_t first = thread_number<SlopesOfPairs>() * pack;
     if (first >= count) return;
-    const auto factor = static_cast<float>(2.0 * static_cast<double>(d_loss[0]) / static_cast<double>(count));
+    const auto factor = static_cast<float>(Loss::times * static_cast<double>(d_loss[0]) / static_cast<double>(count));
     if (first + pack <= count) {
       float a[pack], b[pack];
       x.read(first, a);
       target.read(first, b);
       HALFTONE_UNROLL
-      for (int i = 0; i < pack; ++i) a[i] = (a[i] - b[i]) * factor;
+      for (int i = 0; i < pack; ++i) a[i] = Loss::slope(a[i], b[i]) * factor;
       d_x.write(first, a);
     } else {
-      for (std::int64_t i = first; i < count; ++i) d_x.write(i, (x[i] - target[i]) * factor);
+      for (std::int64_t i = first; i < count; ++i) d_x.write(i, Loss::slope(x[i], target[i]) * factor);
     }
   }
 };
 
-template <class Format>
-Launch squared_error_backward(const Request& request) {
-  using Kernel = ScaledDifference<Format>;
+template <class Loss, class Format>
+Launch gradient_of_pairs(const Request& request) {
+  using Kernel = SlopesOfPairs<Loss, Format>;
   const std::int64_t count = request.inputs[1].shape.elements();
   return {.run = [=, operands = Operands(request)](const Arguments& a) {
     enqueue(a, blocks_for<Kernel>(count, pack),
@@ -469,14 +515,25 @@ Launch accuracy(const Request& request) {
   return with_format({&request.inputs[0]}, [&](auto format) { return accuracy_of<decltype(format)>(request); });
 }
 
-Launch mean_squared_error(const Request& request) {
+namespace {
+
+template <class Loss>
+Launch pairs_forward(const Request& request) {
   return with_format({&request.inputs[0], &request.inputs[1]},
-                     [&](auto format) { return squared_error_forward<decltype(format)>(request); });
+                     [&](auto format) { return mean_over_pairs<Loss, decltype(format)>(request); });
 }
 
-Launch mean_squared_error_gradient(const Request& request) {
+template <class Loss>
+Launch pairs_backward(const Request& request) {
   return with_format({&request.inputs[1], &request.inputs[2], &request.outputs[0]},
-                     [&](auto format) { return squared_error_backward<decltype(format)>(request); });
+                     [&](auto format) { return gradient_of_pairs<Loss, decltype(format)>(request); });
 }
+
+}  // namespace
+
+Launch mean_squared_error(const Request& request) { return pairs_forward<Squared>(request); }
+Launch mean_squared_error_gradient(const Request& request) { return pairs_backward<Squared>(request); }
+Launch binary_cross_entropy(const Request& request) { return pairs_forward<Logistic>(request); }
+Launch binary_cross_entropy_gradient(const Request& request) { return pairs_backward<Logistic>(request); }
 
 }  // namespace halftone::cuda

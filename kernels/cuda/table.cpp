@@ -9,6 +9,7 @@
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/quantize.hpp"
 #include "halftone/ops/softmax.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "halftone/ops/sum_rows.hpp"
 #include "kernels/cuda/backend.hpp"
 #include "kernels/cuda/cublas.hpp"
@@ -127,6 +128,7 @@ const KernelTable& kernel_table() {
       Table::list<Conv2d>("conv2d", convolutions<Conv2d>()),
       Table::list<Conv2dDInput>("conv2d_d_input", convolutions<Conv2dDInput>()),
       Table::list<Conv2dDWeight>("conv2d_d_weight", convolutions<Conv2dDWeight>()),
+      Table::list<ConvTranspose2d>("conv_transpose2d", convolutions<ConvTranspose2d>()),
       Table::list<Dense>("dense", products<Dense>()),
       Table::list<DenseDInput>("dense_d_input", products<DenseDInput>()),
       Table::list<DenseDWeight>("dense_d_weight", products<DenseDWeight>()),
@@ -146,6 +148,12 @@ const KernelTable& kernel_table() {
       Table::list<MaxPool2dGradient>("max_pool2d_gradient", list("windows", max_pool2d_gradient)),
       Table::list<AvgPool2d>("avg_pool2d", list("windows", avg_pool2d)),
       Table::list<AvgPool2dGradient>("avg_pool2d_gradient", list("windows", avg_pool2d_gradient)),
+      Table::list<Pad2d>("pad2d", list("flat", pad2d)),
+      Table::list<Upsample2d>("upsample2d", list("flat", upsample2d)),
+      Table::list<Upsample2dGradient>("upsample2d_gradient", list("flat", upsample2d_gradient)),
+      Table::list<ScaleChannels>("scale_channels", list("flat", scale_channels)),
+      Table::list<ScaleChannelsGradient>("scale_channels_gradient", list("flat", scale_channels_gradient)),
+      Table::list<AddChannels>("add_channels", list("flat", add_channels)),
       Table::list<BatchNorm>("batch_norm", list("columns", batch_norm)),
       Table::list<BatchNormGradient>("batch_norm_gradient", list("columns", batch_norm_gradient)),
       Table::list<BatchNormInference>("batch_norm_inference", list("columns", batch_norm_inference)),
@@ -161,6 +169,9 @@ const KernelTable& kernel_table() {
                                                list("rows", softmax_cross_entropy_gradient)),
       Table::list<MeanSquaredError>("mean_squared_error", list("flat", mean_squared_error)),
       Table::list<MeanSquaredErrorGradient>("mean_squared_error_gradient", list("flat", mean_squared_error_gradient)),
+      Table::list<BinaryCrossEntropy>("binary_cross_entropy", list("flat", binary_cross_entropy)),
+      Table::list<BinaryCrossEntropyGradient>("binary_cross_entropy_gradient",
+                                              list("flat", binary_cross_entropy_gradient)),
       Table::list<Accuracy>("accuracy", list("rows", accuracy)),
       Table::list<SeedGradient>("seed_gradient", list("plain", seed_gradient)),
       Table::list<BeginMicroBatch>("begin_micro_batch", {{"plain", begin_micro_batch}}),

@@ -36,6 +36,13 @@ Launch max_pool2d(const Request&);
 Launch max_pool2d_gradient(const Request&);
 Launch avg_pool2d(const Request&);
 Launch avg_pool2d_gradient(const Request&);
+// spatial.cu
+Launch pad2d(const Request&);
+Launch upsample2d(const Request&);
+Launch upsample2d_gradient(const Request&);
+Launch scale_channels(const Request&);
+Launch scale_channels_gradient(const Request&);
+Launch add_channels(const Request&);
 // sum_rows.cu, batch_norm.cu, group_norm.cu
 Launch sum_rows(const Request&);
 Launch batch_norm(const Request&);
@@ -52,6 +59,8 @@ Launch softmax_cross_entropy(const Request&);
 Launch softmax_cross_entropy_gradient(const Request&);
 Launch mean_squared_error(const Request&);
 Launch mean_squared_error_gradient(const Request&);
+Launch binary_cross_entropy(const Request&);
+Launch binary_cross_entropy_gradient(const Request&);
 Launch accuracy(const Request&);
 // step.cu
 Launch seed_gradient(const Request&);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <optional>
 
 #include "cli/bench_model.hpp"
 #include "cli/commands.hpp"
@@ -20,23 +21,24 @@ struct BenchSettings {
   std::string net, precision = "f32", json, profile;
   std::int64_t batch = 128;
   double seconds = 10;
+  bool inference = false;
 };
 
 double seconds_since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
 
-std::vector<double> step_times(BenchModel& model, double seconds) {
+template <class Step>
+std::vector<double> step_times(Step&& step, const Device& device, double seconds) {
   constexpr std::size_t fewest = 5;
-  Backend& backend = model.trainer.options().device.backend();
-  const auto step = [&] {
+  const auto timed = [&] {
     const auto began = Clock::now();
-    model.trainer.step(model.batch);
-    backend.synchronize();
+    step();
+    device.backend().synchronize();
     return seconds_since(began);
   };
-  for (int i = 0; i < 3; ++i) step();
+  for (int i = 0; i < 3; ++i) timed();
   std::vector<double> times;
   for (const auto began = Clock::now(); seconds_since(began) < seconds || times.size() < fewest;)
-    times.push_back(step());
+    times.push_back(timed());
   return times;
 }
 
@@ -86,23 +88,32 @@ Json show_profile(const Plan& plan, bool by_node) {
 int bench(const BenchSettings& s) {
   check_outputs({{"--json", s.json}});
   const Device device = s.device.open();
-  BenchModel model(s.net, s.precision, s.batch, device);
-  const std::vector<double> times = step_times(model, s.seconds);
+  std::optional<BenchModel> model;
+  std::optional<BenchPredictor> predictor;
+  std::vector<double> times;
+  if (s.inference) {
+    predictor.emplace(s.net, s.precision, s.batch, device);
+    times = step_times([&] { predictor->predict(predictor->batch.images); }, device, s.seconds);
+  } else {
+    model.emplace(s.net, s.precision, s.batch, device);
+    times = step_times([&] { model->trainer.step(model->batch); }, device, s.seconds);
+  }
   const double step = median(times), rate = static_cast<double>(s.batch) / step;
-  fmt::print("{} in {}, batch {}, {}: {:.0f} images/s, {:.3f} ms a step (median of {})\n", s.net, s.precision, s.batch,
-             device.backend().description(), rate, 1e3 * step, times.size());
+  fmt::print("{} in {}, {}batch {}, {}: {:.0f} images/s, {:.3f} ms a step (median of {})\n", s.net, s.precision,
+             s.inference ? "inference, " : "", s.batch, device.backend().description(), rate, 1e3 * step, times.size());
   Json json = {{"net", s.net},
                {"data", "random"},
                {"device", device.backend().name()},
                {"hardware", device.backend().description()},
                {"precision", s.precision},
                {"batch", s.batch},
-               {"parameters", parameter_count(model.graph)},
+               {"inference", s.inference},
+               {"parameters", parameter_count(model ? model->graph : predictor->graph)},
                {"steps", times.size()},
                {"seconds_per_step", step},
                {"images_per_second", rate},
-               {"memory", to_json(model.trainer.memory())}};
-  if (!s.profile.empty()) json["profile"] = show_profile(model.trainer.plan(), s.profile == "nodes");
+               {"memory", to_json(model ? model->trainer.memory() : predictor->predict.memory())}};
+  if (!s.profile.empty()) json["profile"] = show_profile(model->trainer.plan(), s.profile == "nodes");
   write_json(s.json, json);
   return 0;
 }
@@ -110,14 +121,17 @@ int bench(const BenchSettings& s) {
 }  // namespace
 
 void add_bench(CLI::App& app, Command& command) {
-  CLI::App* sub = app.add_subcommand("bench", "measures training images per second on a fixed random batch");
+  CLI::App* sub =
+      app.add_subcommand("bench", "measures images per second, in training or inference, on a fixed random batch");
   auto s = std::make_shared<BenchSettings>();
   sub->add_option("--net", s->net, "the net to train, FILE.onnx or one that `halftone info` lists")->required();
   sub->add_option("--precision", s->precision, "the number system")->capture_default_str();
   sub->add_option("--batch", s->batch, "images a step")->check(within(1, 1e9))->capture_default_str();
   sub->add_option("--seconds", s->seconds, "how long to measure")->check(within(0, 1e6))->capture_default_str();
+  CLI::Option* inference = sub->add_flag("--inference", s->inference, "evaluates the net instead of training it");
   sub->add_option("--profile", s->profile, "shows where the time goes, by `kernels` or `nodes`")
-      ->check(CLI::IsMember({"kernels", "nodes"}));
+      ->check(CLI::IsMember({"kernels", "nodes"}))
+      ->excludes(inference);
   sub->add_option("--json", s->json, "JSON file with the results");
   s->device.add_to(*sub);
   sub->callback([s, &command] { command = [s] { return bench(*s); }; });

@@ -52,6 +52,16 @@ BenchModel::BenchModel(const Net& net, const std::string& precision, std::int64_
                            .optimizer = Sgd{.momentum = 0.9f, .weight_decay = 5e-4f},
                            .schedule = Schedule::constant(0.01f)}) {}
 
+BenchPredictor::BenchPredictor(const std::string& net, const std::string& precision, std::int64_t batch_size,
+                               const Device& device)
+    : BenchPredictor(find_net(net), precision, batch_size, device) {}
+
+BenchPredictor::BenchPredictor(const Net& net, const std::string& precision, std::int64_t batch_size,
+                               const Device& device)
+    : batch(random_batch(net, batch_size)),
+      predict(net.build(inputs(graph, description(net), batch.size).images, net.classes),
+              {.device = device, .precision = precision_by_name(precision)}) {}
+
 Value BenchModel::build(const Net& net) {
   const Inputs in = inputs(graph, description(net), batch.size);
   return cross_entropy(net.build(in.images, net.classes), in.labels);

@@ -2,7 +2,7 @@
 #include <string>
 
 #include "halftone/nn/models.hpp"
-#include "halftone/train/trainer.hpp"
+#include "halftone/train/predictor.hpp"
 
 namespace halftone::cli {
 
@@ -17,6 +17,18 @@ struct BenchModel {
  private:
   BenchModel(const Net& net, const std::string& precision, std::int64_t batch_size, const Device& device);
   Value build(const Net& net);
+};
+
+/// The same in evaluation, with weights of birth.
+struct BenchPredictor {
+  BenchPredictor(const std::string& net, const std::string& precision, std::int64_t batch_size, const Device& device);
+
+  Batch batch;
+  Graph graph;
+  Predictor predict;
+
+ private:
+  BenchPredictor(const Net& net, const std::string& precision, std::int64_t batch_size, const Device& device);
 };
 
 }  // namespace halftone::cli

@@ -54,7 +54,7 @@ std::vector<float> Classifier::operator()(Value (*of_logits)(Value)) const {
   ModelDescription model = model_;
   model.dtype = data_->dtype;
   Predictor predictor(of_logits(logits_of(model, Graph(), images)),
-                      {.device = device_, .precision = precision_by_name(precision_)});
+                      {.device = device_, .precision = precision_by_name(precision_), .fold_norms = false});
   predictor.load(model_file(checkpoint_), {.weights = raw_ ? ModelWeights::raw : ModelWeights::best});
   std::vector<float> values = predictor(Loader(data_, {.batch = batch_, .shuffle = false, .drop_last = false}));
   const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });

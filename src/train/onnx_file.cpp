@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <limits>
+#include <set>
 #include <span>
 
 #include "halftone/io/regular_file.hpp"
@@ -101,9 +102,14 @@ std::string hollow(const ModelProto& whole_model) {
   *graph.mutable_node() = whole.node();
   *graph.mutable_input() = whole.input();
   *graph.mutable_output() = whole.output();
-  for (NodeProto& node : *graph.mutable_node()) node.clear_doc_string();
+  std::set<std::string> factors;  // of what has no weights
+  for (NodeProto& node : *graph.mutable_node()) {
+    node.clear_doc_string();
+    if (node.op_type() == "Resize" || node.op_type() == "Upsample")
+      factors.insert(node.input().begin(), node.input().end());
+  }
   for (const TensorProto& tensor : whole.initializer()) {
-    if (integers_of(tensor) || elements_of(tensor) == 1) {
+    if (integers_of(tensor) || elements_of(tensor) == 1 || factors.contains(tensor.name())) {
       *graph.add_initializer() = tensor;
       continue;
     }

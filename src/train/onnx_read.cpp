@@ -1,16 +1,22 @@
+#include <fmt/format.h>
+
+#include "halftone/tensor/error.hpp"
 #include "halftone/train/onnx.hpp"
 #ifdef HALFTONE_HAS_ONNX
 #include <fmt/ranges.h>
 
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <set>
 
 #include "halftone/ops/dense.hpp"
+#include "halftone/ops/initializers.hpp"
 #include "halftone/ops/norm.hpp"
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/softmax.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "src/train/model_format.hpp"
 #include "src/train/onnx_nodes.hpp"
 
@@ -33,14 +39,22 @@ struct Item {
 /// Adds a file's nodes to a graph, one by one.
 class Import : OnnxNodes {
  public:
-  Import(const std::string& file, const onnx::GraphProto& graph, bool hollow) : OnnxNodes(file, graph, hollow) {
-    for (const NodeProto& node : graph.node())
+  /// `classes`: what a head born anew tells apart; 0: the head is the file's.
+  Import(const std::string& file, const onnx::GraphProto& graph, bool hollow, int classes = 0)
+      : OnnxNodes(file, graph, hollow), classes_(classes) {
+    for (const NodeProto& node : graph.node()) {
       for (const std::string& input : node.input()) ++readers_[input];
+      const std::string& type = node.op_type();
+      node_ = &node;
+      if (type == "Constant" && attribute("value") && node.output_size() > 0)
+        constants_[node.output(0)] = &attribute("value")->t();
+      if ((type == "Conv" || type == "Gemm" || type == "MatMul") && constant_at(1)) head_ = &node;
+    }
   }
 
   Value operator()(Value images) {
     g_ = graph_of(images);
-    items_[input().name()] = {images, 4};
+    items_[find_normalization().images] = {images, 4};
     for (const NodeProto& node : graph_.node()) {
       node_ = &node;
       if (skipped_.contains(&node)) continue;
@@ -72,7 +86,54 @@ class Import : OnnxNodes {
     return *found;
   }
 
+  /// What the file itself does to images before all else: (x / 255 - mean) / deviation, or a part of it.
+  struct Normalization {
+    std::string images;  ///< what its result is called
+    bool of_bytes = false;
+    std::optional<std::vector<float>> mean = {}, stddev = {};
+  };
+
+  /// Finds it; its nodes will be passed over.
+  Normalization find_normalization() {
+    Normalization found{input().name()};
+    for (const NodeProto& node : graph_.node()) {
+      node_ = &node;
+      if (node.input_size() == 0 || node.output_size() != 1 || readers_[found.images] != 1) continue;
+      const bool second = node.input_size() == 2 && node.input(1) == found.images;
+      if (node.input(0) != found.images && !second) continue;
+      if (node.op_type() == "Cast" ? found.mean || found.stddev : !step_of(found, second)) break;
+      skipped_.insert(&node);
+      found.images = node.output(0);
+    }
+    return found;
+  }
+
  private:
+  /// Takes one node with a constant into the normalization, if it is one in its order.
+  bool step_of(Normalization& found, bool constant_is_first) const {
+    const std::string& type = node_->op_type();
+    if (found.stddev || (constant_is_first && (type == "Sub" || type == "Div"))) return false;
+    const TensorProto* tensor = node_->input_size() == 2 ? constant_at(constant_is_first ? 0 : 1) : nullptr;
+    const int rank = tensor ? tensor->dims_size() : 0;
+    if (!tensor || elements_of(*tensor) < 1 ||
+        (elements_of(*tensor) > 1 && (rank < 3 || tensor->dims(rank - 3) != elements_of(*tensor))))
+      return false;
+    std::vector<float> values = floats(*tensor);
+    const auto each = [&](auto f) { std::ranges::transform(values, values.begin(), f); };
+    const bool divides = type == "Div" || type == "Mul";
+    if (type == "Mul") each([](float x) { return 1 / x; });
+    if (type == "Add") each([](float x) { return -x; });
+    if (divides && !found.mean && !found.of_bytes && values.size() == 1 && std::abs(values[0] - 255) < 1e-3f)
+      return found.of_bytes = true;
+    if (divides)
+      found.stddev = std::move(values);
+    else if ((type == "Sub" || type == "Add") && !found.mean)
+      found.mean = std::move(values);
+    else
+      return false;
+    return true;
+  }
+
   using Operation = void (Import::*)();
 
   static const std::map<std::string, Operation>& operations() {
@@ -88,12 +149,22 @@ class Import : OnnxNodes {
                                                          {"Relu", &Import::activation<Relu>},
                                                          {"Sigmoid", &Import::activation<Sigmoid>},
                                                          {"Tanh", &Import::activation<Tanh>},
+                                                         {"HardSwish", &Import::activation<HardSwish>},
+                                                         {"HardSigmoid", &Import::hard_sigmoid},
                                                          {"LeakyRelu", &Import::leaky_relu},
                                                          {"Gelu", &Import::gelu},
                                                          {"Clip", &Import::clip},
                                                          {"Dropout", &Import::dropout},
                                                          {"Add", &Import::add},
                                                          {"Mul", &Import::mul},
+                                                         {"Sub", &Import::sub},
+                                                         {"Div", &Import::div},
+                                                         {"Pad", &Import::pad},
+                                                         {"Slice", &Import::slice},
+                                                         {"Transpose", &Import::transpose},
+                                                         {"ConvTranspose", &Import::conv_transpose},
+                                                         {"Resize", &Import::resize},
+                                                         {"Upsample", &Import::resize},
                                                          {"Concat", &Import::concat},
                                                          {"Flatten", &Import::flatten},
                                                          {"Reshape", &Import::reshape},
@@ -153,6 +224,9 @@ class Import : OnnxNodes {
     return name.find("::") == std::string::npos ? name : label() + otherwise;
   }
 
+  bool is_new() const { return classes_ > 0 && node_ == head_; }
+  std::int64_t units(std::int64_t in_file) const { return is_new() ? classes_ : in_file; }
+
   Value parameter(int i, const char* name, Shape shape, int rank, std::vector<float> values) {
     Value& known = parameters_[node_->input(i)];
     if (known) {
@@ -163,11 +237,14 @@ class Import : OnnxNodes {
                      std::span<float> to, std::uint64_t, std::uint32_t) {
       if (!numbers->empty()) std::ranges::copy(*numbers, to.begin());
     };
-    return known = g_.parameter(name_of_input(i, name), shape, std::move(first), rank);
+    if (!is_new()) return known = g_.parameter(name_of_input(i, name), shape, std::move(first), rank);
+    if (rank > 1) head_bound_ = 1 / std::sqrt(static_cast<float>(shape.elements() / shape.n));
+    return known = g_.parameter(name_of_input(i, name), shape, uniform(head_bound_), rank);
   }
 
   Value vector_at(int i, const char* name, std::int64_t size) {
     const TensorProto& tensor = weight_at(i);
+    if (is_new()) return parameter(i, name, Shape::vector(size), 1, {});
     need(elements_of(tensor) == size, fmt::format("takes {}, which is not [{}]", tensor.name(), size));
     return parameter(i, name, Shape::vector(size), 1, floats(tensor));
   }
@@ -220,12 +297,13 @@ class Import : OnnxNodes {
     const TensorProto& weight = weight_at(1);
     need(weight.dims_size() == 4, "is no convolution in two dimensions");
     need(elements_of(weight) > 0, "has no sound weight");
-    const std::int64_t k = weight.dims(0), c = weight.dims(1), r = weight.dims(2), s = weight.dims(3);
+    const std::int64_t k = units(weight.dims(0)), c = weight.dims(1), r = weight.dims(2), s = weight.dims(3);
     ConvAttributes a{.stride = extent(wholes("strides", {1, 1}), "strides"),
                      .dilation = extent(wholes("dilations", {1, 1}), "dilations"),
                      .groups = static_cast<int>(std::clamp<std::int64_t>(whole("group", 1), 0, 1 << 20))};
     std::tie(a.padding, a.extra) = padding(x.shape(), extent({r, s}, "kernel"), a.stride, a.dilation);
-    std::vector<Value> inputs{x, parameter(1, ".weight", {k, r, s, c}, 4, swapped(floats(weight), k, c, r * s))};
+    std::vector<float> values = swapped(floats(weight), weight.dims(0), c, r * s);
+    std::vector<Value> inputs{x, parameter(1, ".weight", {k, r, s, c}, 4, std::move(values))};
     if (has(2)) inputs.push_back(vector_at(2, ".bias", k));
     put(g_.add_one(std::make_shared<Conv2d>(a), inputs, label()), 4);
   }
@@ -234,13 +312,14 @@ class Import : OnnxNodes {
     const Item& x = item(0);
     const TensorProto& weight = weight_at(1);
     need(x.rank == 2 && weight.dims_size() == 2 && elements_of(weight) > 0, "is no product with a matrix of weights");
-    const std::int64_t units = weight.dims(transposed ? 0 : 1), features = weight.dims(transposed ? 1 : 0);
+    const std::int64_t in_file = weight.dims(transposed ? 0 : 1), features = weight.dims(transposed ? 1 : 0),
+                       units = this->units(in_file);
     need(features == x.value.shape().features(),
          fmt::format("takes {} features, {} come", features, x.value.shape().features()));
     std::vector<float> values = floats(weight);
-    if (!transposed) values = swapped(values, 1, features, units);
+    if (!transposed) values = swapped(values, 1, features, in_file);
     const Shape& image = x.image;
-    if (image.h * image.w > 1) values = swapped(values, units, image.c, image.h * image.w);
+    if (image.h * image.w > 1) values = swapped(values, in_file, image.c, image.h * image.w);
     std::vector<Value> inputs{x.value, parameter(1, ".weight", Shape::matrix(units, features), 2, std::move(values))};
     if (image.h * image.w > 1)
       for (ParameterInfo& one : g_->parameters)
@@ -257,6 +336,7 @@ class Import : OnnxNodes {
 
   /// With the bias that an Add behind it brings.
   void matmul() {
+    const std::int64_t in_file = weight_at(1).dims_size() == 2 ? weight_at(1).dims(1) : 0;
     dense(false, -1);
     const std::string& output = node_->output(0);
     if (readers_[output] != 1) return;
@@ -266,7 +346,8 @@ class Import : OnnxNodes {
       if (other < 0 || !constants_.contains(next.input(other))) continue;
       const Node before = g_->nodes.back();
       const std::int64_t units = g_.info(before.outputs[0]).spec.shape.c;
-      if (elements_of(*constants_.at(next.input(other))) != units) return;
+      if (elements_of(*constants_.at(next.input(other))) != in_file) return;
+      if (node_ == head_) head_ = &next;
       node_ = &next;
       const Value bias = vector_at(other, ".bias", units);
       g_->nodes.pop_back();
@@ -339,6 +420,13 @@ class Import : OnnxNodes {
       activate_as(Gelu{});
   }
 
+  void hard_sigmoid() {
+    const float alpha = real("alpha", 0.2f), beta = real("beta", 0.5f);
+    need(std::abs(alpha - 1.0f / 6) < 1e-6f && beta == 0.5f,
+         fmt::format("has alpha {} and beta {}: Halftone has 1/6 and 0.5", alpha, beta));
+    activate_as(HardSigmoid{});
+  }
+
   void clip() {
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const float low = scalar(1, real("min", -infinity)), high = scalar(2, real("max", infinity));
@@ -362,6 +450,15 @@ class Import : OnnxNodes {
   }
 
   void add() {
+    for (const int i : {0, 1})
+      if (const TensorProto* tensor = constant_at(i)) {
+        const Item x = item(1 - i);
+        const std::int64_t c = x.value.shape().c;
+        const int rank = tensor->dims_size();
+        need(x.rank == 4 && elements_of(*tensor) == c && rank >= 3 && tensor->dims(rank - 3) == c,
+             fmt::format("adds {}, which is not one number a channel", tensor->name()));
+        return put(add_channels(x.value, parameter(i, ".bias", Shape::vector(c), 1, floats(*tensor))), 4);
+      }
     const Item a = item(0), b = item(1);
     need(a.rank == b.rank && a.image == b.image && a.value.shape() == b.value.shape(), "adds tensors of two shapes");
     put({a.value + b.value, a.rank, a.image});
@@ -384,9 +481,152 @@ class Import : OnnxNodes {
       }
     }
     const Item a = item(0), b = item(1);
+    for (const auto& [x, factors] : {std::pair(a, b), std::pair(b, a)})
+      if (const Shape s = x.value.shape();
+          x.rank == 4 && factors.rank == 4 && s.h * s.w > 1 && factors.value.shape() == Shape{s.n, 1, 1, s.c})
+        return put(scale_channels(x.value, factors.value), 4);
     need(a.rank == b.rank && a.image == b.image && a.value.shape() == b.value.shape(),
          "multiplies tensors of two shapes");
     put({a.value * b.value, a.rank, a.image});
+  }
+
+  void sub() {
+    const Item a = item(0), b = item(1);
+    need(a.rank == b.rank && a.image == b.image && a.value.shape() == b.value.shape(), "takes tensors of two shapes");
+    put({a.value + scale(b.value, -1), a.rank, a.image});
+  }
+
+  void div() {
+    const auto divisor = scalar_at(1);
+    need(divisor && *divisor != 0, "divides by something else than one number that is known and not 0");
+    Item x = item(0);
+    x.value = scale(x.value, 1 / *divisor);
+    put(std::move(x));
+  }
+
+  /// Of an image's four axes, which have the order n, c, h, w.
+  void pad() {
+    const AttributeProto* mode = attribute("mode");
+    need(!mode || mode->s() == "constant", "pads with something else than a constant");
+    need(scalar(2, real("value", 0)) == 0, "pads with something else than zeros");
+    need(!has(3), "names its axes");
+    const auto pads = has(1) ? numbers_at(1) : std::optional(wholes("pads"));
+    need(pads && pads->size() == 8, "has not two pads for each of four axes");
+    const Numbers& p = *pads;
+    need(p[0] == 0 && p[1] == 0 && p[4] == 0 && p[5] == 0, "pads the batch or the channels");
+    const auto margin = [&](std::size_t i) {
+      return static_cast<int>(std::clamp<std::int64_t>(p[i], -(1 << 24), 1 << 24));
+    };
+    const Margins margins{margin(2), margin(6), margin(3), margin(7)};
+    put(pad2d(image_at(0), margins), 4);
+  }
+
+  /// Channels, rows or columns that follow each other, or shapes.
+  void slice() {
+    const auto of = [&](int i, const char* name, Numbers otherwise) {
+      return has(i) ? numbers_at(i).value_or(Numbers()) : wholes(name, std::move(otherwise));
+    };
+    const Numbers starts = of(1, "starts", {}), ends = of(2, "ends", {});
+    Numbers all(starts.size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+    const Numbers axes = of(3, "axes", all), steps = of(4, "steps", Numbers(starts.size(), 1));
+    need(!starts.empty() && ends.size() == starts.size() && axes.size() == starts.size() &&
+             steps == Numbers(starts.size(), 1),
+         "takes a part that is not known before the net runs, or leaves places out");
+    const auto part = [&](std::size_t i, std::int64_t extent) {
+      const auto place = [&](std::int64_t x) { return std::clamp<std::int64_t>(x < 0 ? x + extent : x, 0, extent); };
+      const std::pair result{place(starts[i]), place(ends[i])};
+      need(result.first < result.second, "takes nothing");
+      return result;
+    };
+    if (const auto numbers = numbers_at(0)) {
+      need(axes == Numbers{0}, "takes a part of numbers along another axis");
+      const auto [first, last] = part(0, std::ssize(*numbers));
+      return put({.numbers = Numbers(numbers->begin() + first, numbers->begin() + last)});
+    }
+    Item x = item(0);
+    need(x.image.h * x.image.w <= 1, "takes a part of a flattened image");
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+      const Shape s = x.value.shape();
+      const std::int64_t axis = axes[i] < 0 ? axes[i] + x.rank : axes[i];
+      need(axis >= 1 && axis < x.rank, "takes a part of the batch");
+      const std::int64_t extent = axis == 1 ? s.c : axis == 2 ? s.h : s.w;
+      const auto [first, last] = part(i, extent);
+      if (axis == 1) {
+        x.value = g_.add_one(std::make_shared<Slice>(first, last - first), {x.value});
+      } else {
+        const int before = static_cast<int>(-first), after = static_cast<int>(last - extent);
+        x.value = pad2d(x.value, axis == 2 ? Margins{before, after, 0, 0} : Margins{0, 0, before, after});
+      }
+    }
+    put(std::move(x));
+  }
+
+  /// Where nothing changes places: axes of extent 1 do not count.
+  void transpose() {
+    const Item x = item(0);
+    const Shape s = x.value.shape();
+    const Numbers extents = x.rank == 4 ? Numbers{s.n, s.c, s.h, s.w} : Numbers{s.n, s.c};
+    Numbers order = wholes("perm");
+    std::erase_if(order, [&](std::int64_t axis) { return axis < 0 || axis >= x.rank || extents[at(axis)] == 1; });
+    const bool same = wholes("perm").size() == extents.size() && std::ranges::is_sorted(order) &&
+                      (order.empty() || (order[0] == 0) == (s.n > 1));
+    need(same && x.rank == 4 && wholes("perm")[0] == 0 && (wholes("perm")[1] == 1 || s.h * s.w == 1),
+         "changes the order of axes");
+    put(x);
+  }
+
+  void conv_transpose() {
+    const Value x = image_at(0);
+    const TensorProto& weight = weight_at(1);
+    need(weight.dims_size() == 4 && elements_of(weight) > 0, "is no transposed convolution in two dimensions");
+    need(!attribute("output_shape") && (!attribute("auto_pad") || attribute("auto_pad")->s() == "NOTSET"),
+         "tells its output's shape");
+    const std::int64_t k = weight.dims(0), c = weight.dims(1), r = weight.dims(2), s = weight.dims(3);
+    const Numbers pads = wholes("pads", {0, 0, 0, 0}), more = wholes("output_padding", {0, 0});
+    need(pads.size() == 4 && pads[0] == pads[2] && pads[1] == pads[3],
+         "has other padding at one end than at the other");
+    const ConvAttributes a{.stride = extent(wholes("strides", {1, 1}), "strides"),
+                           .padding = extent({pads[0], pads[1]}, "pads"),
+                           .dilation = extent(wholes("dilations", {1, 1}), "dilations"),
+                           .groups = static_cast<int>(std::clamp<std::int64_t>(whole("group", 1), 1, 1 << 20))};
+    const Value w = parameter(1, ".weight", {k, r, s, c}, 4, swapped(floats(weight), k, c, r * s));
+    Value y = g_.add_one(std::make_shared<ConvTranspose2d>(a, extent(more, "output_padding")), {x, w}, label());
+    if (has(2)) y = add_channels(y, vector_at(2, ".bias", c * a.groups));
+    put(y, 4);
+  }
+
+  /// By a whole factor, as PyTorch's nn.Upsample.
+  void resize() {
+    const Value x = image_at(0);
+    const auto text = [&](const char* name, const char* otherwise) {
+      const AttributeProto* found = attribute(name);
+      return found ? found->s() : std::string(otherwise);
+    };
+    const bool old = node_->op_type() == "Upsample";
+    const std::string mode = text("mode", "nearest"),
+                      places = text("coordinate_transformation_mode", old ? "asymmetric" : "half_pixel"),
+                      rounds = text("nearest_mode", old ? "floor" : "round_prefer_floor");
+    const int of_scales = old || node_->input_size() == 2 ? 1 : 2;  // Resize of opset 10 has no region of interest
+    std::vector<float> factors;
+    if (const TensorProto* scales = constant_at(of_scales); scales && elements_of(*scales) == 4)
+      factors = floats(*scales);
+    if (const auto sizes = has(3) ? numbers_at(3) : std::optional<Numbers>(); sizes && sizes->size() == 4) {
+      const Shape s = x.shape();
+      for (const auto& [to, from] : {std::pair((*sizes)[0], s.n), std::pair((*sizes)[1], s.c),
+                                     std::pair((*sizes)[2], s.h), std::pair((*sizes)[3], s.w)})
+        factors.push_back(static_cast<float>(to) / static_cast<float>(from));
+    }
+    const auto fits = [](float f) { return f >= 1 && f < 1 << 16 && f == std::floor(f); };
+    need(factors.size() == 4 && factors[0] == 1 && factors[1] == 1 && fits(factors[2]) && fits(factors[3]),
+         "has no whole factors for h and w that are known before the net runs");
+    const Extent factor{static_cast<int>(factors[2]), static_cast<int>(factors[3])};
+    const bool halves = places == "half_pixel" || places == "pytorch_half_pixel";
+    const bool nearest =
+        mode == "nearest" && ((places == "asymmetric" && rounds == "floor") || (halves && rounds.starts_with("round")));
+    const bool linear = mode == "linear" && halves;
+    need(nearest || linear, fmt::format("has mode {} at places {}, which Halftone lacks", mode, places));
+    put(upsample2d(x, factor, nearest ? Interpolation::nearest : Interpolation::bilinear), 4);
   }
 
   void concat() {
@@ -511,6 +751,9 @@ class Import : OnnxNodes {
   }
 
   Graph g_;
+  int classes_;
+  const NodeProto* head_ = nullptr;     // the last layer with weights
+  float head_bound_ = 0;                // of a new head's first weights
   std::map<std::string, int> readers_;  // how many nodes take a value
   std::map<std::string, Item> items_;
   std::map<std::string, Value> parameters_;
@@ -519,14 +762,19 @@ class Import : OnnxNodes {
 };
 
 /// `file` is what messages call it.
-Net net_from(const std::string& name, const std::string& file, ModelProto&& parsed, bool is_hollow) {
+Net net_from(const std::string& name, const std::string& file, ModelProto&& parsed, bool is_hollow, bool new_head) {
   const auto model = std::make_shared<const ModelProto>(std::move(parsed));
   constexpr int oldest = 7;
   for (const auto& set : model->opset_import())
     if ((set.domain().empty() || set.domain() == "ai.onnx") && set.version() < oldest)
       throw FileError(fmt::format("{} is of opset {}, the oldest that is read is {}", file, set.version(), oldest));
   Net net{.name = name, .image = {1, 0, 0, 0}, .classes = 0, .build = {}};
-  const onnx::ValueInfoProto& input = Import(file, model->graph(), is_hollow).input();
+  Import first(file, model->graph(), is_hollow);
+  const onnx::ValueInfoProto& input = first.input();
+  if (const auto own = first.find_normalization(); own.of_bytes || own.mean || own.stddev) {
+    net.mean = own.mean.value_or(std::vector<float>{0}), net.stddev = own.stddev.value_or(std::vector<float>{1});
+    net.of_bytes = own.of_bytes;
+  }
   const auto& dims = input.type().tensor_type().shape();
   if (dims.dim_size() != 4) throw FileError(file + " takes no images [n, c, h, w]");
   const auto known = [&](int i) {
@@ -534,16 +782,18 @@ Net net_from(const std::string& name, const std::string& file, ModelProto&& pars
     return extent > 0 && extent <= 65536 ? extent : 0;
   };
   net.image = {1, known(2), known(3), known(1)};
-  const auto build = [model, file, is_hollow](Value images) { return Import(file, model->graph(), is_hollow)(images); };
+  const auto build = [model, file, is_hollow](Value images, int head = 0) {
+    return Import(file, model->graph(), is_hollow, head)(images);
+  };
   if (net.image.elements() > 0) {
     Shape two = net.image;
     two.n = 2;
     net.classes = build(Graph().input("images", two)).channels();
   }
-  net.build = [build, name, c = net.image.c](Value images, int classes) {
+  net.build = [build, name, new_head, c = net.image.c](Value images, int classes) {
     if (c != 0 && images.shape().c != c)
       fail(fmt::format("net {}: it takes images of {} channels, these have {}", name, c, images.shape().c));
-    const Value logits = build(images);
+    const Value logits = build(images, new_head ? classes : 0);
     if (logits.channels() != classes)
       fail(fmt::format("net {}: it tells {} classes apart, the data have {}", name, logits.channels(), classes));
     return logits;
@@ -565,14 +815,14 @@ Net net_from(const std::string& name, const std::string& file, ModelProto&& pars
 
 bool has_onnx() { return true; }
 
-Net read_onnx(const fs::path& file) {
-  return net_from(file.filename().string(), file.string(), read_model(file), false);
+Net read_onnx(const fs::path& file, bool new_head) {
+  return net_from(file.filename().string(), file.string(), read_model(file), false, new_head);
 }
 
 Net onnx_net(const std::string& name, std::string_view graph) {
   auto model = model_of_hollow(graph);
   if (!model) throw FileError(name + " is no sound ONNX graph");
-  Net net = net_from(name, name, *std::move(model), true);
+  Net net = net_from(name, name, *std::move(model), true, true);
   net.graph = graph;
   return net;
 }
@@ -583,7 +833,7 @@ namespace halftone {
 
 bool has_onnx() { return false; }
 
-Net read_onnx(const std::filesystem::path& file) {
+Net read_onnx(const std::filesystem::path& file, bool) {
   fail(file.string() + " cannot be read: this build of Halftone has no libonnx");
 }
 
@@ -596,6 +846,22 @@ Net onnx_net(const std::string& name, std::string_view) {
 
 namespace halftone {
 
-Net find_net(const std::string& name) { return name.ends_with(".onnx") ? read_onnx(name) : net_by_name(name); }
+void normalize_as(const Net& net, Dataset& data) {
+  if (net.mean.empty()) return;
+  const auto channels = static_cast<std::size_t>(data.image.c);
+  const float unit = net.of_bytes && data.dtype != DType::u8 ? 255.0f : 1.0f;
+  const auto each = [&](const std::vector<float>& numbers) {
+    if (numbers.size() != 1 && numbers.size() != channels)
+      fail(fmt::format("net {}: it normalises {} channels, {} has {}", net.name, numbers.size(), data.name, channels));
+    std::vector<float> all(channels);
+    for (std::size_t i = 0; i < channels; ++i) all[i] = unit * numbers[numbers.size() == 1 ? 0 : i];
+    return all;
+  };
+  data.mean = each(net.mean), data.stddev = each(net.stddev);
+}
+
+Net find_net(const std::string& name, bool new_head) {
+  return name.ends_with(".onnx") ? read_onnx(name, new_head) : net_by_name(name);
+}
 
 }  // namespace halftone

@@ -14,9 +14,11 @@
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/softmax.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "halftone/train/checkpoint.hpp"
 #include "halftone/version.hpp"
 #include "src/train/model_format.hpp"
+#include "src/train/onnx_file.hpp"
 
 namespace halftone {
 namespace {
@@ -43,7 +45,7 @@ class Export {
     model_.mutable_graph()->set_name("halftone");
   }
 
-  std::string operator()(int output) {
+  const onnx::ModelProto& operator()(int output) {
     for (const int id : g_->inputs) input(id);
     for (const Node& node : g_->nodes) {
       node_ = &node;
@@ -53,7 +55,7 @@ class Export {
     if (last.image.h * last.image.w > 1) fail(fmt::format("{}: it is a flattened image", last.name));
     describe(*model_.mutable_graph()->add_output(), last.name, TensorProto::FLOAT, g_.info(output).spec.shape,
              last.rank);
-    return model_.SerializeAsString();
+    return model_;
   }
 
  private:
@@ -120,6 +122,10 @@ class Export {
     auto& attribute = *node.add_attribute();
     attribute.set_name(name), attribute.set_type(onnx::AttributeProto::FLOAT), attribute.set_f(value);
   }
+  static void set(NodeProto& node, const char* name, const char* value) {
+    auto& attribute = *node.add_attribute();
+    attribute.set_name(name), attribute.set_type(onnx::AttributeProto::STRING), attribute.set_s(value);
+  }
   static void set(NodeProto& node, const char* name, std::initializer_list<std::int64_t> values) {
     auto& attribute = *node.add_attribute();
     attribute.set_name(name), attribute.set_type(onnx::AttributeProto::INTS);
@@ -134,6 +140,16 @@ class Export {
     tensor.set_data_type(TensorProto::FLOAT);
     for (const std::int64_t dim : dims) tensor.add_dims(dim);
     tensor.set_raw_data(values.data(), values.size() * sizeof(float));
+    return name;
+  }
+  std::string integers(const char* what, const std::vector<std::int64_t>& values) {
+    const std::string name = node_->name + "." + what;
+    if (!tensors_.insert(name).second) return name;
+    TensorProto& tensor = *model_.mutable_graph()->add_initializer();
+    tensor.set_name(name);
+    tensor.set_data_type(TensorProto::INT64);
+    tensor.add_dims(std::ssize(values));
+    tensor.set_raw_data(values.data(), values.size() * sizeof(std::int64_t));
     return name;
   }
   std::string scalar(float value) { return tensor(fmt::format("number {}", value), {}, {value}); }
@@ -179,6 +195,22 @@ class Export {
     if (dynamic_cast<const Multiply*>(&op)) return both("Mul");
     if (dynamic_cast<const Concat*>(&op)) return concat();
     if (const auto* reshape = dynamic_cast<const Reshape*>(&op)) return flatten(*reshape);
+    if (const auto* slice = dynamic_cast<const Slice*>(&op)) {
+      if (item(0).image.h * item(0).image.w > 1) refuse("takes a flattened image");
+      return void(put("Slice",
+                      {item(0).name, integers("first", {slice->first}), integers("last", {slice->first + slice->count}),
+                       integers("axis", {1})},
+                      item(0)));
+    }
+    if (const auto* pad = dynamic_cast<const Pad2d*>(&op)) {
+      const auto [top, bottom, left, right] = pad->margins;
+      return void(put("Pad", {image(0).name, integers("pads", {0, 0, top, left, 0, 0, bottom, right})}));
+    }
+    if (const auto* upsample = dynamic_cast<const Upsample2d*>(&op)) return resize(*upsample);
+    if (dynamic_cast<const ScaleChannels*>(&op)) return void(put("Mul", {image(0).name, image(1).name}));
+    if (dynamic_cast<const AddChannels*>(&op))
+      return void(put("Add", {image(0).name, tensor(name(1), {1, shape(1).c, 1, 1}, numbers(1))}));
+    if (const auto* transposed = dynamic_cast<const ConvTranspose2d*>(&op)) return conv_transpose(*transposed);
     if (dynamic_cast<const Softmax*>(&op)) {
       if (item(0).image.h * item(0).image.w > 1) refuse("takes a flattened image");
       return set(put("Softmax", {item(0).name}, item(0)), "axis", std::int64_t{1});
@@ -196,6 +228,29 @@ class Export {
     set(node, "dilations", {a.dilation.h, a.dilation.w});
     set(node, "pads", {a.padding.h, a.padding.w, a.padding.h + a.extra.h, a.padding.w + a.extra.w});
     set(node, "group", std::int64_t{a.groups});
+  }
+
+  void conv_transpose(const ConvTranspose2d& op) {
+    const Shape& w = shape(1);
+    const ConvAttributes& a = op.conv;
+    NodeProto& node =
+        put("ConvTranspose",
+            {image(0).name, tensor(name(1), {w.n, w.c, w.h, w.w}, swapped(numbers(1), w.n, w.h * w.w, w.c))});
+    set(node, "kernel_shape", {w.h, w.w});
+    set(node, "strides", {a.stride.h, a.stride.w});
+    set(node, "dilations", {a.dilation.h, a.dilation.w});
+    set(node, "pads", {a.padding.h, a.padding.w, a.padding.h, a.padding.w});
+    set(node, "output_padding", {op.output_padding.h, op.output_padding.w});
+    set(node, "group", std::int64_t{a.groups});
+  }
+
+  void resize(const Upsample2d& op) {
+    const std::vector<float> factors = {1, 1, static_cast<float>(op.factor.h), static_cast<float>(op.factor.w)};
+    NodeProto& node = put("Resize", {image(0).name, "", tensor(node_->name + ".scales", {4}, factors)});
+    const bool nearest = op.interpolation == Interpolation::nearest;
+    set(node, "mode", nearest ? "nearest" : "linear");
+    set(node, "coordinate_transformation_mode", nearest ? "asymmetric" : "half_pixel");
+    set(node, "nearest_mode", "floor");
   }
 
   void dense() {
@@ -235,6 +290,10 @@ class Export {
             put("Clip", {x.name, scalar(-1), scalar(1)}, x);
           } else if constexpr (std::is_same_v<F, Relu6>) {
             put("Clip", {x.name, scalar(0), scalar(6)}, x);
+          } else if constexpr (std::is_same_v<F, HardSwish>) {
+            put("HardSwish", {x.name}, x);
+          } else if constexpr (std::is_same_v<F, HardSigmoid>) {
+            set(put("HardSigmoid", {x.name}, x), "alpha", 1.0f / 6);
           } else if constexpr (std::is_same_v<F, Silu>) {
             put("Mul", {x.name, step("Sigmoid", {x.name})}, x);
           } else if constexpr (std::is_same_v<F, Gelu>) {
@@ -293,17 +352,36 @@ class Export {
 
 }  // namespace
 
-void write_onnx(const std::filesystem::path& file, Value output, const Parameters& parameters) {
+namespace {
+
+/// What computes a value, with the inputs that it takes.
+Graph evaluation_of(const Value& output) {
   const int wanted[] = {output.id()};
   Graph graph = for_inference(graph_of(output), wanted);
   const auto read_by = readers(graph);
   std::erase_if(graph->inputs, [&](int id) { return read_by[at(id)].empty(); });
-  write_file(file, std::string_view(Export(graph, parameters)(output.id())));
+  return graph;
+}
+
+}  // namespace
+
+void write_onnx(const std::filesystem::path& file, Value output, const Parameters& parameters) {
+  write_file(file, Export(evaluation_of(output), parameters)(output.id()).SerializeAsString());
+}
+
+Metadata describe(const std::string& name, Value logits) {
+  const Graph graph = evaluation_of(logits);
+  const Parameters parameters(graph, cpu_device({.threads = 1}), {.gradients = false});
+  return {{"net", name}, {"graph", hollow(Export(graph, parameters)(logits.id()))}};
 }
 
 }  // namespace halftone
 #else
 namespace halftone {
+
+Metadata describe(const std::string& name, Value) {
+  fail(name + " cannot be described: this build of Halftone has no libonnx");
+}
 
 void write_onnx(const std::filesystem::path& file, Value, const Parameters&) {
   fail(file.string() + " cannot be written: this build of Halftone has no libonnx");

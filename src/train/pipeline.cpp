@@ -58,11 +58,13 @@ Graph for_training(const Graph& graph, int loss, const Precision& given, const D
   return result;
 }
 
-Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& given, const Device& device) {
+Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& given, const Device& device,
+                     std::vector<FoldedNorm>* folded) {
   const int outputs[] = {output};
   Graph result = graph.clone();
   const Precision precision = given.binarizes ? with_signs(given, binarize(result, given)) : given;
   result = with_batch(for_inference(result, outputs), batch);
+  if (folded) *folded = fold_norms(result, outputs);
   result.info(output).spec.role = Role::exact;
   narrow(result, precision);
   if (precision.fuses) fuse(result, device, outputs);

@@ -187,8 +187,12 @@ PackedReport export_packed(const std::filesystem::path& checkpoint, const std::f
 }
 
 struct Predictor::Impl {
-  Impl(Value the_output, const Precision& the_precision, const Device& device, Parameters* of_others)
-      : graph(graph_of(the_output)), output(the_output.id()), precision(the_precision), parameters(of_others) {
+  Impl(Value the_output, const Precision& the_precision, const Device& device, Parameters* of_others, bool may_fold)
+      : graph(graph_of(the_output)),
+        output(the_output.id()),
+        precision(the_precision),
+        folds(may_fold && is_plain_f32(the_precision)),
+        parameters(of_others) {
     check(precision);
     if (graph->inputs.empty()) fail("predictor: the graph has no input");
     batch = graph.info(graph->inputs[0]).spec.shape.n;
@@ -200,9 +204,24 @@ struct Predictor::Impl {
     parameters = own.get();
   }
 
+  static bool is_plain_f32(const Precision& p) {
+    const Storage f32(DType::f32);
+    return p.storage.weights == f32 && p.storage.activations == f32 && p.exceptions.empty() && !p.binarizes;
+  }
+
+  LoadReport load(const std::filesystem::path& file, const LoadOptions& options) {
+    if (folded && !(options.scopes.empty() && options.left_out.empty()))
+      fail(
+          "predictor: batch norm has been folded: a part can be loaded before the first prediction, or without "
+          "fold_norms");
+    LoadReport report = load_model(file, *parameters, options);
+    folded = false;
+    return report;
+  }
+
   /// The graph that computes the output, with no inputs but those that it takes.
-  Graph evaluation(std::int64_t n, const Device& device) const {
-    Graph result = for_evaluation(graph, output, n, precision, device);
+  Graph evaluation(std::int64_t n, const Device& device) {
+    Graph result = for_evaluation(graph, output, n, precision, device, folds ? &norms : nullptr);
     const auto read_by = readers(result);
     std::erase_if(result->inputs, [&](int id) { return id != output && read_by[at(id)].empty(); });
     return result;
@@ -233,6 +252,8 @@ struct Predictor::Impl {
 
   std::vector<float> predict(std::vector<std::span<const std::byte>> given, std::int64_t count = -1) {
     count = images_in(given, count);
+    if (folds && !folded) fold_numbers(*parameters, norms);
+    folded = folds;
     std::vector<float> result;
     for (std::int64_t n; count > 0; count -= n) {
       n = std::min(batch, count);
@@ -264,6 +285,8 @@ struct Predictor::Impl {
   Graph graph;
   int output;
   Precision precision;
+  bool folds, folded = false;  // whether norms are, and the numbers have been
+  std::vector<FoldedNorm> norms;
   std::int64_t batch = 0;
   std::vector<int> inputs;  // that the output depends on
   std::unique_ptr<Parameters> own;
@@ -278,20 +301,21 @@ Predictor::Predictor(const std::filesystem::path& checkpoint, const PredictorOpt
 }
 
 Predictor::Predictor(Value output, const PredictorOptions& options)
-    : impl_(std::make_unique<Impl>(output, options.precision.value_or(Precision::f32()), options.device, nullptr)) {}
+    : impl_(std::make_unique<Impl>(output, options.precision.value_or(Precision::f32()), options.device, nullptr,
+                                   options.fold_norms)) {}
 
 Predictor::Predictor(Value output, Trainer& trainer)
     : Predictor(output, trainer.parameters(), trainer.options().precision) {}
 
 Predictor::Predictor(Value output, Parameters& parameters, const Precision& precision)
-    : impl_(std::make_unique<Impl>(output, precision, parameters.device(), &parameters)) {}
+    : impl_(std::make_unique<Impl>(output, precision, parameters.device(), &parameters, false)) {}
 
 Predictor::Predictor(Predictor&&) noexcept = default;
 Predictor& Predictor::operator=(Predictor&&) noexcept = default;
 Predictor::~Predictor() = default;
 
 LoadReport Predictor::load(const std::filesystem::path& file, const LoadOptions& options) {
-  return load_model(file, *impl_->parameters, options);
+  return impl_->load(file, options);
 }
 
 std::vector<float> Predictor::operator()(std::span<const std::byte> images) { return impl_->predict({images}); }

@@ -4,6 +4,7 @@
 #include "halftone/ops/norm.hpp"
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "tests/fuzz/input.hpp"
 
 using namespace halftone;
@@ -13,6 +14,9 @@ namespace {
 Value net(Value x) {
   x = relu6(batch_norm(conv2d(x, 2, 3, {.stride = 2})));
   x = max_pool2d(concat({x, silu(x)}), 2, {.ceil_mode = true});
+  x = pad2d(upsample2d(conv_transpose2d(hard_swish(x), 2, 2), 2, Interpolation::bilinear), {0, 1, -1, 0});
+  x = scale_channels(x, hard_sigmoid(global_avg_pool(x)));
+  x = graph_of(x).add_one(std::make_shared<Slice>(1, 1), {x});
   return dense(dropout(flatten(x + x), 0.5f), 3);
 }
 

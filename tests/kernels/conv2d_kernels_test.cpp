@@ -1,5 +1,6 @@
 #include "halftone/ops/conv2d.hpp"
 #include "halftone/ops/dense.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "tests/kernels/harness.hpp"
 
 namespace halftone::test {
@@ -144,6 +145,31 @@ TEST(Conv2dKernels, GiveTheGradients) {
     for (const Case& c : cases) {
       check_gradients(c, Conv2dDInput(c.conv, extent_of(c.x)), Conv2dDWeight(c.conv, c.w), storages);
     }
+}
+
+/// The output padding of the transposed convolution to x; none where that is no such.
+std::optional<Extent> output_padding(const Case& c) {
+  const auto missing = [](std::int64_t x, std::int64_t y, std::int64_t taps, int stride, int padding, int dilation) {
+    const std::int64_t rest = x - ((y - 1) * stride - 2 * padding + dilation * (taps - 1) + 1);
+    return rest < std::max(stride, dilation) ? static_cast<int>(rest) : -1;
+  };
+  const ConvAttributes& a = c.conv;
+  const Extent rest{missing(c.x.h, c.y.h, c.w.h, a.stride.h, a.padding.h, a.dilation.h),
+                    missing(c.x.w, c.y.w, c.w.w, a.stride.w, a.padding.w, a.dilation.w)};
+  return std::min(rest.h, rest.w) < 0 ? std::optional<Extent>() : rest;
+}
+
+TEST(ConvTranspose2dKernels, AreExactOnIntegers) {
+  int checked = 0;
+  for (const auto& storages : all_storages())
+    for (const Case& c : cases)
+      if (const auto rest = output_padding(c)) {
+        const ConvTranspose2d op(c.conv, *rest);
+        ASSERT_EQ(to_string(op.infer(std::vector<ValueSpec>{{c.y}, {c.w}})[0].shape), to_string(c.x));
+        check_gradients(c, op, Conv2dDWeight(c.conv, c.w), storages);
+        ++checked;
+      }
+  EXPECT_GE(checked, 10);
 }
 
 /// A sum of n products of numbers up to 2 is off by n 2^-24 times 4 n at most; f16 sums would be off by 2^-11 of

@@ -92,6 +92,60 @@ TEST(CrossEntropyKernels, GiveTheGradient) {
              {{0.5, 4, seed / static_cast<double>(batch.rows)}}});
 }
 
+/// As PyTorch defines it: each class's part of the target counts by its weight, and the sum is divided by those of the
+/// labels.
+TEST(CrossEntropyKernels, CountClassesByTheirWeights) {
+  for (const Batch& batch : batches)
+    for (float smoothing : {0.0f, 0.125f}) {
+      CrossEntropyOptions options{.label_smoothing = smoothing, .ignore_label = -7};
+      for (std::int64_t i = 0; i < batch.classes; ++i)
+        options.class_weights.push_back(0.25f + static_cast<float>(i % 5));
+      std::vector<float> labels = random_labels(batch);
+      if (labels.size() > 2) labels[1] = -7;
+      const auto weight = [&](std::int64_t i) { return double{options.class_weights[at(i)]}; };
+      const auto target = [&](std::int64_t i, std::int64_t label) {
+        return weight(i) *
+               (double{smoothing} / static_cast<double>(batch.classes) + (i == label ? 1 - double{smoothing} : 0));
+      };
+      double counted = 0;
+      for (const float label : labels) counted += label < 0 ? 0 : weight(static_cast<std::int64_t>(label));
+      const auto logits = random_values(batch.logits().elements(), 1, -8, 8);
+      check_kernels({SoftmaxCrossEntropy(options),
+                     {batch.logits(), batch.labels()},
+                     {DType::f32, DType::i32, DType::f32},
+                     {logits, labels},
+                     [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                       double total = 0;
+                       for (std::int64_t row = 0; row < batch.rows; ++row) {
+                         const double* x = in[0].data() + row * batch.classes;
+                         const SoftmaxOf softmax(x, batch.classes);
+                         const auto label = static_cast<std::int64_t>(in[1][at(row)]);
+                         for (std::int64_t i = 0; i < batch.classes && label >= 0; ++i)
+                           total -= target(i, label) * (x[i] - softmax.largest - softmax.log_sum);
+                       }
+                       return {{total / counted}};
+                     },
+                     {{0, 3, 16}}});
+      check_kernels({SoftmaxCrossEntropyGradient(options),
+                     {Shape{}, batch.logits(), batch.labels()},
+                     {DType::f32, DType::f32, DType::i32, DType::f32},
+                     {{1}, logits, labels},
+                     [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                       Doubles d;
+                       for (std::int64_t row = 0; row < batch.rows; ++row) {
+                         const SoftmaxOf softmax(in[1].data() + row * batch.classes, batch.classes);
+                         const auto label = static_cast<std::int64_t>(in[2][at(row)]);
+                         double all = 0;
+                         for (std::int64_t i = 0; i < batch.classes; ++i) all += target(i, label);
+                         for (std::int64_t i = 0; i < batch.classes; ++i)
+                           d.push_back(label < 0 ? 0 : (all * softmax.shares[at(i)] - target(i, label)) / counted);
+                       }
+                       return {d};
+                     },
+                     {{0.5, 8, 5 / counted}}});
+    }
+}
+
 TEST(CrossEntropyKernels, TurnAWrongLabelIntoNaN) {
   const Batch batch{3, 4};
   for (float wrong : {-1.0f, 4.0f}) {
@@ -204,6 +258,40 @@ TEST(MeanSquaredErrorKernels, GiveLossAndGradient) {
                        return {d};
                      },
                      {{0.5, 2, 0}}});
+    }
+}
+
+/// Where exp(-|x|) is small beside 1 the logarithm is off by an ulp of 1.
+TEST(BinaryCrossEntropyKernels, GiveLossAndGradient) {
+  for (const Shape& shape : {Shape{}, Shape{3, 1, 1, 5}, Shape{2, 5, 7, 3}, Shape{9, 31, 33, 2}})
+    for (const Storage& stored :
+         {Storage(DType::f32), Storage(DType::f16), Storage(DType::bf16), Storage::fixed(6, 10)}) {
+      const auto count = static_cast<double>(shape.elements());
+      auto x = random_values(shape.elements(), 1, -12, 12), target = random_values(shape.elements(), 2, 0, 1);
+      if (stored != Storage::fixed(6, 10)) x[0] = 1000, target[0] = 0;
+      check_kernels({BinaryCrossEntropy(),
+                     {shape, shape},
+                     {stored, stored, DType::f32},
+                     {x, target},
+                     [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                       double sum = 0;
+                       for (std::size_t i = 0; i < in[0].size(); ++i)
+                         sum +=
+                             std::max(in[0][i], 0.0) - in[0][i] * in[1][i] + std::log1p(std::exp(-std::abs(in[0][i])));
+                       return {{sum / count}};
+                     },
+                     {{0, 4, 12}}});
+      check_kernels({BinaryCrossEntropyGradient(),
+                     {Shape{}, shape, shape},
+                     {DType::f32, stored, stored, stored},
+                     {{512}, x, target},
+                     [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                       Doubles d(in[1].size());
+                       for (std::size_t i = 0; i < d.size(); ++i)
+                         d[i] = (1 / (1 + std::exp(-in[1][i])) - in[2][i]) * in[0][0] / count;
+                       return {d};
+                     },
+                     {{0.5, 4, 512 / count}}});
     }
 }
 

@@ -27,6 +27,8 @@ const std::map<std::string, Definition> exact = {
     {"sigmoid", sigmoid},
     {"tanh", [](double x) { return std::tanh(x); }},
     {"relu6", [](double x) { return std::clamp(x, 0.0, 6.0); }},
+    {"hard_sigmoid", [](double x) { return std::clamp(x / 6 + 0.5, 0.0, 1.0); }},
+    {"hard_swish", [](double x) { return x * std::clamp(x / 6 + 0.5, 0.0, 1.0); }},
     {"hard_tanh", [](double x) { return std::clamp(x, -1.0, 1.0); }},
 };
 

@@ -19,6 +19,7 @@
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/quantize.hpp"
 #include "halftone/ops/softmax.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "halftone/train/check_gradient.hpp"
 
 namespace halftone {
@@ -119,6 +120,25 @@ TEST(Gradients, BatchNormByRunningStatistics) {
   check_layer(layer, {4, 3, 2, 5});
 }
 
+TEST(Gradients, Spatial) {
+  check_layer([](Value x) { return pad2d(x, {1, 2, 0, -1}); }, {2, 3, 4, 3});
+  for (const Interpolation way : {Interpolation::nearest, Interpolation::bilinear})
+    check_layer([&](Value x) { return upsample2d(x, {2, 3}, way); }, {2, 3, 2, 3});
+  check_layer([](Value x) { return scale_channels(x, sigmoid(dense(global_avg_pool(x), 6))); }, {2, 3, 4, 6});
+  check_layer([](Value x) { return add_channels(x, graph_of(x).parameter("b", Shape::vector(3), constant(0), 1)); },
+              {2, 3, 4, 3});
+}
+
+TEST(Gradients, ConvTranspose2d) {
+  const ConvTranspose2dOptions all[] = {{},
+                                        {.stride = 2, .padding = 1, .output_padding = 1},
+                                        {.stride = {2, 1}, .dilation = {1, 2}, .bias = false},
+                                        {.stride = 2, .groups = 2}};
+  for (const auto& options : all)
+    check_layer([&](Value x) { return conv_transpose2d(x, 6, 3, options); }, {2, 4, 3, 4});
+  check_layer([](Value x) { return conv_transpose2d(x, 5, 2, {.stride = 2}); }, {1, 3, 3, 8});
+}
+
 TEST(Gradients, Softmax) {
   check_layer(softmax, {3, 1, 1, 5});
   check_layer([](Value x) { return softmax(conv2d(x, 4, 3)); }, {2, 3, 2, 3});
@@ -161,6 +181,16 @@ TEST(Gradients, Losses) {
                                {.also = {x}, .tolerance = 1e-3, .device = device})
                     .passed());
   }
+  Graph weighted, binary;
+  const Value logits = weighted.input("x", {6, 1, 1, 5}), labels = weighted.input("labels", {6, 1, 1, 1}, DType::i32);
+  EXPECT_TRUE(check_gradient(
+                  cross_entropy(logits, labels, {.label_smoothing = 0.1f, .class_weights = {1, 2, 3, 0.5f, 4}}),
+                  {random_values(30, 1), {0, 3, 1, 2, 2, 0}}, {.also = {logits}, .tolerance = 1e-3, .device = device})
+                  .passed());
+  const Value z = binary.input("z", {6, 1, 1, 5}), t = binary.input("t", {6, 1, 1, 5});
+  EXPECT_TRUE(check_gradient(binary_cross_entropy(z, t), {random_values(30, 1), random_values(30, 2, 0, 1)},
+                             {.also = {z}, .tolerance = 1e-3, .device = device})
+                  .passed());
   Graph g;
   const Value x = g.input("x", {6, 1, 1, 5}), target = g.input("target", {6, 1, 1, 5});
   EXPECT_TRUE(check_gradient(mean_squared_error(x, target), {random_values(30, 1), random_values(30, 2)},

@@ -3,8 +3,8 @@
 
 usage: onnx_files.py [--program build/bin/tests/halftone_peer_onnx]
 
-The nets are a LeNet, torchvision's resnet18 and mobilenet_v2, and one with asymmetric padding, ceil-mode pools, a depthwise
-convolution and a concatenation, with random weights and statistics, exported by both of PyTorch's exporters, by one of them
+The nets are a LeNet, torchvision's resnet18, mobilenet_v2 and mobilenet_v3_small, one with asymmetric padding, ceil-mode pools,
+a depthwise convolution and a concatenation, and a small U-Net with a transposed convolution and both ways of upsampling, with random weights and statistics, exported by both of PyTorch's exporters, by one of them
 with batch norm kept, by the other with numbers beside the file. Halftone's logits may differ from PyTorch's, and
 onnxruntime's from Halftone's, by 1e-4 of the largest, before a step of training and after it, which must change them. Files
 that lack an operation or numbers must be refused by name. Exit status 1 where something differs, and 77 where a package is
@@ -61,11 +61,30 @@ class Odd(nn.Module):
         return self.fc(torch.cat([a, b], 1).mean((2, 3)))
 
 
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.bn, self.inner = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
+        self.out, self.fc = nn.Conv2d(26, 8, 3, padding=1, bias=False), nn.Linear(8, 5)
+
+    def forward(self, x):
+        a = F.relu(self.bn(self.down(x)))
+        b = F.hardswish(self.inner(F.max_pool2d(a, 2)))
+        ways = [F.interpolate(b, scale_factor=2.0, mode="nearest"),
+                F.interpolate(b, scale_factor=2.0, mode="bilinear", align_corners=False)]
+        y = torch.cat([a, self.up(b), *ways], 1)
+        y = F.pad(F.hardsigmoid(self.out(y[:, 2:28])), (-1, 2, 0, 1))
+        return self.fc(y.mean((2, 3)))
+
+
 NETS = {
     "lenet": (LeNet, (1, 28, 28)),
     "odd": (Odd, (3, 32, 32)),
     "resnet18": (torchvision.models.resnet18, (3, 64, 64)),
     "mobilenet_v2": (lambda: torchvision.models.mobilenet_v2(num_classes=10), (3, 64, 64)),
+    "mobilenet_v3": (lambda: torchvision.models.mobilenet_v3_small(num_classes=10), (3, 64, 64)),
+    "unet": (UNet, (3, 32, 48)),
 }
 
 

@@ -11,6 +11,7 @@
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
 #include "halftone/ops/softmax.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "halftone/train/inputs.hpp"
 #include "halftone/train/predictor.hpp"
 #include "tests/data/files.hpp"
@@ -76,8 +77,18 @@ Value everything(Value x, int classes) {
   return dense(softmax(dense(relu(flatten(x)), 12)), classes);
 }
 
+/// And what nets of mobile devices and decoders need.
+Value spatial(Value x, int classes) {
+  x = hard_swish(batch_norm(conv2d(pad2d(x, {0, 1, 2, -1}), 8, 3, {.stride = 2, .padding = Extent(0)})));
+  x = scale_channels(x, hard_sigmoid(conv2d(relu(conv2d(global_avg_pool(x), 4, 1)), 8, 1)));
+  x = conv_transpose2d(x, 6, 3, {.stride = 2, .padding = 1, .output_padding = 1, .groups = 2});
+  x = concat({upsample2d(x, 2), upsample2d(conv2d(x, 2, 3), {2, 2}, Interpolation::bilinear)});
+  x = graph_of(x).add_one(std::make_shared<Slice>(1, 6), {x});
+  return dense(flatten(conv_transpose2d(max_pool2d(x, 4), 3, 2, {.bias = false})), classes);
+}
+
 TEST_F(Onnx, WhatIsWrittenIsReadAsTheSameNet) {
-  std::vector<Net> all = {{"everything", {1, 12, 16, 3}, 5, everything}};
+  std::vector<Net> all = {{"everything", {1, 12, 16, 3}, 5, everything}, {"spatial", {1, 12, 16, 3}, 5, spatial}};
   for (const char* name : {"lenet5", "gupta", "mlp", "resnet20"}) all.push_back(net_by_name(name));
   for (const Net& net : all) {
     const std::vector<float> before = write(net);
@@ -121,6 +132,81 @@ TEST_F(Onnx, ItTrainsAndItsCheckpointNeedsNoFile) {
   for (std::size_t i = 0; i < 4; ++i) EXPECT_GT(shares[i * 10 + static_cast<std::size_t>(classes[i])], 0.2f) << i;
   export_onnx(dir_ / "run", file());
   EXPECT_GT(std::filesystem::file_size(file()), 61706u * 4);
+}
+
+TEST_F(Onnx, ImagesAreNormalisedOnce) {
+  const Loader train = digits(Split::train, {.batch = 8, .limit = 16});
+  Graph graph;
+  const Value logits = lenet5(inputs(graph, train).images);
+  const int wanted[] = {logits.id()};
+  Parameters parameters(for_inference(graph, wanted), cpu_device({.threads = 1}), {.gradients = false, .seed = 5});
+  write_onnx(file(), logits, parameters);
+  const std::vector<float> before = Predictor(logits, parameters, Precision::f32())(train);
+
+  const Net net = read_onnx(file());
+  Dataset data = train.dataset();
+  EXPECT_TRUE(net.of_bytes);
+  EXPECT_EQ(net.mean, data.mean);
+  EXPECT_EQ(net.stddev, data.stddev);
+  data.mean = {0.5f}, data.stddev = {2};
+  normalize_as(net, data);
+  const Loader again(std::make_shared<const Dataset>(data), {.batch = 8});
+  Graph other;
+  Predictor predict(net.build(inputs(other, again).images, 10), {.device = cpu_device({.threads = 1})});
+  EXPECT_EQ(predict(again), before);
+  data.image.c = 3;
+  normalize_as(net, data);
+  EXPECT_EQ(data.mean.size(), 3u) << "one for all channels";
+  EXPECT_TRUE(read_onnx(file()).note.find("batch norm") != std::string::npos);
+}
+
+TEST_F(Onnx, ANewHeadTellsOtherClassesApart) {
+  for (const char* name : {"lenet5", "resnet20"}) {
+    const Net known = net_by_name(name);
+    write(known);
+    const Net net = read_onnx(file(), true), whole = read_onnx(file());
+    Graph graph, old;
+    Shape images = known.image;
+    images.n = 2;
+    const Value logits = net.build(graph.input("images", images), 7),
+                before = whole.build(old.input("images", images), 10);
+    EXPECT_EQ(logits.channels(), 7);
+    const std::vector<std::string> head = head_of(logits);
+    EXPECT_EQ(head.size(), 2u);
+    EXPECT_EQ(head, head_of(before));
+    const Parameters p(graph, cpu_device({.threads = 1}), {.gradients = false}),
+        q(old, cpu_device(), {.gradients = false});
+    for (const ParameterSlot& slot : p.entries) {
+      const auto values = p.weight(slot).read();
+      if (std::find(head.begin(), head.end(), slot.name) == head.end()) {
+        EXPECT_EQ(values, q.weight(q.find(slot.name)).read()) << slot.name;
+      } else {
+        EXPECT_NE(values[0], values[1]) << "drawn";
+      }
+    }
+    Graph checkpoint;
+    const Net hollow = onnx_net("mine", net.graph);
+    EXPECT_EQ(hollow.build(checkpoint.input("images", images), 7).channels(), 7) << "as a checkpoint knows it";
+  }
+}
+
+TEST_F(Onnx, ACheckpointHoldsANetThatNobodyElseKnows) {
+  const Loader train = digits(Split::train, {.batch = 16, .limit = 64});
+  Graph graph;
+  const auto [images, labels] = inputs(graph, train);
+  const auto stage = [](Value x, int channels) {
+    return max_pool2d(hard_swish(batch_norm(conv2d(x, channels, 3))), 2);
+  };
+  const Value logits = dense(dropout(stage(stage(images, 4), 8), 0.1f), 10);
+  Trainer trainer(cross_entropy(logits, labels), {.device = cpu_device({.threads = 1})});
+  trainer.epoch(train);
+  trainer.save(dir_ / "own", describe("own", logits));
+  const std::vector<float> before = Predictor(softmax(logits), trainer)(train);
+  EXPECT_EQ(read_model_description(dir_ / "own").net->name, "own");
+  const std::vector<float> after = Predictor(dir_ / "own", {.device = cpu_device({.threads = 1})})(train);
+  ASSERT_EQ(after.size(), before.size());
+  for (std::size_t i = 0; i < after.size(); ++i) EXPECT_NEAR(after[i], before[i], 1e-5f) << i;
+  EXPECT_TRUE(contains(error([&] { describe("no", dense(group_norm(images, 1), 10)); }), "has no counterpart"));
 }
 
 /// What docs/guide.md shows.

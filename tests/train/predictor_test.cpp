@@ -36,7 +36,9 @@ struct Toy {
     trainer.epoch(loader);
   }
 
-  PredictorOptions options() const { return {.device = device, .precision = trainer.options().precision}; }
+  PredictorOptions options() const {
+    return {.device = device, .precision = trainer.options().precision, .fold_norms = false};
+  }
 };
 
 constexpr const char* number_systems[] = {"f32",
@@ -91,6 +93,43 @@ TEST(Predictor, ComputesAnyValueFromAFile) {
       EXPECT_EQ(own(toy.loader), shared(toy.loader));
       EXPECT_NE(own(toy.loader), at_birth);
     }
+  }
+}
+
+/// Each folded number and each sum is rounded once more than without.
+TEST(Predictor, FoldsBatchNormInF32) {
+  for (Value (*net)(Value, int) : {resnet20, resnet18}) {
+    Graph graph;
+    const Value images = graph.input("images", {2, 32, 32, 3}), logits = net(images, 10);
+    const Device device = cpu_device({.threads = 1});
+    std::vector<float> numbers;
+    for (std::int64_t i = 0; i < images.shape().elements(); ++i)
+      numbers.push_back(uniform(1, 0, 0, static_cast<std::uint64_t>(i)) - 0.5f);
+    const auto bytes = std::as_bytes(std::span(numbers));
+    Predictor folded(logits, {.device = device}), whole(logits, {.device = device, .fold_norms = false});
+    const TemporaryFolder folder;
+    Trainer trainer(mean_squared_error(logits, graph.input("target", logits.shape())), {.device = device});
+    for (std::size_t i = 0; i < trainer.parameters().statistics.size(); ++i) {
+      std::vector<float> values(static_cast<std::size_t>(trainer.parameters().statistics[i].shape.elements()));
+      const bool mean = trainer.parameters().statistics[i].name.ends_with("running_mean");
+      for (std::size_t k = 0; k < values.size(); ++k)
+        values[k] =
+            mean ? 0.02f * (static_cast<float>((k + i) % 9) - 4) : 0.02f + 0.01f * static_cast<float>((k + i) % 9);
+      trainer.parameters().assign_statistic(i, values);
+    }
+    trainer.save(folder / "");
+    for (int again = 0; again < 2; ++again) {  // a second load begins anew
+      folded.load(folder / "model.safetensors"), whole.load(folder / "model.safetensors");
+      const auto a = folded(bytes), b = whole(bytes);
+      float largest = 0, difference = 0;
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        largest = std::max(largest, std::abs(b[i]));
+        difference = std::max(difference, std::abs(a[i] - b[i]));
+      }
+      EXPECT_LT(difference, 1e-5f * largest);
+      EXPECT_GT(difference, 0) << "nothing was folded";
+    }
+    EXPECT_THROW(folded.load(folder / "model.safetensors", {.scopes = {"stage1"}}), Error);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "halftone/graph/graph.hpp"
 
@@ -38,6 +39,9 @@ struct Net {
   std::string graph = {};     ///< of a file: all that a checkpoint must keep of it, as text
   std::string checksum = {};  ///< of a file: of the graph and all numbers
   std::string note = {};      ///< what its user should know
+  /// Of a file that normalises its images itself, one for all channels or one each; none else. `of_bytes`: of x / 255.
+  std::vector<float> mean = {}, stddev = {};
+  bool of_bytes = false;
 };
 
 std::span<const Net> nets();

@@ -75,6 +75,30 @@ struct Silu {
   }
 };
 
+/// A straight line from 0 at -3 to 1 at 3.
+struct HardSigmoid {
+  static constexpr const char* name = "hard_sigmoid";
+  static constexpr bool slope_from_output = true;
+  HALFTONE_HD constexpr float value(float x) const {
+    return math::select(x <= -3.0f, 0.0f, math::select(x >= 3.0f, 1.0f, x / 6.0f + 0.5f));
+  }
+  HALFTONE_HD constexpr float slope(float y) const {
+    return math::select(y <= 0.0f, 0.0f, math::select(y >= 1.0f, 0.0f, 1.0f / 6.0f));
+  }
+};
+
+/// x times its `HardSigmoid`.
+struct HardSwish {
+  static constexpr const char* name = "hard_swish";
+  static constexpr bool slope_from_output = false;
+  HALFTONE_HD constexpr float value(float x) const {
+    return math::select(x <= -3.0f, 0.0f, x * HardSigmoid{}.value(x));
+  }
+  HALFTONE_HD constexpr float slope(float x) const {
+    return math::select(x <= -3.0f, 0.0f, math::select(x >= 3.0f, 1.0f, x / 3.0f + 0.5f));
+  }
+};
+
 /// x times the normal distribution function of x, through erf.
 struct Gelu {
   static constexpr const char* name = "gelu";
@@ -105,7 +129,8 @@ struct GeluTanh {
 };
 
 /// Every activation.
-using Activations = TypeList<Relu, LeakyRelu, Gelu, GeluTanh, Silu, Sigmoid, Tanh, HardTanh, Relu6>;
+using Activations =
+    TypeList<Relu, LeakyRelu, Gelu, GeluTanh, Silu, Sigmoid, Tanh, HardTanh, Relu6, HardSigmoid, HardSwish>;
 using Activation = Activations::Variant;
 
 inline std::optional<Activation> parse_activation(std::string_view name) { return find_type(Activations{}, name); }

@@ -15,6 +15,8 @@ inline Value silu(Value x) { return activate(x, Silu{}); }
 inline Value sigmoid(Value x) { return activate(x, Sigmoid{}); }
 inline Value tanh(Value x) { return activate(x, Tanh{}); }
 inline Value relu6(Value x) { return activate(x, Relu6{}); }
+inline Value hard_sigmoid(Value x) { return activate(x, HardSigmoid{}); }
+inline Value hard_swish(Value x) { return activate(x, HardSwish{}); }
 inline Value hard_tanh(Value x) { return activate(x, HardTanh{}); }
 
 /// Sum and product, number by number, of two tensors of one shape.

@@ -1,5 +1,6 @@
 #pragma once
 #include "halftone/graph/parameters.hpp"
+#include "halftone/train/fold_norms.hpp"
 #include "halftone/train/options.hpp"
 
 namespace halftone {
@@ -10,9 +11,10 @@ namespace halftone {
 Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device,
                    std::span<const std::string> frozen = {});
 
-/// A graph that computes `output` in evaluation for batches of `batch`, in its storage formats, fused.
+/// A graph that computes `output` in evaluation for batches of `batch`, in its storage formats, fused. With `folded`
+/// batch norms become part of the layers before them (`fold_norms`), and it is told which.
 Graph for_evaluation(const Graph& graph, int output, std::int64_t batch, const Precision& precision,
-                     const Device& device);
+                     const Device& device, std::vector<FoldedNorm>* folded = nullptr);
 
 /// Appends the end of a step: check, accumulate, advance, update, statistics, average, finish. `parameters` were laid
 /// out for this graph. Throws Error for a parameter group that fits nothing.

@@ -6,9 +6,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <numeric>
+#include <vector>
 
 #include "halftone/tensor/text.hpp"
 #include "kernels/cpu/float_mode.hpp"
+#include "kernels/cpu/parallel.hpp"
+#include "kernels/cpu/peak.hpp"
 
 namespace halftone::cpu {
 namespace {
@@ -57,6 +61,12 @@ class CpuBackend final : public Backend {
   }
   void* stream() override { return nullptr; }
   const KernelTable& kernels() const override { return kernel_table(); }
+  double multiply_add_peak() override {
+    std::vector<double> rates(static_cast<std::size_t>(machine.threads));
+    parallel_for(machine.threads, machine.threads,
+                 [&](std::int64_t t) { rates[static_cast<std::size_t>(t)] = cpu::multiply_add_peak(machine.isa); });
+    return std::accumulate(rates.begin(), rates.end(), 0.0);
+  }
 
   const Machine machine;
   const bool direct_only;

@@ -49,9 +49,17 @@ double median(std::vector<double> values) {
 }
 
 struct Share {
-  double seconds = 0;
+  double seconds = 0, operations = 0, bytes = 0;
   int nodes = 0;
 };
+
+/// Of all tensors that a node reads and writes, each once.
+double bytes_of(const Graph& graph, const Node& node) {
+  std::size_t bytes = 0;
+  for (const std::vector<int>* ids : {&node.inputs, &node.outputs})
+    for (const int id : *ids) bytes += graph.info(id).spec.tensor().bytes();
+  return static_cast<double>(bytes);
+}
 
 /// Seconds by kernel or by node, the largest first; the fastest of a few runs counts.
 std::vector<std::pair<std::string, Share>> profile(const Plan& plan, bool by_node) {
@@ -64,7 +72,10 @@ std::vector<std::pair<std::string, Share>> profile(const Plan& plan, bool by_nod
   for (std::size_t n = 0; n < best.size(); ++n) {
     const Plan::Report& report = plan.kernels()[n];
     Share& share = shares[by_node ? fmt::format("{}  {}", report.kernel, report.node) : report.kernel];
+    const Node& node = plan.graph()->nodes[report.number];
     share.seconds += best[n];
+    share.operations += node.op->operations(plan.graph().specs(node.inputs), plan.graph().specs(node.outputs));
+    share.bytes += bytes_of(plan.graph(), node);
     ++share.nodes;
   }
   std::vector<std::pair<std::string, Share>> sorted(shares.begin(), shares.end());
@@ -72,15 +83,26 @@ std::vector<std::pair<std::string, Share>> profile(const Plan& plan, bool by_nod
   return sorted;
 }
 
-Json show_profile(const Plan& plan, bool by_node) {
+/// `peak`: that the machine reaches, 0 where that is not known.
+Json show_profile(const Plan& plan, bool by_node, double peak) {
   const auto shares = profile(plan, by_node);
   double total = 0;
   for (const auto& [name, share] : shares) total += share.seconds;
   Json json = Json::array();
   for (const auto& [name, share] : shares) {
-    fmt::print("{:9.3f} ms {:5.1f} %  {}{}\n", 1e3 * share.seconds, 100 * share.seconds / total, name,
+    const double rate = share.operations / share.seconds;
+    fmt::print("{:9.3f} ms {:5.1f} % {:>15} {:>12} {:6.1f} GB/s  {}{}\n", 1e3 * share.seconds,
+               100 * share.seconds / total, rate > 0 ? fmt::format("{:.1f} GFLOP/s", 1e-9 * rate) : "",
+               rate > 0 && peak > 0 ? fmt::format("{:.0f} % of peak", 100 * rate / peak) : "",
+               1e-9 * share.bytes / share.seconds, name,
                share.nodes > 1 ? fmt::format("  ({} nodes)", share.nodes) : "");
-    json.push_back({{"name", name}, {"nodes", share.nodes}, {"seconds", share.seconds}});
+    json.push_back({{"name", name},
+                    {"nodes", share.nodes},
+                    {"seconds", share.seconds},
+                    {"operations", share.operations},
+                    {"bytes", share.bytes},
+                    {"share_of_peak", nullptr}});
+    if (rate > 0 && peak > 0) json.back()["share_of_peak"] = rate / peak;
   }
   return json;
 }
@@ -113,7 +135,12 @@ int bench(const BenchSettings& s) {
                {"seconds_per_step", step},
                {"images_per_second", rate},
                {"memory", to_json(model ? model->trainer.memory() : predictor->predict.memory())}};
-  if (!s.profile.empty()) json["profile"] = show_profile(model->trainer.plan(), s.profile == "nodes");
+  if (!s.profile.empty()) {
+    const double peak = device.backend().multiply_add_peak();
+    if (peak > 0) fmt::print("f32 multiply-add peak now: {:.1f} GFLOP/s\n", 1e-9 * peak);
+    json["multiply_add_peak"] = peak;
+    json["profile"] = show_profile(model->trainer.plan(), s.profile == "nodes", peak);
+  }
   write_json(s.json, json);
   return 0;
 }
@@ -129,7 +156,9 @@ void add_bench(CLI::App& app, Command& command) {
   sub->add_option("--batch", s->batch, "images a step")->check(within(1, 1e9))->capture_default_str();
   sub->add_option("--seconds", s->seconds, "how long to measure")->check(within(0, 1e6))->capture_default_str();
   CLI::Option* inference = sub->add_flag("--inference", s->inference, "evaluates the net instead of training it");
-  sub->add_option("--profile", s->profile, "shows where the time goes, by `kernels` or `nodes`")
+  sub->add_option("--profile", s->profile,
+                  "where the time goes, by `kernels` or `nodes`: operations as a layer is\n"
+                  "defined (minimal filtering takes fewer), bytes of all its tensors")
       ->check(CLI::IsMember({"kernels", "nodes"}))
       ->excludes(inference);
   sub->add_option("--json", s->json, "JSON file with the results");

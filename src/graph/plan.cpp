@@ -96,7 +96,7 @@ void Plan::choose(std::vector<int>& root) {
                        node.op->name(), choice.declined.empty() ? "" : "; ", fmt::join(choice.declined, "; ")));
     steps_.push_back({std::move(choice.launch), {}, {}});
     step_nodes_.push_back(static_cast<int>(n));
-    reports_.push_back({node.name, choice.kernel, choice.declined});
+    reports_.push_back({n, node.name, choice.kernel, choice.declined});
   }
 }
 
@@ -159,7 +159,7 @@ void Plan::place(const std::vector<int>& root, std::span<const int> keep) {
       memory_[id].data = memory_[at(root_of(host, own))].data;
     }
     if (value.spec.storage.has_range()) memory_[id].range = parameters_.range(value.name);
-    memory_[id].stream = value_streams | static_cast<std::uint32_t>(own);
+    memory_[id].stream = value_streams | static_cast<std::uint32_t>(value.same_as >= 0 ? value.same_as : own);
   }
 }
 

@@ -104,4 +104,18 @@ std::vector<ValueSpec> Conv2dDWeight::infer(std::span<const ValueSpec>) const {
   return {{shape, DType::f32, Role::weight_gradient}};
 }
 
+// Taps that find padding count: 2 times the output's numbers times the taps of a filter, whichever is looked for.
+
+double Conv2d::operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const {
+  return 2.0 * static_cast<double>(outputs[0].shape.elements() * inputs[1].shape.features());
+}
+
+double Conv2dDInput::operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec>) const {
+  return 2.0 * static_cast<double>(inputs[0].shape.elements() * inputs[1].shape.features());
+}
+
+double Conv2dDWeight::operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec>) const {
+  return 2.0 * static_cast<double>(inputs[1].shape.elements() * shape.features());
+}
+
 }  // namespace halftone

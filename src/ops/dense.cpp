@@ -77,4 +77,16 @@ std::vector<ValueSpec> DenseDWeight::infer(std::span<const ValueSpec> inputs) co
   return {{Shape::matrix(inputs[1].shape.c, inputs[0].shape.features()), DType::f32, Role::weight_gradient}};
 }
 
+double Dense::operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const {
+  return 2.0 * static_cast<double>(outputs[0].shape.elements() * inputs[0].shape.features());
+}
+
+double DenseDInput::operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec>) const {
+  return 2.0 * static_cast<double>(inputs[0].shape.elements() * inputs[1].shape.features());
+}
+
+double DenseDWeight::operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec>) const {
+  return 2.0 * static_cast<double>(inputs[1].shape.elements() * inputs[0].shape.features());
+}
+
 }  // namespace halftone

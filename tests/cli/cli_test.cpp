@@ -380,7 +380,16 @@ TEST(Cli, BenchmarksAndInforms) {
   const Json j = json_of(folder / "b.json");
   EXPECT_GT(j["images_per_second"], 0);
   EXPECT_GT(j["memory"]["peak"], 0);
-  EXPECT_FALSE(j["profile"].empty());
+  EXPECT_GT(j["multiply_add_peak"], 1e8);
+  double operations = 0;
+  for (const Json& kernel : j["profile"]) {
+    EXPECT_GT(kernel["bytes"], 0);
+    operations += kernel["operations"].get<double>();
+    EXPECT_EQ(kernel["share_of_peak"].is_null(), kernel["operations"] == 0) << kernel["name"];
+  }
+  // Multiply-adds of LeNet-5: no data gradient of the first layer.
+  constexpr double first = 28 * 28 * 6 * 25, others = 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10;
+  EXPECT_EQ(operations, 8 * 2 * (2 * first + 3 * others));
   Program info({"info"});
   EXPECT_EQ(info.wait(), 0);
   for (const char* part : {"cpu", "bf16", "resnet18", "11173962"})

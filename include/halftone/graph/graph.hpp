@@ -54,6 +54,7 @@ struct ValueInfo {
   Store store = Store::none;
   int owner = -1;          ///< in a store: the number of the parameter or statistic
   std::size_t offset = 0;  ///< bytes within the store; set by `Parameters::place`
+  int same_as = -1;        ///< a value that has the same numbers, computed earlier, and whose rounding drew the same
 };
 
 struct ParameterInfo {
@@ -82,6 +83,7 @@ struct GraphBody {
   std::vector<StatisticInfo> statistics;
   std::string scope;                            ///< with its final dot
   std::map<std::string, std::string> metadata;  ///< what a checkpoint's model says of the net, its inputs above all
+  std::vector<std::string> recomputed;          ///< scopes whose activations are not kept for the backward pass
   bool evaluates = false;  ///< made by `for_inference`: random rounding draws the same numbers every time
   std::map<std::string, int> counters;
   std::uint32_t streams = 0;

@@ -72,6 +72,9 @@ class Op {
   /// True where output 0 holds numbers of input 0 and no others: `narrow` stores it as signs where that is.
   virtual bool selects() const { return false; }
 
+  /// Multiplications and additions that its definition takes; 0 where moving the numbers takes the time.
+  virtual double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const;
+
   /// For operations that bring their own kernel; the launch's `run` is empty where there is none.
   virtual Launch lower(const Request& request) const;
 };

@@ -31,6 +31,7 @@ class Plan {
   std::vector<double> profile() const;
 
   struct Report {
+    std::size_t number;  ///< of the node in `graph()`
     std::string node, kernel;
     std::vector<std::string> declined;  ///< better kernels, with their reasons
   };

@@ -47,6 +47,7 @@ struct Conv2d final : Fusable<Conv2d> {
   std::string name() const override { return "conv2d"; }
   Arity arity() const override { return {2, 3}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 
@@ -58,6 +59,7 @@ struct Conv2dDInput final : Op {
   std::string name() const override { return "conv2d_d_input"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const override;
 };
 
 /// [x, d_output] -> d_weight of the given shape.
@@ -68,6 +70,7 @@ struct Conv2dDWeight final : Op {
   std::string name() const override { return "conv2d_d_weight"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const override;
 };
 
 }  // namespace halftone

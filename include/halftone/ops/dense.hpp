@@ -24,6 +24,7 @@ struct Dense final : Fusable<Dense> {
   std::string name() const override { return "dense"; }
   Arity arity() const override { return {2, 3}; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 
@@ -34,6 +35,7 @@ struct DenseDInput final : Op {
   std::string name() const override { return "dense_d_input"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const override;
 };
 
 /// [x, d_output] -> d_weight.
@@ -41,6 +43,7 @@ struct DenseDWeight final : Op {
   std::string name() const override { return "dense_d_weight"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const override;
 };
 
 }  // namespace halftone

@@ -1,14 +1,11 @@
-// The f32 multiply-add rate of one thread: independent chains in registers, no memory. Included once per instruction
-// set, by kernels.cpp alone; hence no #pragma once.
+#include "kernels/cpu/peak.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 
-#include "kernels/cpu/isa.hpp"
-
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "benchmarks/peak-inl.hpp"
+#define HWY_TARGET_INCLUDE "kernels/cpu/peak.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -19,8 +16,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr int chains = 12;
 
-/// Runs `steps` rounds of `chains` multiply-adds and returns how many operations that were; `value` keeps them alive.
-inline double multiply_adds(std::int64_t steps, float* value) {
+/// Independent chains in registers, no memory. Runs `steps` rounds of `chains` multiply-adds and returns how many
+/// operations that were; `value` keeps them alive.
+double multiply_adds(std::int64_t steps, float* value) {
   const hn::ScalableTag<float> v;
   hn::Vec<decltype(v)> sum[chains];
   const auto factor = hn::Set(v, *value);
@@ -42,8 +40,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace halftone::cpu {
 
-/// In GFLOP/s.
-inline double multiply_add_peak(Isa isa) {
+double multiply_add_peak(Isa isa) {
   const auto work = HALFTONE_PER_ISA(isa, multiply_adds);
   double best = 0;
   for (int i = 0; i < 20; ++i) {
@@ -53,7 +50,7 @@ inline double multiply_add_peak(Isa isa) {
     const double operations = work(200000, &value);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
     half = value;
-    best = std::max(best, operations / taken.count() * 1e-9);
+    best = std::max(best, operations / taken.count());
   }
   return best;
 }

@@ -29,9 +29,9 @@ need_packages() {
 }
 
 library_packages=(libhwy-dev libfmt-dev zlib1g-dev libcli11-dev nlohmann-json3-dev libcurl4-openssl-dev ca-certificates
-  libpng-dev libjpeg-dev pkg-config)
+  libpng-dev libjpeg-dev libeigen3-dev pkg-config)
 optional_packages=(libonnx-dev libprotobuf-dev)
-test_packages=(libgtest-dev libbenchmark-dev libeigen3-dev)
+test_packages=(libgtest-dev libbenchmark-dev)
 
 # build_with CMAKE-OPTION...: an optimised build in $build.
 build_with() {

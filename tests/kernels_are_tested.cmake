@@ -5,7 +5,7 @@ cmake_minimum_required(VERSION 3.22)
 
 # What works on the parameters of a whole trainer is tested through it.
 set(tested_by_trainer SeedGradient BeginMicroBatch CheckGradients AccumulateGradients Advance MoveRanges Update
-    SettleRanges KeepStatistics AverageWeights Finish)
+    SettleRanges KeepStatistics AverageWeights Lookahead Finish)
 
 set(code "")
 file(GLOB tests "${ROOT}/tests/kernels/*_test.cpp")

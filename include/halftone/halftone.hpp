@@ -21,6 +21,7 @@
 #include "halftone/graph/parameters.hpp"
 #include "halftone/graph/plan.hpp"
 #include "halftone/graph/precision.hpp"
+#include "halftone/graph/recompute.hpp"
 #include "halftone/graph/step_ops.hpp"
 #include "halftone/graph/step_state.hpp"
 #include "halftone/graph/value.hpp"
@@ -75,4 +76,5 @@
 #include "halftone/train/recipe.hpp"
 #include "halftone/train/trainer.hpp"
 #include "halftone/train/verdict.hpp"
+#include "halftone/train/whiten.hpp"
 #include "halftone/version.hpp"

@@ -302,11 +302,11 @@ Launch update(const Request& request) {
         const auto chunks = chunks_of(parameters);
         const auto apply = HALFTONE_PER_ISA(isa, Apply<Rule>::function);
         const std::size_t workspace = chunks.size() * sizeof(std::int64_t);
-        const auto run = [=, parameters = std::move(parameters), policy = op.policy,
-                          rate = op.learning_rate](const Arguments& a) {
+        const auto run = [=, parameters = std::move(parameters), policy = op.policy, factor_on_rate = op.learning_rate,
+                          until = op.until](const Arguments& a) {
           StepState& state = *a.state;
           if (!state.commit) return;
-          const auto coefficients = rule.at(state.learning_rate * rate, state.steps + 1);
+          const auto coefficients = rule.at(rate_of(state, factor_on_rate, until), state.steps + 1);
           const float factor = update_factor(state, policy);
           auto* unchanged = static_cast<std::int64_t*>(a.workspace);
           parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
@@ -347,6 +347,33 @@ Launch average_weights(const Request& request) {
       const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
       const Input truth(inputs[chunk.tensor], a.inputs[chunk.tensor]);
       blend(truth(chunk.first, chunk.count, buffer), chunk.count, kept, a.out<float>(chunk.tensor) + chunk.first);
+    });
+  }};
+}
+
+Launch lookahead(const Request& request) {
+  const auto& op = request.attributes<Lookahead>();
+  const auto [threads, isa] = machine_of(request);
+  const auto chunks = chunks_of(request.inputs);
+  const auto outputs = accesses(isa, request.outputs);
+  const auto blend = HALFTONE_PER_ISA(isa, blend);
+  std::vector<std::size_t> first = {0};  // output of each truth
+  for (const bool copy : op.has_copy) first.push_back(first.back() + (copy ? 3 : 2));
+  return {[=, threads = threads, op = op](const Arguments& a) {
+    const float kept = kept_average(*a.state, op.decay, op.interval, op.total);
+    if (!a.state->commit || kept == 1) return;
+    parallel_for(threads, std::ssize(chunks), [&](std::int64_t t) {
+      float buffer[Chunk::most];
+      const Chunk& chunk = chunks[static_cast<std::size_t>(t)];
+      const std::size_t output = first[chunk.tensor];
+      float* average = a.out<float>(output) + chunk.first;
+      const Changing truth(outputs[output + 1], a, output + 1, chunk, buffer);
+      blend(truth.values(), chunk.count, kept, average);
+      std::copy_n(average, chunk.count, truth.values());
+      truth.store();
+      if (!op.has_copy[chunk.tensor]) return;
+      truth.read_back(buffer);
+      Output(outputs[output + 2], a, output + 2)(chunk.first, chunk.count, buffer);
     });
   }};
 }

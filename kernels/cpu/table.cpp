@@ -71,6 +71,7 @@ Launch settle_ranges(const Request&);
 Launch update(const Request&);
 Launch keep_statistics(const Request&);
 Launch average_weights(const Request&);
+Launch lookahead(const Request&);
 Launch finish(const Request&);
 // fold_signs.cpp
 void fold_signs(Graph& graph, const Device& device, std::span<const int> keep);
@@ -140,6 +141,7 @@ KernelTable make_table() {
       Table::list<SettleRanges>("settle_ranges", {{"plain", settle_ranges}}),
       Table::list<KeepStatistics>("keep_statistics", {{"flat", keep_statistics}}),
       Table::list<AverageWeights>("average_weights", {{"flat", average_weights}}),
+      Table::list<Lookahead>("lookahead", {{"flat", lookahead, nullptr, packs}}),
       Table::list<Finish>("finish", {{"plain", finish}}),
   };
   return Table(std::move(lists), {fold_signs});

@@ -216,13 +216,14 @@ struct Apply {
   Rule rule;
   StepPolicy policy;
   float rate;
+  std::int64_t until;
 
   HALFTONE_DEVICE void operator()(Shared& shared) const {
     if (!state->commit) return;
     const Chunk chunk = chunks[block_index()];
     const Updated<Tensor>& p = parameters[chunk.tensor];
     if (thread_index() == 0) {
-      shared.coefficients = rule.at(state->learning_rate * rate, state->steps + 1);
+      shared.coefficients = rule.at(rate_of(*state, rate, until), state->steps + 1);
       shared.factor = update_factor(*state, policy);
     }
     sync_block();
@@ -309,6 +310,46 @@ struct Average {
     float* average = averages[chunk.tensor] + chunk.first;
     for (int i = static_cast<int>(thread_index()); i < chunk.count; i += static_cast<int>(threads))
       average[i] = kept * average[i] + (1 - kept) * truths[chunk.tensor][chunk.first + i];
+  }
+};
+
+/// One parameter or statistic that lookahead moves.
+template <class Tensor>
+struct Followed {
+  Tensor truth, copy;
+  float* average;
+  int run;
+  bool has_copy;
+};
+
+template <class Tensor>
+struct LookAhead {
+  static constexpr unsigned threads = 256;
+  static constexpr int most = most_at_once<Tensor>;
+  using Shared = NoShared;
+  const Chunk* chunks;
+  const Followed<Tensor>* parameters;
+  const StepState* state;
+  float decay;
+  std::int32_t interval;
+  std::int64_t total;
+  HALFTONE_DEVICE void operator()(Shared&) const {
+    const float kept = kept_average(*state, decay, interval, total);
+    if (!state->commit || kept == 1) return;
+    const Chunk chunk = chunks[block_index()];
+    const Followed<Tensor>& p = parameters[chunk.tensor];
+    const int count = static_cast<int>(chunk.count);
+    for (int at = static_cast<int>(thread_index()) * p.run; at < count; at += static_cast<int>(threads) * p.run) {
+      const int n = count - at < p.run ? count - at : p.run;
+      const std::int64_t first = chunk.first + at;
+      float* average = p.average + first;
+      float w[most] = {};
+      read(p.truth, first, n, w);
+      for_each<most>(n, [&](int i) { w[i] = average[i] = kept * average[i] + (1 - kept) * w[i]; });
+      write(p.truth, first, n, w);
+      for_each<most>(n, [&](int i) { w[i] = p.truth.read_back(first + i); });
+      if (p.has_copy) write(p.copy, first, n, w);
+    }
   }
 };
 
@@ -476,9 +517,9 @@ Launch update(const Request& request) {
             chunks.upload();
             parameters.upload(updated<Tensor>(op, rule.slot_count(), values, a));
           };
-          const auto run = [=, policy = op.policy, rate = op.learning_rate](const Arguments& a) {
+          const auto run = [=, policy = op.policy, rate = op.learning_rate, until = op.until](const Arguments& a) {
             enqueue(a, chunks.size(),
-                    Apply<Tensor, Rule>{chunks.data(), parameters.data(), a.state, rule, policy, rate});
+                    Apply<Tensor, Rule>{chunks.data(), parameters.data(), a.state, rule, policy, rate, until});
           };
           return {.run = run, .prepare = prepare};
         },
@@ -520,6 +561,41 @@ Launch average_weights(const Request& request) {
     };
     const auto run = [=, decay = request.attributes<AverageWeights>().decay](const Arguments& a) {
       enqueue(a, chunks.size(), Average<Tensor>{chunks.data(), truths.data(), averages.data(), a.state, decay});
+    };
+    return Launch{.run = run, .prepare = prepare};
+  });
+}
+
+Launch lookahead(const Request& request) {
+  return with_tensor(request, [&](auto type) {
+    using Tensor = decltype(type);
+    const Operands values(request);
+    const Chunks chunks(request.device, request.inputs);
+    const Constants<Followed<Tensor>> parameters(request.device, request.inputs.size());
+    const auto prepare = [=, has_copy = request.attributes<Lookahead>().has_copy](const Arguments& a) {
+      chunks.upload();
+      std::vector<Followed<Tensor>> all;
+      std::size_t output = 0;
+      for (const bool copy : has_copy) {
+        Followed<Tensor> p{};
+        p.run = pack;
+        p.average = static_cast<float*>(a.outputs[output++].data);
+        const auto next = [&] {
+          p.run = std::max(p.run, run_of(values.outputs[output].storage));
+          const Tensor tensor(values.outputs[output], a.outputs[output], a.state);
+          ++output;
+          return tensor;
+        };
+        p.truth = next();
+        p.has_copy = copy;
+        if (copy) p.copy = next();
+        all.push_back(p);
+      }
+      parameters.upload(all);
+    };
+    const auto run = [=, op = request.attributes<Lookahead>()](const Arguments& a) {
+      enqueue(a, chunks.size(),
+              LookAhead<Tensor>{chunks.data(), parameters.data(), a.state, op.decay, op.interval, op.total});
     };
     return Launch{.run = run, .prepare = prepare};
   });

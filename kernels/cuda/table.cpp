@@ -183,6 +183,7 @@ const KernelTable& kernel_table() {
       Table::list<SettleRanges>("settle_ranges", {{"plain", settle_ranges}}),
       Table::list<KeepStatistics>("keep_statistics", {{"chunks", keep_statistics}}),
       Table::list<AverageWeights>("average_weights", {{"chunks", average_weights}}),
+      Table::list<Lookahead>("lookahead", {{"chunks", lookahead, decline_update, any_runs}}),
       Table::list<Finish>("finish", {{"plain", finish}}),
   });
   return table;

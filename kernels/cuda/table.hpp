@@ -74,6 +74,7 @@ Launch update(const Request&);
 std::string decline_update(const Request&);
 Launch keep_statistics(const Request&);
 Launch average_weights(const Request&);
+Launch lookahead(const Request&);
 Launch finish(const Request&);
 
 }  // namespace halftone::cuda

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "cli/classifier.hpp"
+
 namespace halftone::cli {
 namespace {
 
@@ -31,6 +33,20 @@ std::string accuracy_text(const std::optional<Score>& test) {
 Score score(Trainer& trainer, const Loader& loader, Value accuracy, bool average) {
   const double share = trainer.evaluate(loader, accuracy, average);  // of f32 means: near the share of a whole number
   return {std::llround(share * static_cast<double>(loader.size())), loader.size()};
+}
+
+Score score(Trainer& trainer, const Loader& loader, Value logits, std::span<const View> views, bool average) {
+  const std::int64_t classes = logits.shape().c;
+  std::vector<float> sum(static_cast<std::size_t>(loader.size() * classes));
+  for (const View& view : views) {
+    const auto values = trainer.predict(loader.in_order(view), logits, average);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += view.weight * values[i];
+  }
+  Score score{.images = loader.size()};
+  for (std::int64_t i = 0; i < score.images; ++i)
+    score.right +=
+        first_largest(sum.data() + i * classes, classes) == loader.dataset().labels[static_cast<std::size_t>(i)];
+  return score;
 }
 
 Progress::Progress(std::int64_t epochs, std::int64_t batches, std::int64_t batch_size)
@@ -63,7 +79,7 @@ void Progress::end(const EpochResult& epoch) {
   if (epoch.test) test_ = epoch.test;
   fmt::print("{}epoch {}/{}  loss {:.4f}{}  {:.0f} images/s  {:.1f} s  scale {:g}  {} skipped{}\n",
              terminal_ ? clear_line : "", e.epoch, epochs_, e.loss, accuracy_text(epoch.test), e.images_per_second,
-             e.seconds, e.loss_scale, e.skipped_steps, epoch.test ? "" : "  (interrupted)");
+             e.seconds, e.loss_scale, e.skipped_steps, e.stopped ? "  (interrupted)" : "");
   std::fflush(stdout);
 }
 

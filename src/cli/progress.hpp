@@ -17,10 +17,13 @@ struct Score {
 /// Counts by `accuracy`, a mean over a batch; with `average`, by the averaged weights.
 Score score(Trainer& trainer, const Loader& loader, Value accuracy, bool average = false);
 
+/// The same by the largest of the logits, summed over views of each image.
+Score score(Trainer& trainer, const Loader& loader, Value logits, std::span<const View> views, bool average = false);
+
 /// An epoch as the program reports it.
 struct EpochResult {
   EpochReport training;
-  std::optional<Score> test;  ///< none for an epoch that was interrupted
+  std::optional<Score> test;  ///< none for an epoch that was not tested
 };
 
 /// What a training run says of itself on stdout: a live line on a terminal, and one line an epoch.

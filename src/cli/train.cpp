@@ -1,6 +1,7 @@
 #include "cli/train.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/best_model.hpp"
 #include "cli/complain.hpp"
@@ -12,6 +13,7 @@
 #include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
 #include "halftone/train/onnx.hpp"
+#include "halftone/train/whiten.hpp"
 
 namespace halftone::cli {
 namespace fs = std::filesystem;
@@ -54,11 +56,6 @@ Loader test_loader(const TrainSettings& s) {
   return Loader(std::move(data), {.batch = batch, .workers = s.workers});
 }
 
-std::vector<ParameterGroup> groups_of(const Recipe& recipe) {
-  if (recipe.decay_vectors) return {};
-  return {without_decay(update_rule_of(recipe))};
-}
-
 /// `batches`: in an epoch.
 TrainerOptions trainer_options(const TrainSettings& s, const Precision& precision, double batches) {
   if (s.accumulate > static_cast<double>(s.recipe.epochs) * batches)
@@ -68,10 +65,12 @@ TrainerOptions trainer_options(const TrainSettings& s, const Precision& precisio
           .precision = precision,
           .optimizer = update_rule_of(s.recipe),
           .schedule = schedule_of(s.recipe, batches / s.accumulate),
-          .groups = groups_of(s.recipe),
+          .groups = groups_of(s.recipe, batches / s.accumulate),
+          .frozen = frozen_of(s.recipe),
           .clip_norm = s.clip_norm,
           .accumulate = s.accumulate,
           .average_decay = s.recipe.average_decay,
+          .lookahead = s.recipe.lookahead,
           .stress = s.stress,
           .seed = s.seed,
           .lockstep = !s.capsule.empty()};
@@ -93,10 +92,22 @@ Identity::Facts changeable_of(const Recipe& r) {
       },
       rule);
   facts.insert(facts.end(), {{"label-smoothing", fmt::format("{}", r.label_smoothing)},
-                             {"crop", std::to_string(r.crop)},
-                             {"flip", r.flip ? "on" : "off"},
+                             {"crop", std::to_string(r.crop) + (r.reflect ? " reflected" : "")},
+                             {"flip", !r.flip       ? "off"
+                                      : r.alternate ? "alternate"
+                                                    : "on"},
                              {"cutout", std::to_string(r.cutout)}});
+  if (r.vector_rate != 1) facts.emplace_back("vector-lr", fmt::format("{}", r.vector_rate));
+  if (!r.whiten.empty()) facts.emplace_back("whiten", r.whiten);
+  if (!r.freeze.empty()) facts.emplace_back("freeze", fmt::format("{}", fmt::join(r.freeze, " ")));
   return facts;
+}
+
+/// The logits of the net that is trained on `data`.
+Value build_net(const TrainSettings& s, const Inputs& in, const Dataset& data) {
+  const Value logits = s.net().build(in.images, data.classes);
+  if (!s.recipe.whiten.empty()) whiten(graph_of(logits), s.recipe.whiten + ".weight", data);
+  return logits;
 }
 
 /// One training run, from the first epoch or a checkpoint to its end or an interrupt.
@@ -142,6 +153,8 @@ class Run {
     for (const Identity& part : {identity(), identity_of(trainer_.options())})
       for (const Identity::Facts* more : {&part.fixed, &part.changeable})
         facts.insert(facts.end(), more->begin(), more->end());
+    if (settings_.recipe.test_every != 1) facts.emplace_back("test-every", std::to_string(settings_.recipe.test_every));
+    if (settings_.recipe.views) facts.emplace_back("views", "on");
     return facts;
   }
 
@@ -160,7 +173,7 @@ class Run {
   Value build() {
     const Inputs in = inputs(graph_, train_);
     labels_ = in.labels;
-    return net_.build(in.images, train_.dataset().classes);
+    return build_net(settings_, in, train_.dataset());
   }
 
   /// What the checkpoint says of this run, beside what the trainer knows.
@@ -239,7 +252,7 @@ class Run {
       progress.begin(trainer_.batches());
       EpochResult result{trainer_.epoch(train_, observe), {}};
       const bool stopped = result.training.stopped;
-      if (!stopped) result.test = score(trainer_, test_, accuracy_, settings_.recipe.average_decay > 0);
+      if (!stopped) result.test = test(result.training.epoch);
       if (!quiet_) progress.end(result);
       results_.push_back(result);
       keep(result);
@@ -247,6 +260,15 @@ class Run {
       if (stopped) return false;
     }
     return true;
+  }
+
+  /// What the net knows after an epoch that is to be tested.
+  std::optional<Score> test(std::int64_t epoch) {
+    const Recipe& r = settings_.recipe;
+    const bool last = epoch == r.epochs, averaged = r.average_decay > 0;
+    if (!last && epoch % r.test_every != 0) return {};
+    if (last && r.views) return score(trainer_, test_, logits_, six_views(), averaged);
+    return score(trainer_, test_, accuracy_, averaged);
   }
 
   /// Keeps the first step that is lost and that no loss scale will cure.
@@ -322,6 +344,7 @@ class Run {
                  {"left_out", train_.dataset().left_out.size() + test_.dataset().left_out.size()},
                  {"interrupted", !finished},
                  {"left_over_batches", left_over()},
+                 {"views", settings_.recipe.views ? std::ssize(six_views()) : 1},
                  {"epochs", Json::array()}};
     for (const EpochResult& epoch : results_) json["epochs"].push_back(to_json(epoch));
     json["final"] = final_results(results_);
@@ -376,9 +399,14 @@ const Net& TrainSettings::net() const {
 
 Loader training_loader(const TrainSettings& s) {
   const Recipe& r = s.recipe;
-  return Loader(
-      s.load(Split::train),
-      {.batch = r.batch, .crop = r.crop, .flip = r.flip, .cutout = r.cutout, .workers = s.workers, .seed = s.seed});
+  return Loader(s.load(Split::train), {.batch = r.batch,
+                                       .crop = r.crop,
+                                       .reflect = r.reflect,
+                                       .flip = r.flip,
+                                       .alternate = r.alternate,
+                                       .cutout = r.cutout,
+                                       .workers = s.workers,
+                                       .seed = s.seed});
 }
 
 Setting::Setting(const TrainSettings& s, Loader the_loader, double batches)
@@ -387,7 +415,7 @@ Setting::Setting(const TrainSettings& s, Loader the_loader, double batches)
       options(trainer_options(s, precision, batches)) {
   Graph graph;
   const Inputs in = inputs(graph, loader);
-  const Value logits = s.net().build(in.images, loader.dataset().classes);
+  const Value logits = build_net(s, in, loader.dataset());
   loss = cross_entropy(logits, in.labels, {.label_smoothing = s.recipe.label_smoothing});
 }
 

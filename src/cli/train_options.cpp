@@ -14,6 +14,10 @@ void add_run(CLI::App& app, Recipe& r) {
   app.add_option("--epochs", r.epochs, "counted from the start of training")
       ->check(within(1, 1e6))
       ->capture_default_str();
+  app.add_option("--test-every", r.test_every, "epochs from test to test; the last is tested too")
+      ->check(within(1, 1e6))
+      ->capture_default_str();
+  app.add_flag("--views,!--no-views", r.views, "the last test adds up six views: mirrored, shifted by a pixel");
   app.add_option("--batch", r.batch, "images a step")->check(within(1, 1e9))->capture_default_str();
 }
 
@@ -34,19 +38,30 @@ void add_optimizer(CLI::App& app, Recipe& r) {
          "--no-decay", [&r](const std::string&) { r.decay_vectors = false; },
          "norms,biases: both are left out of the weight decay")
       ->check(CLI::IsMember({"norms,biases"}));
+  app.add_option("--vector-lr", r.vector_rate, "factor on the rate of norms and biases; divides their weight decay")
+      ->check(positive());
+  app.add_option(
+         "--freeze", r.freeze,
+         "SCOPE: stays as it is, batch norm's statistics too;\nSCOPE:EPOCHS: so long its parameters are trained")
+      ->allow_extra_args(false);
   app.add_option("--schedule", r.schedule,
-                 "constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, linear or exponential:END")
+                 "constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle[:RISE:START:END], linear or exponential:END")
       ->capture_default_str();
   app.add_option("--warmup", r.warmup, "epochs of linear rise that come first")->check(within(0, 1e6));
   app.add_option("--label-smoothing", r.label_smoothing, "share of the target spread over all classes")
       ->check(within(0, 0.999999));
   app.add_option("--ema", r.average_decay, "evaluates averaged weights; the average's decay")
       ->check(within(0, 0.999999));
+  app.add_option("--lookahead", r.lookahead, "with --ema: every so many steps the weights become the average")
+      ->check(within(0, 1e6));
 }
 
 void add_augmentation(CLI::App& app, Recipe& r) {
   app.add_option("--crop", r.crop, "pads by so many pixels, then crops at random")->check(within(0, 1e4));
+  app.add_flag("--reflect,!--no-reflect", r.reflect, "that padding is the image reflected at its border");
   app.add_flag("--flip,!--no-flip", r.flip, "mirrors half of the images");
+  app.add_flag("--alternate,!--no-alternate", r.alternate, "with --flip: each image in every other epoch");
+  app.add_option("--whiten", r.whiten, "scope of a convolution whose weights whiten the images' patches");
   app.add_option("--cutout", r.cutout, "blanks a square of this side")->check(within(0, 1e4));
 }
 

@@ -40,16 +40,21 @@ class Augmentation {
       for (const float mean : data.mean) append(mean, data.dtype);
   }
 
-  void operator()(const std::byte* from, std::byte* to, std::int64_t epoch, std::int64_t position) const {
-    const auto draw = [&](std::uint64_t which, std::int64_t below) {
+  /// `image`: its number in the data set; `position`: in the epoch's order.
+  void operator()(const std::byte* from, std::byte* to, std::int64_t epoch, std::int64_t image,
+                  std::int64_t position) const {
+    const auto draw_of = [&](std::int64_t of_epoch, std::int64_t place, std::uint64_t which, std::int64_t below) {
       assert(which < draws_per_image);
-      const std::uint64_t element = static_cast<std::uint64_t>(position) * draws_per_image + which;
-      const std::uint64_t r = bits(options_.seed, static_cast<std::uint64_t>(epoch), augment_stream, element);
+      const std::uint64_t element = static_cast<std::uint64_t>(place) * draws_per_image + which;
+      const std::uint64_t r = bits(options_.seed, static_cast<std::uint64_t>(of_epoch), augment_stream, element);
       return static_cast<std::int64_t>(r * static_cast<std::uint64_t>(below) >> 32);
     };
+    const auto draw = [&](std::uint64_t which, std::int64_t below) { return draw_of(epoch, position, which, below); };
     const std::int64_t offsets = 2 * options_.crop + 1, half = options_.cutout / 2;
-    shift(from, to, draw(0, offsets) - options_.crop, draw(1, offsets) - options_.crop);
-    if (options_.flip && draw(2, 2) == 1) mirror(to);
+    const View& view = options_.view;
+    shift(from, to, draw(0, offsets) - options_.crop + view.dy, draw(1, offsets) - options_.crop + view.dx);
+    const std::int64_t mirrored = options_.alternate ? draw_of(0, image, 5, 2) + epoch : draw(2, 2);
+    if ((options_.flip && mirrored % 2 == 1) != view.mirror) mirror(to);
     if (options_.cutout > 0) blank(to, draw(3, h_) - half, draw(4, w_) - half);
   }
 
@@ -63,15 +68,21 @@ class Augmentation {
     fill_.insert(fill_.end(), value, value + size_of(dtype));
   }
 
-  /// to[y][x] = from[y + dy][x + dx], filled outside.
+  /// to[y][x] = from[y + dy][x + dx], reflected or filled outside.
   void shift(const std::byte* from, std::byte* to, std::int64_t dy, std::int64_t dx) const {
     const std::int64_t begin = std::max<std::int64_t>(0, -dx), end = std::min(w_, w_ - dx);
     for (std::int64_t y = 0; y < h_; ++y, to += bytes(w_)) {
-      const bool inside = y + dy >= 0 && y + dy < h_;
+      const std::int64_t row = reflects_ ? reflected(y + dy, h_) : y + dy;
+      const bool inside = row >= 0 && row < h_;
       if (!inside || end - begin < w_) std::memcpy(to, fill_.data(), bytes(w_));
-      if (inside) std::memcpy(to + bytes(begin), from + bytes((y + dy) * w_ + begin + dx), bytes(end - begin));
+      if (inside) std::memcpy(to + bytes(begin), from + bytes(row * w_ + begin + dx), bytes(end - begin));
+      for (std::int64_t x = 0; reflects_ && x < w_; ++x)
+        if (x < begin || x >= end) std::memcpy(to + bytes(x), from + bytes(row * w_ + reflected(x + dx, w_)), pixel_);
     }
   }
+
+  /// The place within [0, n) that stands for `i`; the border itself is not repeated.
+  static std::int64_t reflected(std::int64_t i, std::int64_t n) { return i < 0 ? -i : i < n ? i : 2 * n - 2 - i; }
 
   void mirror(std::byte* image) const {
     for (std::int64_t y = 0; y < h_; ++y)
@@ -88,6 +99,7 @@ class Augmentation {
   }
 
   LoaderOptions options_;
+  bool reflects_ = options_.reflect || options_.view.dy != 0 || options_.view.dx != 0;
   std::int64_t h_, w_;
   std::size_t pixel_;
   std::vector<std::byte> fill_;  // one row
@@ -103,13 +115,16 @@ void check(const Dataset& data, const LoaderOptions& options) {
   at_least("cutout", options.cutout, 0);
   at_least("workers", options.workers, 0);
   at_least("prefetch", options.prefetch, 0);
-  if (options.crop >= std::min(data.image.h, data.image.w))
+  const View& view = options.view;
+  if (std::max(std::abs(view.dy), std::abs(view.dx)) + options.crop >= std::min(data.image.h, data.image.w))
     fail(fmt::format("crop {}: the images of {} have {} x {} pixels", options.crop, data.name, data.image.h,
                      data.image.w));
   if (data.pixels.size() != data.labels.size() * data.image_bytes() ||
       data.mean.size() != static_cast<std::size_t>(data.image.c))
     fail(fmt::format("data set {}: pixels, labels and mean do not fit together", data.name));
 }
+
+bool moves(const View& view) { return view.dy != 0 || view.dx != 0 || view.mirror; }
 
 Loader named(const char* name, const std::filesystem::path& dir, Split split, LoaderOptions options) {
   return Loader(std::make_shared<const Dataset>(load_dataset(name, split, dir, options.limit)), options);
@@ -131,8 +146,11 @@ std::int64_t Loader::batches() const {
   return *options_.drop_last ? size_ / options_.batch : (size_ + options_.batch - 1) / options_.batch;
 }
 
-Loader Loader::in_order() const {
+Loader Loader::in_order() const { return in_order(options_.view); }
+
+Loader Loader::in_order(const View& view) const {
   LoaderOptions options = options_;
+  options.view = view;
   options.shuffle = options.drop_last = options.flip = false;
   options.crop = options.cutout = 0;
   return Loader(dataset_, options);
@@ -143,7 +161,7 @@ Epoch Loader::epoch(std::int64_t index, std::int64_t first_batch) const {
   if (first_batch < 0 || first_batch > batches())
     fail(fmt::format("batch {} of {} is asked for, there are {}", first_batch, dataset_->name, batches()));
   auto make = [data = dataset_, batch = options_.batch, size = size_, index,
-               augmented = options_.crop > 0 || options_.flip || options_.cutout > 0,
+               augmented = options_.crop > 0 || options_.flip || options_.cutout > 0 || moves(options_.view),
                augment = Augmentation(*dataset_, options_),
                order = order_of(size_, *options_.shuffle, options_.seed, index)](std::int64_t b, Batch& out) {
     const std::size_t bytes = data->image_bytes();
@@ -156,12 +174,18 @@ Epoch Loader::epoch(std::int64_t index, std::int64_t first_batch) const {
       std::byte* to = out.images.data() + k * bytes;
       out.labels[k] = data->labels[static_cast<std::size_t>(image)];
       if (augmented)
-        augment(data->at(image), to, index, position);
+        augment(data->at(image), to, index, image, position);
       else
         std::memcpy(to, data->at(image), bytes);
     }
   };
   return Epoch(std::move(make), first_batch, batches(), options_.workers, options_.prefetch);
+}
+
+std::span<const View> six_views() {
+  static constexpr View views[] = {{0, 0, false, 0.25f},   {0, 0, true, 0.25f},   {-1, -1, false, 0.125f},
+                                   {-1, -1, true, 0.125f}, {1, 1, false, 0.125f}, {1, 1, true, 0.125f}};
+  return views;
 }
 
 Loader mnist(const std::filesystem::path& dir, Split split, LoaderOptions options) {

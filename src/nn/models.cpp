@@ -10,9 +10,10 @@ namespace {
 
 constexpr Shape digit{1, 28, 28, 1}, small{1, 32, 32, 3}, photo{1, 224, 224, 3};
 
-const Net known[] = {{"lenet5", digit, 10, lenet5},     {"gupta", digit, 10, gupta},
-                     {"mlp", digit, 10, mlp},           {"resnet20", small, 10, resnet20},
-                     {"resnet18", small, 10, resnet18}, {"resnet50", photo, 1000, resnet50}};
+const Net known[] = {
+    {"lenet5", digit, 10, lenet5},      {"gupta", digit, 10, gupta},       {"mlp", digit, 10, mlp},
+    {"resnet20", small, 10, resnet20},  {"resnet18", small, 10, resnet18}, {"airbench94", small, 10, airbench94},
+    {"resnet50", photo, 1000, resnet50}};
 
 }  // namespace
 

@@ -38,6 +38,15 @@ Initializer constant(float value) {
   };
 }
 
+Initializer identity_first(Shape shape, Initializer others) {
+  return [shape, others = std::move(others)](std::span<float> values, std::uint64_t seed, std::uint32_t stream) {
+    others(values, seed, stream);
+    const std::int64_t first = std::min(shape.n, shape.c), middle = (shape.h / 2 * shape.w + shape.w / 2) * shape.c;
+    std::fill_n(values.begin(), first * shape.features(), 0.0f);
+    for (std::int64_t k = 0; k < first; ++k) values[static_cast<std::size_t>(k * shape.features() + middle + k)] = 1;
+  };
+}
+
 Initializer numbers(std::vector<float> given) {
   return [given = std::move(given)](std::span<float> values, std::uint64_t, std::uint32_t) {
     if (given.size() != values.size())

@@ -15,8 +15,8 @@ std::string name_for(Graph& g, const NormOptions& options) {
   return options.name.empty() ? g.numbered("norm") : options.name;
 }
 
-Affine affine(Graph& g, const std::string& name, std::int64_t c) {
-  return {g.parameter(name + ".weight", Shape::vector(c), constant(1), 1),
+Affine affine(Graph& g, const std::string& name, std::int64_t c, bool scale) {
+  return {g.parameter(name + ".weight", Shape::vector(c), constant(1), 1, scale),
           g.parameter(name + ".bias", Shape::vector(c), constant(0), 1)};
 }
 
@@ -37,7 +37,7 @@ Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& opti
   const auto op = std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon);
   const ValueSpec vector{Shape::vector(x.shape().c)};
   naming(g.scoped(name), [&] { op->infer(std::vector<ValueSpec>{x.spec(), vector, vector}); });  // before parameters
-  const Affine parameters = affine(g, name, vector.shape.c);
+  const Affine parameters = affine(g, name, vector.shape.c, options.scale);
   return g.add_one(op, {x, parameters.gamma, parameters.beta}, name);
 }
 
@@ -47,7 +47,7 @@ Value batch_norm(Value x, const NormOptions& options) {
   Graph g = graph_of(x);
   const std::string name = name_for(g, options);
   const Shape vector = Shape::vector(x.shape().c);
-  const Affine parameters = affine(g, name, vector.c);
+  const Affine parameters = affine(g, name, vector.c, options.scale);
   const Value mean = g.statistic(name + ".running_mean", vector, 0),
               variance = g.statistic(name + ".running_var", vector, 1);
   return g.add(std::make_shared<BatchNorm>(options.epsilon, options.momentum),

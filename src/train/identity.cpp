@@ -59,6 +59,12 @@ std::string rules_of(const TrainerOptions& options) {
   return text;
 }
 
+std::string average_of(const TrainerOptions& options) {
+  if (options.average_decay == 0) return "none";
+  const std::string every = options.lookahead > 0 ? fmt::format(" lookahead {}", options.lookahead) : "";
+  return fmt::format("{}{}", options.average_decay, every);
+}
+
 std::string text_of(OnNan on_nan) {
   return on_nan == OnNan::skip ? "skip" : on_nan == OnNan::stop ? "stop" : "back off";
 }
@@ -80,8 +86,8 @@ Identity identity_of(const TrainerOptions& options) {
   return {{{"precision", options.precision.name},
            {"storage", text_of(options.precision)},
            {"optimizer", rules_of(options)},
-           {"freeze", options.frozen.empty() ? "none" : fmt::format("{}", fmt::join(options.frozen, ","))},
-           {"ema", options.average_decay > 0 ? fmt::format("{}", options.average_decay) : "none"},
+           {"frozen", options.frozen.empty() ? "none" : fmt::format("{}", fmt::join(options.frozen, ","))},
+           {"ema", average_of(options)},
            {"accumulate", std::to_string(options.accumulate)},
            {"loss-scale", text_of(options.precision.loss_scale)},
            {"stress", fmt::format("{}", options.stress)},

@@ -69,6 +69,9 @@ void check(const TrainerOptions& options) {
     fail(fmt::format("clip_norm: {} is not a norm", options.clip_norm));
   if (!(options.average_decay >= 0 && options.average_decay < 1))
     fail(fmt::format("average_decay: {} is not in [0, 1)", options.average_decay));
+  if (options.lookahead < 0 || (options.lookahead > 0 && options.average_decay == 0))
+    fail(fmt::format("lookahead: every {} steps, with an average_decay of {}", options.lookahead,
+                     options.average_decay));
   if (int exponent; !std::isnormal(options.stress) || !std::isnormal(1 / options.stress) ||
                     std::frexp(options.stress, &exponent) != 0.5f)
     fail(fmt::format("stress {}: it must be a power of two, so that it divides out exactly", options.stress));
@@ -85,6 +88,7 @@ void check(const TrainerOptions& options) {
       const ParameterGroup& group = options.groups[g];
       if (!(group.learning_rate >= 0 && std::isfinite(group.learning_rate)))
         fail(fmt::format("learning_rate {} is not a finite factor of at least 0", group.learning_rate));
+      if (group.until < 1) fail(fmt::format("until {}: they would never be trained", group.until));
       if (group.limit && !(*group.limit > 0)) fail(fmt::format("limit {} is not positive", *group.limit));
       if (group.rule) check(*group.rule);
     });

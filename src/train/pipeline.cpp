@@ -8,24 +8,20 @@
 #include "halftone/graph/fuse.hpp"
 #include "halftone/graph/step_ops.hpp"
 #include "halftone/train/binarize.hpp"
+#include "src/train/parameter_groups.hpp"
 
 namespace halftone {
 namespace {
 
-bool fits(const ParameterGroup& group, const ParameterSlot& slot) {
-  return in_scope(slot.name, group.scope) && slot.name.ends_with(group.ending) &&
-         group.rank.value_or(slot.rank) == slot.rank;
-}
-
-/// The group of each parameter; the number of groups stands for the trainer's own rule.
-std::vector<std::vector<int>> members(const Parameters& parameters, const std::vector<ParameterGroup>& groups) {
+/// The trained parameters of each group; the last ones follow the trainer's own rule.
+std::vector<std::vector<int>> members(const Graph& graph, const Parameters& parameters,
+                                      const std::vector<ParameterGroup>& groups) {
   std::vector<std::vector<int>> result(groups.size() + 1);
   std::vector<bool> fitted(groups.size() + 1, false);
   for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
-    std::size_t g = 0;
-    while (g < groups.size() && !fits(groups[g], parameters.entries[i])) ++g;
+    const std::size_t g = group_of(groups, parameters.entries[i].name, parameters.entries[i].rank);
     fitted[g] = true;
-    if (parameters.entries[i].trainable) result[g].push_back(static_cast<int>(i));
+    if (graph->parameters[i].gradient >= 0) result[g].push_back(static_cast<int>(i));
   }
   for (std::size_t g = 0; g < groups.size(); ++g)
     if (!fitted[g])
@@ -85,7 +81,7 @@ class StepEnd {
     if (options_.accumulate > 1) accumulate();
     write(std::make_shared<Advance>(policy_), {}, {});
     const std::vector<Value> ranges = move_ranges();
-    const auto groups = members(parameters_, options_.groups);
+    const auto groups = members(graph_, parameters_, options_.groups);
     for (std::size_t g = 0; g < groups.size(); ++g)
       if (!groups[g].empty()) update(groups[g], g);
     if (!ranges.empty()) graph_.add_writing(std::make_shared<SettleRanges>(), {}, ranges);
@@ -93,15 +89,14 @@ class StepEnd {
     if (keeps) keep_statistics(false);
     add_commits(graph_);
     if (keeps) keep_statistics(true);
-    if (options_.average_decay > 0) average();
+    if (options_.average_decay > 0) options_.lookahead > 0 ? look_ahead() : average();
     write(std::make_shared<Finish>(policy_), {}, {});
   }
 
  private:
   StepPolicy policy_of() const {
     StepPolicy policy{options_.precision.loss_scale, options_.schedule, options_.clip_norm, options_.accumulate, 0};
-    for (const ParameterSlot& slot : parameters_.entries)
-      if (slot.trainable) policy.weights += slot.shape.elements();
+    for (const int i : trained()) policy.weights += parameters_.entries[at(i)].shape.elements();
     if (policy.weights == 0) fail("the loss depends on no trainable parameter");
     return policy;
   }
@@ -136,22 +131,22 @@ class StepEnd {
     return values;
   }
 
-  std::vector<int> trainable() const {
+  std::vector<int> trained() const {
     std::vector<int> numbers;
     for (std::size_t i = 0; i < parameters_.entries.size(); ++i)
-      if (parameters_.entries[i].trainable) numbers.push_back(static_cast<int>(i));
+      if (graph_->parameters[i].gradient >= 0) numbers.push_back(static_cast<int>(i));
     return numbers;
   }
 
   void check(int loss) {
-    std::vector<Value> inputs = all(Store::gradients, trainable());
+    std::vector<Value> inputs = all(Store::gradients, trained());
     inputs.insert(inputs.begin(), graph_.value(loss));
-    write(std::make_shared<CheckGradients>(trainable()), inputs, {});
+    write(std::make_shared<CheckGradients>(trained()), inputs, {});
   }
 
   void accumulate() {
-    write(std::make_shared<AccumulateGradients>(), all(Store::gradients, trainable()),
-          all(Store::accumulated, trainable()));
+    write(std::make_shared<AccumulateGradients>(), all(Store::gradients, trained()),
+          all(Store::accumulated, trained()));
   }
 
   /// All scales that move, as one value; none where there are none.
@@ -173,6 +168,7 @@ class StepEnd {
       op->rule = options_.groups[group].rule.value_or(options_.optimizer);
       op->learning_rate = options_.groups[group].learning_rate;
       op->limit = options_.groups[group].limit.value_or(op->limit);
+      op->until = options_.groups[group].until;
     }
     op->policy = policy_;
     const int slots = std::visit([](const auto& rule) { return rule.slot_count(); }, op->rule);
@@ -191,9 +187,17 @@ class StepEnd {
           std::move(outputs));
   }
 
+  /// Those that are or once were trained: an average still follows what has been frozen.
+  std::vector<int> averaged() const {
+    std::vector<int> numbers;
+    for (std::size_t i = 0; i < parameters_.entries.size(); ++i)
+      if (parameters_.entries[i].trainable) numbers.push_back(static_cast<int>(i));
+    return numbers;
+  }
+
   void average() {
     std::vector<Value> truths, averages;
-    for (int i : trainable()) {
+    for (int i : averaged()) {
       truths.push_back(in(parameters_.entries[at(i)].truth(), i));
       averages.push_back(in(Store::average, i));
     }
@@ -202,6 +206,26 @@ class StepEnd {
       averages.push_back(statistic_in(Store::averaged_statistics, i));
     }
     graph_.add_writing(std::make_shared<AverageWeights>(options_.average_decay), truths, averages);
+  }
+
+  void look_ahead() {
+    auto op = std::make_shared<Lookahead>(options_.average_decay, options_.lookahead, options_.schedule.total);
+    std::vector<Value> truths, outputs;
+    const auto add = [&](Value truth, Value average) {
+      truths.push_back(truth);
+      outputs.insert(outputs.end(), {average, truth});
+      op->has_copy.push_back(false);
+    };
+    for (int i : averaged()) {
+      const Store truth = parameters_.entries[at(i)].truth();
+      add(in(truth, i), in(Store::average, i));
+      if (truth == Store::weights) continue;
+      outputs.push_back(in(Store::weights, i));
+      op->has_copy.back() = true;
+    }
+    for (std::size_t i = 0; i < parameters_.statistics.size(); ++i)
+      add(graph_.value(graph_->statistics[i].value), statistic_in(Store::averaged_statistics, i));
+    graph_.add_writing(std::move(op), truths, outputs);
   }
 
   Value statistic_in(Store store, std::size_t i) {

@@ -49,6 +49,29 @@ Schedule step_schedule(const Recipe& recipe, std::string_view arguments, float p
   return Schedule::step(peak, milestones, factor);
 }
 
+/// RISE:START:END.
+Schedule one_cycle(const Recipe& recipe, std::string_view arguments, float peak, std::int64_t total) {
+  double shares[3];
+  for (double& share : shares) {
+    share = number(recipe, take_until(arguments, ':'));
+    if (!(share >= 0 && share < 1)) bad_schedule(recipe, "RISE, START and END are shares in [0, 1)");
+  }
+  if (!arguments.empty()) bad_schedule(recipe, "it reads one_cycle:RISE:START:END");
+  const auto rate = [&](double share) { return static_cast<float>(share * peak); };
+  return Schedule::one_cycle(peak, total, static_cast<std::int64_t>(shares[0] * static_cast<double>(total)),
+                             rate(shares[1]), rate(shares[2]));
+}
+
+/// A part of `Recipe::freeze` and the epochs after which it counts, 0 where it says none.
+std::pair<std::string, double> frozen(std::string_view text) {
+  const bool at_once = text.find(':') == std::string_view::npos;
+  const std::string scope(take_until(text, ':'));
+  const auto epochs = at_once ? 0 : parse_number(text);
+  if (!epochs || !(*epochs >= 0 && *epochs < 1e9))
+    fail(fmt::format("freeze {}: '{}' is no number of epochs", scope, text));
+  return {scope, *epochs};
+}
+
 float exponential_end(const Recipe& recipe, std::string_view arguments) {
   const double end = number(recipe, arguments);
   if (!(end > 0)) bad_schedule(recipe, "the last rate must be positive");
@@ -79,6 +102,29 @@ std::span<const Recipe> recipes() {
        .crop = 4,
        .cutout = 8,
        .flip = true},
+      // Jordan 2024: rates and decay are those of the summed loss times and by 1024; 9.9 epochs there
+      {.name = "airbench94",
+       .net = "airbench94",
+       .data = "cifar10",
+       .schedule = "one_cycle:0.23:0.2:0.07",
+       .learning_rate = 1.5f,
+       .momentum = 0.85f,
+       .weight_decay = 0.0153f / 11.5f,
+       .vector_rate = 64,
+       .nesterov = true,
+       .epochs = 10,
+       .batch = 1024,
+       .crop = 2,
+       .reflect = true,
+       .flip = true,
+       .alternate = true,
+       .label_smoothing = 0.2f,
+       .average_decay = 0.95f,
+       .lookahead = 5,
+       .whiten = "whitening",
+       .freeze = {"whitening:3"},
+       .test_every = 10,
+       .views = true},
       {.name = "binary_mlp",
        .net = "mlp",
        .data = "mnist",
@@ -134,6 +180,30 @@ UpdateRule update_rule_of(const Recipe& recipe) {
   return *rule;
 }
 
+std::vector<ParameterGroup> groups_of(const Recipe& recipe, double steps) {
+  std::vector<ParameterGroup> groups;
+  for (const std::string& text : recipe.freeze)
+    if (const auto [scope, epochs] = frozen(text); epochs > 0)
+      groups.push_back({.scope = scope, .until = std::max<std::int64_t>(std::llround(epochs * steps), 1)});
+  if (recipe.decay_vectors && recipe.vector_rate == 1) return groups;
+  UpdateRule rule = update_rule_of(recipe);
+  std::visit(
+      [&](auto& r) {
+        if constexpr (requires { r.weight_decay; }) r.weight_decay /= recipe.vector_rate;
+      },
+      rule);
+  groups.push_back(recipe.decay_vectors ? ParameterGroup{.rule = rule, .rank = 1} : without_decay(rule));
+  groups.back().learning_rate = recipe.vector_rate;
+  return groups;
+}
+
+std::vector<std::string> frozen_of(const Recipe& recipe) {
+  std::vector<std::string> scopes;
+  for (const std::string& text : recipe.freeze)
+    if (const auto [scope, epochs] = frozen(text); epochs == 0) scopes.push_back(scope);
+  return scopes;
+}
+
 Schedule schedule_of(const Recipe& recipe, double steps) {
   const float peak = learning_rate_of(recipe);
   const std::int64_t total = std::llround(static_cast<double>(recipe.epochs) * steps);
@@ -142,6 +212,10 @@ Schedule schedule_of(const Recipe& recipe, double steps) {
     fail(fmt::format("warmup {}: it must end within the {} epochs", recipe.warmup, recipe.epochs));
   std::string_view arguments = recipe.schedule;
   const std::string_view kind = take_until(arguments, ':');
+  if (kind == "one_cycle" && recipe.schedule != "one_cycle") {
+    if (warmup > 0) fail(fmt::format("warmup {}: schedule {} has its own", recipe.warmup, recipe.schedule));
+    return one_cycle(recipe, arguments, peak, total);
+  }
   if (kind == "exponential") return Schedule::exponential(peak, exponential_end(recipe, arguments), total, warmup);
   if (recipe.schedule == "constant") return Schedule::constant(peak, warmup);
   if (recipe.schedule == "cosine") return Schedule::cosine(peak, total, warmup);
@@ -152,7 +226,9 @@ Schedule schedule_of(const Recipe& recipe, double steps) {
   else if (recipe.schedule == "one_cycle")
     schedule = Schedule::one_cycle(peak, total);
   else
-    bad_schedule(recipe, "it is constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, linear or exponential:END");
+    bad_schedule(recipe,
+                 "it is constant, step:EPOCH,EPOCH..:FACTOR, cosine, one_cycle, one_cycle:RISE:START:END, linear or "
+                 "exponential:END");
   if (warmup > 0) schedule.warmup = warmup;
   return schedule;
 }

@@ -9,8 +9,10 @@
 #include <deque>
 #include <ostream>
 
+#include "halftone/graph/recompute.hpp"
 #include "halftone/train/binarize.hpp"
 #include "halftone/train/pipeline.hpp"
+#include "src/train/parameter_groups.hpp"
 
 namespace halftone {
 namespace {
@@ -141,12 +143,7 @@ struct Trainer::Impl {
                     .accumulate = options.accumulate > 1,
                     .average = options.average_decay > 0,
                     .seed = options.seed}) {
-    add_step(graph, loss.id(), parameters, options);
-    for (const ParameterSlot& slot : parameters.entries)
-      if (slot.trainable) trainable += static_cast<double>(slot.shape.elements());
-    std::vector<int> keep = {loss.id()};
-    if (options.keep_values) keep = values_written(graph);
-    plan = std::make_unique<Plan>(graph, parameters, keep);
+    make_plan(graph);
     ring.resize(options.lockstep ? 1 : static_cast<std::size_t>(options.device.backend().steps_ahead()) + 1);
     StepState state = parameters.read_state();
     state.scale = initial_state(options.precision.loss_scale);
@@ -161,11 +158,41 @@ struct Trainer::Impl {
     }
   }
 
+  void make_plan(Graph graph) {
+    plan.reset();
+    add_step(graph, loss.id(), parameters, options);
+    trained = 0;
+    for (std::size_t i = 0; i < parameters.entries.size(); ++i)
+      if (graph->parameters[i].gradient >= 0) trained += static_cast<double>(parameters.entries[i].shape.elements());
+    std::vector<int> keep = {loss.id()};
+    if (options.keep_values) keep = values_written(graph);
+    add_recomputation(graph, keep);
+    plan = std::make_unique<Plan>(graph, parameters, keep);
+    next_freeze = never;
+    for (const ParameterGroup& group : options.groups)
+      if (group.until > last.steps && !options.keep_values) next_freeze = std::min(next_freeze, group.until);
+  }
+
+  /// Nobody needs the gradients of groups that are frozen by now: a plan without them.
+  void drop_frozen() {
+    Graph graph = graph_of(loss).clone();
+    for (ParameterInfo& parameter : graph->parameters) {
+      const std::size_t g = group_of(options.groups, parameter.name, parameter.rank);
+      if (g < options.groups.size() && options.groups[g].until <= last.steps) parameter.trainable = false;
+    }
+    make_plan(for_training(graph, loss.id(), given.precision, options.device, given.frozen));
+  }
+
   /// A step that was enqueued; its state is here once `arrived` returns.
   struct UnderWay {
     StepState state;
     std::function<void()> arrived;
   };
+
+  /// Before a step is fed.
+  void prepare() {
+    if (under_way == 0 && last.steps >= next_freeze) drop_frozen();
+  }
 
   void enqueue() {
     plan->run();
@@ -202,8 +229,8 @@ struct Trainer::Impl {
     report.gradient_norm = state.gradient_norm;
     report.scale = state.used_scale;
     if (complete && state.commit) {
-      report.zero_weight_gradients = static_cast<double>(state.zero_gradients) / (trainable * state.good_micro_batches);
-      report.unchanged_weights = static_cast<double>(state.unchanged_weights) / trainable;
+      report.zero_weight_gradients = static_cast<double>(state.zero_gradients) / (trained * state.good_micro_batches);
+      report.unchanged_weights = static_cast<double>(state.unchanged_weights) / trained;
     }
     report.complete = complete;
     report.skipped = complete && !state.commit;
@@ -238,7 +265,25 @@ struct Trainer::Impl {
   Value loss;
   TrainerOptions given, options;  // and with what the number system adds
   Parameters parameters;
-  double trainable = 0;  // weights
+  /// Calls f(values of `output`, images) batch by batch.
+  template <class F>
+  void evaluate(const Loader& loader, Value output, bool average, const F& f) {
+    std::optional<AveragedWeights> averaged;
+    if (average && parameters.bytes(Store::average) == 0)
+      fail("evaluate: this trainer keeps no averaged weights (average_decay)");
+    if (average) averaged.emplace(parameters);
+    const Loader in_order = loader.in_order();
+    Epoch batches = in_order.epoch(0);
+    while (const Batch* batch = batches.next()) {
+      Plan& plan = evaluation(output, batch->size);
+      feed(plan, inputs_of(*batch));
+      plan.run();
+      f(plan.view(output.id()).read(), batch->size);
+    }
+  }
+
+  double trained = 0;                // weights
+  std::int64_t next_freeze = never;  // the step from which on the plan computes gradients in vain
   std::unique_ptr<Plan> plan;
   std::deque<Evaluation> evaluations;
   std::vector<UnderWay> ring;  // one more than may be under way
@@ -258,6 +303,7 @@ StepReport Trainer::step(const Batch& batch) { return step(inputs_of(batch)); }
 
 StepReport Trainer::step(std::span<const std::span<const std::byte>> inputs) {
   impl_->settle();
+  impl_->prepare();
   feed(*impl_->plan, inputs);
   impl_->enqueue();
   return impl_->report(impl_->take());
@@ -308,6 +354,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
   while (go_on) {
     const Batch* batch = batches.next();
     if (!batch) break;
+    impl_->prepare();
     feed(*impl_->plan, inputs_of(*batch));
     impl_->enqueue();
     if (impl_->under_way == impl_->ring.size()) take_report();
@@ -324,22 +371,21 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
 double Trainer::evaluate(const Loader& loader, Value metric, bool average) {
   if (metric.shape().elements() != 1)
     fail("evaluate: the metric must be a single number, not " + to_string(metric.shape()));
-  std::optional<AveragedWeights> averaged;
-  if (average && impl_->parameters.bytes(Store::average) == 0)
-    fail("evaluate: this trainer keeps no averaged weights (average_decay)");
-  if (average) averaged.emplace(impl_->parameters);
   double sum = 0;
   std::int64_t images = 0;
-  const Loader in_order = loader.in_order();
-  Epoch batches = in_order.epoch(0);
-  while (const Batch* batch = batches.next()) {
-    Plan& plan = impl_->evaluation(metric, batch->size);
-    feed(plan, inputs_of(*batch));
-    plan.run();
-    sum += plan.view(metric.id()).read()[0] * static_cast<double>(batch->size);
-    images += batch->size;
-  }
+  impl_->evaluate(loader, metric, average, [&](const std::vector<float>& values, std::int64_t size) {
+    sum += values[0] * static_cast<double>(size);
+    images += size;
+  });
   return sum / static_cast<double>(std::max<std::int64_t>(images, 1));
+}
+
+std::vector<float> Trainer::predict(const Loader& loader, Value output, bool average) {
+  std::vector<float> result;
+  impl_->evaluate(loader, output, average, [&](const std::vector<float>& values, std::int64_t) {
+    result.insert(result.end(), values.begin(), values.end());
+  });
+  return result;
 }
 
 void Trainer::save(const std::filesystem::path& directory, const Metadata& model, const Identity& identity) const {

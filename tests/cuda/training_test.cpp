@@ -119,6 +119,19 @@ TEST(CudaTraining, OverflowsSkipTheStepsThatTheCpuSkips) {
   EXPECT_EQ(cpu.scales, gpu.scales);
 }
 
+TEST(CudaTraining, LooksAheadAndFreezesAsTheCpuDoes) {
+  for (const char* precision : {"f32", "f16", "fixed:6.10:nearest"}) {
+    const auto train_on = [&](const Device& device) {
+      TrainerOptions options = options_on(device, precision);
+      options.average_decay = 0.9f;
+      options.lookahead = 2;
+      options.groups = {{.scope = "conv1", .until = 1}};
+      return train(lenet, options, 3);
+    };
+    EXPECT_LT(distance(train_on(direct_cpu()), train_on(cuda_device())), 8 * epsilon_of(DType::f16)) << precision;
+  }
+}
+
 TEST(CudaTraining, ASteadyStepAllocatesNothingAndWaitsForNoStepButOldOnes) {
   auto driver = cuda::make_driver(0);
   const cuda::Driver& watched = *driver;

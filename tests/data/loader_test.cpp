@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <stdexcept>
 
@@ -183,6 +184,61 @@ TEST(Augmentation, OnlyWhatIsAskedForIsDone) {
     EXPECT_EQ(flipped[0], 0);
     EXPECT_EQ(flipped[1], 0);
   }
+}
+
+int reflected_value(int y, int x) {
+  const auto inside = [](int i, int n) { return i < 0 ? -i : i < n ? i : 2 * n - 2 - i; };
+  return value(inside(y, 5), inside(x, 4));
+}
+
+TEST(Augmentation, ReflectsAtTheBorder) {
+  std::array<bool, 25> seen = {};
+  for (std::int64_t epoch = 0; epoch < 500; ++epoch) {
+    const auto image = augmented({.batch = 1, .crop = 2, .reflect = true, .workers = 0}, epoch);
+    int found = -1;
+    for (int dy = -2; dy <= 2; ++dy)
+      for (int dx = -2; dx <= 2; ++dx) {
+        bool same = true;
+        for (int y = 0; y < 5; ++y)
+          for (int x = 0; x < 4; ++x)
+            same &= image[static_cast<std::size_t>(y * 4 + x) * 2] == reflected_value(y + dy, x + dx);
+        if (same) found = (dy + 2) * 5 + dx + 2;
+      }
+    ASSERT_GE(found, 0);
+    seen[static_cast<std::size_t>(found)] = true;
+  }
+  EXPECT_TRUE(std::ranges::all_of(seen, std::identity()));
+}
+
+TEST(Augmentation, AlternatingImagesAreMirroredInEveryOtherEpoch) {
+  const auto data = toy();
+  const Loader loader(data, {.batch = 1, .shuffle = false, .flip = true, .alternate = true}), plain = loader.in_order();
+  const std::vector<Batch> whole = all(plain.epoch(0)), mirrored = all(plain.in_order({.mirror = true}).epoch(0));
+  const std::vector<Batch> first = all(loader.epoch(0)), second = all(loader.epoch(1)), third = all(loader.epoch(2));
+  int flips = 0;
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    const bool flipped = first[i].images == mirrored[i].images;
+    flips += flipped;
+    EXPECT_TRUE(flipped || first[i].images == whole[i].images);
+    EXPECT_EQ(second[i].images, flipped ? whole[i].images : mirrored[i].images);
+    EXPECT_EQ(third[i].images, first[i].images);
+  }
+  EXPECT_GT(flips, 30);  // of 103, chance of fewer: 1e-5
+  EXPECT_LT(flips, 73);
+}
+
+TEST(Augmentation, ViewsAreShiftedReflectedAndMirrored) {
+  const Loader loader(std::make_shared<const Dataset>(one_image()), {.batch = 1, .crop = 2, .flip = true});
+  float weights = 0;
+  for (const View& view : six_views()) {
+    const std::vector<Batch> batches = all(loader.in_order(view).epoch(3));
+    for (int y = 0; y < 5; ++y)
+      for (int x = 0; x < 4; ++x)
+        EXPECT_EQ(std::to_integer<int>(batches[0].images[static_cast<std::size_t>(y * 4 + x) * 2]),
+                  reflected_value(y + view.dy, (view.mirror ? 3 - x : x) + view.dx));
+    weights += view.weight;
+  }
+  EXPECT_EQ(weights, 1);
 }
 
 TEST(Augmentation, CutoutBlanksOneSquareWithTheMean) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 
 #include "halftone/nn/blocks.hpp"
@@ -10,9 +11,9 @@ namespace halftone {
 namespace {
 
 TEST(Models, HaveTheParametersOfTheirPapers) {
-  const std::pair<const char*, std::int64_t> counts[] = {{"lenet5", 61'706},       {"gupta", 37'610},
-                                                         {"mlp", 932'362},         {"resnet20", 272'474},
-                                                         {"resnet18", 11'173'962}, {"resnet50", 25'557'032}};
+  const std::pair<const char*, std::int64_t> counts[] = {
+      {"lenet5", 61'706},       {"gupta", 37'610},         {"mlp", 932'362},        {"resnet20", 272'474},
+      {"resnet18", 11'173'962}, {"airbench94", 1'972'792}, {"resnet50", 25'557'032}};
   EXPECT_EQ(std::size(counts), nets().size());
   for (const auto& [name, count] : counts) EXPECT_EQ(parameter_count(net_by_name(name)), count) << name;
 }
@@ -35,6 +36,30 @@ TEST(Models, GiveNodesAndParametersNamesOfTheirOwn) {
     for (const auto& p : graph->parameters) EXPECT_TRUE(tensors.insert(p.name).second) << net.name << ": " << p.name;
     for (const auto& s : graph->statistics) EXPECT_TRUE(tensors.insert(s.name).second) << net.name << ": " << s.name;
   }
+}
+
+TEST(Models, TheConvolutionsOfAirbenchBeginAsTheIdentity) {
+  Graph graph;
+  airbench94(graph.input("images", {1, 32, 32, 3}));
+  int convolutions = 0;
+  for (const ParameterInfo& p : graph->parameters) {
+    const Shape shape = graph.info(p.value).spec.shape;
+    if (p.rank != 4 || shape.h != 3) continue;
+    ++convolutions;
+    std::vector<float> values(static_cast<std::size_t>(shape.elements()));
+    p.initializer(values, 1, 0);
+    const float bound = 1 / std::sqrt(static_cast<float>(shape.features()));
+    for (std::int64_t k = 0, at = 0; k < shape.n; ++k)
+      for (std::int64_t i = 0; i < shape.features(); ++i, ++at) {
+        const float value = values[static_cast<std::size_t>(at)];
+        if (k < shape.c)
+          ASSERT_EQ(value, i == 4 * shape.c + k) << p.name << " " << k << " " << i;
+        else
+          ASSERT_LE(std::abs(value), bound);
+      }
+    EXPECT_EQ(shape.n > shape.c, values.back() != 0 && values.back() != 1) << p.name;
+  }
+  EXPECT_EQ(convolutions, 6);
 }
 
 TEST(Models, NameParametersByStageAndBlock) {

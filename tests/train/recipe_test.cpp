@@ -64,6 +64,10 @@ TEST(Recipe, SchedulesCountInEpochs) {
   EXPECT_NEAR(schedule_of(with_schedule("exponential:0.005"), 100).at(500), 0.05f, 1e-6);
   EXPECT_EQ(schedule_of(with_schedule("one_cycle"), 100).at(250), 0.5f);
   EXPECT_EQ(schedule_of(with_schedule("one_cycle"), 100).at(1000), 0.0f);
+  const Schedule triangle = schedule_of(with_schedule("one_cycle:0.2:0.5:0.25"), 100);
+  EXPECT_EQ(triangle.at(0), 0.25f);
+  EXPECT_EQ(triangle.at(200), 0.5f);
+  EXPECT_EQ(triangle.at(600), 0.3125f);
 }
 
 TEST(Recipe, WarmsUpInEpochs) {
@@ -73,6 +77,20 @@ TEST(Recipe, WarmsUpInEpochs) {
   EXPECT_EQ(schedule_of(recipe, 100).at(100), 0.5f);
   recipe.warmup = 10;
   EXPECT_NE(message_of(recipe).find("warmup"), std::string::npos);
+}
+
+TEST(Recipe, GroupsAreFrozenAfterEpochsAndVectorsHaveRatesOfTheirOwn) {
+  const auto groups = groups_of({.weight_decay = 0.5f, .vector_rate = 4, .freeze = {"stem:1.5", "head"}}, 100);
+  ASSERT_EQ(groups.size(), 2u);  // "head" is never trained: `prepare` freezes it
+  EXPECT_EQ(groups[0].scope, "stem");
+  EXPECT_EQ(groups[0].until, 150);
+  EXPECT_EQ(groups[1].rank, 1);
+  EXPECT_EQ(groups[1].learning_rate, 4);
+  EXPECT_EQ(std::get<Sgd>(*groups[1].rule).weight_decay, 0.125f);
+  EXPECT_EQ(std::get<Sgd>(*groups_of({.decay_vectors = false, .vector_rate = 4}, 1)[0].rule).weight_decay, 0);
+  EXPECT_TRUE(groups_of({}, 100).empty());
+  for (const char* text : {"stem:", "stem:x", "stem:-1"})
+    EXPECT_THROW(groups_of({.freeze = {text}}, 100), Error) << text;
 }
 
 TEST(Recipe, WrongWordsAreErrorsThatNameTheOption) {
@@ -99,7 +117,10 @@ TEST(Recipe, WrongWordsAreErrorsThatNameTheOption) {
                                "exponential:nan",
                                "constant:1",
                                "cosine:",
-                               "one_cycle:2"})
+                               "one_cycle:2",
+                               "one_cycle:0.2:0.1",
+                               "one_cycle:0.2:0.1:0:1",
+                               "one_cycle:1:0.1:0.1"})
     EXPECT_NE(message_of(with_schedule(schedule)).find("schedule"), std::string::npos) << schedule;
   const std::string unknown = message_of({.optimizer = "nobody"});
   EXPECT_NE(unknown.find("optimizer nobody"), std::string::npos);

@@ -348,6 +348,91 @@ TEST(Trainer, AFailedAveragedEvaluationLeavesTheWeights) {
   EXPECT_EQ(lasting_bytes(trainer), before);
 }
 
+class Frozen : public testing::TestWithParam<UpdateRule> {};
+
+TEST_P(Frozen, ParametersStayFromTheirStepOn) {
+  const Dataset data = noise();
+  Net net = small_net(data);
+  TrainerOptions options = options_for(Precision::f16(), GetParam());
+  options.groups = {{.scope = "conv1", .until = 2}};
+  Trainer trainer(net.loss, options), free(net.loss, options_for(Precision::f16(), GetParam()));
+  std::vector<std::vector<float>> conv, others, of_free;
+  for (int step = 0; step < 5; ++step) {
+    ASSERT_FALSE(trainer.step(batch_of(data)).skipped);
+    free.step(batch_of(data));
+    conv.push_back(trainer.parameters().truth(trainer.parameters().find("conv1.weight")).read());
+    others.push_back(trainer.parameters().truth(trainer.parameters().find("dense1.weight")).read());
+    of_free.push_back(free.parameters().truth(free.parameters().find("conv1.weight")).read());
+  }
+  EXPECT_EQ(conv[1], of_free[1]);
+  EXPECT_NE(conv[0], conv[1]);
+  EXPECT_EQ(conv[2], conv[1]);
+  EXPECT_EQ(conv[4], conv[1]);
+  EXPECT_NE(others[4], others[3]);
+
+  freeze(net.graph, "conv1");
+  Trainer never(net.loss, options_for(Precision::f16(), GetParam()));
+  const ParameterSlot& weight = never.parameters().find("conv1.weight");
+  const auto before = never.parameters().truth(weight).read();
+  for (int step = 0; step < 3; ++step) never.step(batch_of(data));
+  EXPECT_EQ(never.parameters().truth(weight).read(), before);
+  EXPECT_FALSE(weight.in(Store::gradients) || weight.in(Store::slot0));
+  for (const auto& kernel : never.plan().kernels())
+    EXPECT_FALSE(kernel.kernel.starts_with("conv2d_d_weight")) << kernel.node;
+  EXPECT_THROW(freeze(net.graph, "conv"), Error);
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, Frozen,
+                         testing::Values(UpdateRule(Sgd{.momentum = 0.9f, .weight_decay = 0.1f}), UpdateRule(adamw()),
+                                         UpdateRule(AdaMax{})));
+
+class LooksAhead : public testing::TestWithParam<const char*> {};
+
+/// Beside a training whose weights are read, moved and written back by hand.
+TEST_P(LooksAhead, WeightsAndStatisticsBecomeTheAverage) {
+  const Dataset data = noise();
+  const Net net = small_net(data);
+  TrainerOptions options = options_for(precision_by_name(GetParam()));
+  options.schedule = Schedule::linear(0.1f, 8);
+  Trainer by_hand(net.loss, options);
+  options.average_decay = 0.5f;
+  options.lookahead = 2;
+  Trainer trainer(net.loss, options);
+  Parameters& p = by_hand.parameters();
+  std::vector<std::vector<float>> slow;
+  for (const ParameterSlot& slot : p.entries) slow.push_back(p.truth(slot).read());
+  for (std::size_t i = 0; i < p.statistics.size(); ++i) slow.push_back(p.statistic(i).read());
+  for (int step = 1; step <= 6; ++step) {
+    ASSERT_FALSE(trainer.step(batch_of(data)).skipped);
+    by_hand.step(batch_of(data));
+    const double kept = 0.25 * std::pow(step / 8.0, 3);
+    for (std::size_t i = 0; step % 2 == 0 && i < slow.size(); ++i) {
+      const std::size_t statistic = i - p.entries.size();
+      const auto fast = i < p.entries.size() ? p.truth(p.entries[i]).read() : p.statistic(statistic).read();
+      for (std::size_t k = 0; k < fast.size(); ++k)
+        slow[i][k] = static_cast<float>(kept * slow[i][k] + (1 - kept) * fast[k]);
+      i < p.entries.size() ? p.assign(p.entries[i], slow[i]) : p.assign_statistic(statistic, slow[i]);
+    }
+  }
+  for (std::size_t i = 0; i < slow.size(); ++i) {
+    const Parameters& q = trainer.parameters();
+    const bool weight = i < p.entries.size();
+    const auto average = weight ? q.view(Store::average, q.entries[i]).read()
+                                : q.statistic(i - p.entries.size(), Store::averaged_statistics).read();
+    const auto fast = weight ? q.weight(q.entries[i]).read() : q.statistic(i - p.entries.size()).read();
+    const auto expected = weight ? p.weight(p.entries[i]).read() : slow[i];
+    for (std::size_t k = 0; k < slow[i].size(); ++k) {
+      EXPECT_NEAR(average[k], slow[i][k], 1e-4 * std::max(std::abs(slow[i][k]), 0.1f));
+      EXPECT_NEAR(fast[k], expected[k], 1e-3 * std::max(std::abs(expected[k]), 0.1f));
+    }
+  }
+  trainer.step(batch_of(data));  // the control: between, the weights go their own way
+  EXPECT_NE(trainer.parameters().truth(trainer.parameters().entries[0]).read(),
+            trainer.parameters().view(Store::average, trainer.parameters().entries[0]).read());
+}
+
+INSTANTIATE_TEST_SUITE_P(Systems, LooksAhead, testing::Values("f32", "f16", "bf16"));
+
 TEST(Accumulation, EachMicroBatchDrawsItsOwnRandomNumbers) {
   const Dataset data = noise();
   const Net net = small_net(data);

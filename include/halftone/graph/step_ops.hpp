@@ -70,6 +70,7 @@ struct Update final : StepOp {
   StepPolicy policy;
   float learning_rate = 1;     ///< factor on the schedule's
   float limit = F32::largest;  ///< magnitude that no weight exceeds
+  std::int64_t until = never;  ///< committed steps after which the weights stay as they are
   struct Updated {
     bool compensated = false, has_copy = false;
   };
@@ -83,6 +84,19 @@ struct AverageWeights final : StepOp {
   float decay;
   explicit AverageWeights(float the_decay) : decay(the_decay) {}
   std::string name() const override { return "average_weights"; }
+};
+
+/// [truths and statistics...] -> [for each: average, the same truth, weight if it is not the truth, ...]: where
+/// `commit` is set, and in every `interval`-th step alone, the average moves as `kept_average` says, and the truth
+/// becomes it.
+struct Lookahead final : StepOp {
+  float decay;
+  std::int32_t interval;
+  std::int64_t total;
+  std::vector<bool> has_copy = {};
+  Lookahead(float the_decay, std::int32_t the_interval, std::int64_t the_total)
+      : decay(the_decay), interval(the_interval), total(the_total) {}
+  std::string name() const override { return "lookahead"; }
 };
 
 /// -> [ranges]: from now on numbers are read by the scale that the update has written them with.

@@ -159,6 +159,20 @@ HALFTONE_HD float kept_average(const StepState& state, float decay) {
   return warm_up < decay ? warm_up : decay;
 }
 
+/// The same for lookahead (Zhang et al. 2019): 1, all of itself, but in every `interval`-th step, where it is
+/// decay^interval times the third power of the share of `total` steps that are done with this one.
+HALFTONE_HD float kept_average(const StepState& state, float decay, std::int32_t interval, std::int64_t total) {
+  const std::int64_t step = state.steps + 1;
+  if (step % interval != 0) return 1;
+  const double share = step < total ? static_cast<double>(step) / static_cast<double>(total) : 1;
+  return static_cast<float>(math::power(double{decay}, interval) * share * share * share);
+}
+
+/// The learning rate of parameters that have `factor` on it and are frozen from step `until` on.
+HALFTONE_HD float rate_of(const StepState& state, float factor, std::int64_t until) {
+  return state.steps < until ? state.learning_rate * factor : 0;
+}
+
 /// The factor that makes of a stored gradient, or of the sum over micro-batches, what the update rule takes.
 HALFTONE_HD float update_factor(const StepState& state, const StepPolicy& policy) {
   return state.clip / (policy.accumulate > 1 ? static_cast<float>(state.good_micro_batches) : state.gradient_scale());

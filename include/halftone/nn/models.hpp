@@ -27,6 +27,10 @@ Value resnet20(Value images, int classes = 10);
 /// With a 3x3 stem for small images. 32x32x3: 11,173,962 parameters.
 Value resnet18(Value images, int classes = 10);
 
+/// Three groups of two 3x3 convolutions with batch norm and gelu behind a whitening one, `whitening`, whose filters are
+/// frozen: `whiten` gives them their numbers (Jordan 2024). 32x32x3: 1,972,792 parameters.
+Value airbench94(Value images, int classes = 10);
+
 /// With the stride on the 3x3 convolutions, as in torchvision. 224x224x3: 25,557,032 parameters.
 Value resnet50(Value images, int classes = 1000);
 

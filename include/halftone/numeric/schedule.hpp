@@ -7,6 +7,9 @@
 
 namespace halftone {
 
+/// A step that no training reaches.
+inline constexpr std::int64_t never = INT64_MAX;
+
 /// The learning rate as a function of the step: plain data, so that a device evaluates it from its own step counter.
 struct Schedule {
   enum class Kind { constant, step, cosine, one_cycle, linear, exponential };
@@ -14,9 +17,10 @@ struct Schedule {
 
   Kind kind = Kind::constant;
   float peak = 0.05f;       ///< the learning rate that everything else is relative to
-  float end = 0;            ///< linear, cosine, exponential: the last rate
+  float end = 0;            ///< linear, cosine, exponential, one_cycle: the last rate
+  float start = 0;          ///< one_cycle: the first rate
   std::int64_t total = 1;   ///< steps in all
-  std::int64_t warmup = 0;  ///< steps of linear rise from 0 that come first; one_cycle: of its rise from peak / 25
+  std::int64_t warmup = 0;  ///< steps of linear rise from 0 that come first; one_cycle: of its rise from `start`
   std::int64_t milestones[most_milestones] = {};  ///< step: from each of these on another factor
   int milestone_count = 0;
   float factor = 0.1f;
@@ -33,7 +37,11 @@ struct Schedule {
   }
   /// Linear up from peak / 25 over the first quarter, then linear down to 0 (Smith & Topin 2018).
   static constexpr Schedule one_cycle(float peak, std::int64_t total) {
-    return {.kind = Kind::one_cycle, .peak = peak, .total = total, .warmup = total / 4};
+    return one_cycle(peak, total, total / 4, 0.04f * peak, 0);
+  }
+  /// Linear up from `start` over `rise` steps, then linear down to `end`.
+  static constexpr Schedule one_cycle(float peak, std::int64_t total, std::int64_t rise, float start, float end) {
+    return {.kind = Kind::one_cycle, .peak = peak, .end = end, .start = start, .total = total, .warmup = rise};
   }
   /// Multiplied by `factor` at each of the milestones, at most `most_milestones` (else it has a fault).
   static constexpr Schedule step(float peak, std::span<const std::int64_t> milestones, float factor) {
@@ -46,7 +54,7 @@ struct Schedule {
   /// What makes it no schedule, in words; null where it is one.
   const char* fault() const {
     const auto finite = [](float x) { return std::isfinite(x) && x >= 0; };
-    if (!finite(peak) || !finite(end)) return "rates must be finite and not negative";
+    if (!finite(peak) || !finite(end) || !finite(start)) return "rates must be finite and not negative";
     if (kind == Kind::exponential && !(std::isnormal(end / peak) && std::isnormal(peak / end)))
       return "an exponential one must lead from one positive rate to another";
     if (milestone_count < 0 || milestone_count > most_milestones) return "it has more than 8 milestones";
@@ -81,8 +89,8 @@ struct Schedule {
       case Kind::exponential:
         return peak * math::exp(t * math::log(end / peak));
       case Kind::one_cycle: {
-        if (step < warmup) return peak * (0.04f + 0.96f * static_cast<float>(step) / static_cast<float>(warmup));
-        return peak * (1 - t);
+        if (step < warmup) return start + (peak - start) * static_cast<float>(step) / static_cast<float>(warmup);
+        return end + (peak - end) * (1 - t);
       }
     }
     return peak;

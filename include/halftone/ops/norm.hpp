@@ -10,6 +10,7 @@ struct NormOptions {
   float epsilon = 1e-5f;
   float momentum = 0.1f;  ///< of batch norm's running statistics: share of the new batch
   std::string name = {};  ///< by default norm1, norm2, ...
+  bool scale = true;      ///< whether gamma is trained; else it stays 1
 };
 
 /// gamma (x - mean) / sqrt(variance + epsilon) + beta with each channel's mean and (biased) variance over the batch; in

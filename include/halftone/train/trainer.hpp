@@ -97,6 +97,9 @@ class Trainer {
   /// is no average.
   double evaluate(const Loader& loader, Value metric, bool average = false);
 
+  /// The numbers of `output` for all images of `loader` in order, in evaluation as above.
+  std::vector<float> predict(const Loader& loader, Value output, bool average = false);
+
   /// Writes a checkpoint (`save_checkpoint`), with `model`, then the graph's metadata (of the data, by `inputs`), among
   /// what its model says of itself and `identity` among what a resume must agree with.
   void save(const std::filesystem::path& directory, const Metadata& model = {}, const Identity& identity = {}) const;

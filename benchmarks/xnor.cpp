@@ -74,7 +74,7 @@ bool is_peer(cpu::Isa isa) {
   const auto among = [&](std::initializer_list<const char*> names) {
     return std::any_of(names.begin(), names.end(), [&](const char* name) { return core == name; });
   };
-  if (isa == cpu::Isa::avx512) return among({"SkylakeX", "Cooperlake", "SapphireRapids"});
+  if (isa >= cpu::Isa::avx512) return among({"SkylakeX", "Cooperlake", "SapphireRapids"});
   return isa == cpu::Isa::avx2 && among({"Haswell", "Zen"});
 }
 
@@ -157,7 +157,7 @@ int main(int argc, char** argv) {
   if (!isa || (argc != 1 && argc != 3)) return fmt::print(stderr, "xnor [--isa NAME]\n"), 2;
 #ifdef HALFTONE_HAS_OPENBLAS
   if (*isa != cpu::Isa::baseline && !std::getenv("OPENBLAS_CORETYPE")) {  // it is read before main
-    setenv("OPENBLAS_CORETYPE", *isa == cpu::Isa::avx512 ? "SkylakeX" : "Haswell", 1);
+    setenv("OPENBLAS_CORETYPE", *isa >= cpu::Isa::avx512 ? "SkylakeX" : "Haswell", 1);
     execv("/proc/self/exe", argv);
   }
   openblas_set_num_threads(1);

@@ -26,31 +26,35 @@ Gather without_padding_taps(Gather gather) {
   return gather;
 }
 
-GatherGemm forward(const Convolution& c, Isa isa, int threads) {
+using Unit = std::optional<PairUnit>;
+
+GatherGemm forward(const Convolution& c, Isa isa, int threads, Unit unit = {}) {
   return {without_padding_taps(forward_gather(c.problem)),
           {.height = c.problem.p, .width = c.problem.q},
           order_of(c.problem, true),
           c.operands,
           c.activation,
           isa,
-          threads};
+          threads,
+          nullptr,
+          unit};
 }
 
-WeightGradient weight_gradient(const Convolution& c, Isa isa, int threads) {
-  return {forward_gather(c.problem), c.problem.k / c.problem.groups, c.operands, isa, threads};
+WeightGradient weight_gradient(const Convolution& c, Isa isa, int threads, Unit unit = {}) {
+  return {forward_gather(c.problem), c.problem.k / c.problem.groups, c.operands, isa, threads, unit};
 }
 
 /// One gather for each residue of the input position modulo the stride.
 struct InputGradient {
   std::vector<GatherGemm> gemms;
 
-  InputGradient(const Convolution& c, Isa isa, int threads) {
+  InputGradient(const Convolution& c, Isa isa, int threads, Unit unit = {}) {
     const ConvProblem& p = c.problem;
     for (std::int64_t row = 0; row < std::min<std::int64_t>(p.stride_h, p.h); ++row) {
       for (std::int64_t col = 0; col < std::min<std::int64_t>(p.stride_w, p.w); ++col) {
         const Scatter scatter{p.h, p.w, row, col, p.stride_h, p.stride_w};
         gemms.emplace_back(without_padding_taps(gradient_gather(p, row, col)), scatter, order_of(p, false), c.operands,
-                           c.activation, isa, threads);
+                           c.activation, isa, threads, nullptr, unit);
       }
     }
   }
@@ -70,6 +74,12 @@ Launch launch(Engine engine) {
   const std::size_t workspace = engine.workspace();
   return {[engine = std::make_shared<const Engine>(std::move(engine))](const Arguments& a) { engine->run(a); },
           workspace};
+}
+
+Launch direct(const Convolution& c, Isa isa, int threads, Unit unit = {}) {
+  if (c.direction == Direction::forward) return launch(forward(c, isa, threads, unit));
+  if (c.direction == Direction::d_input) return launch(InputGradient(c, isa, threads, unit));
+  return launch(weight_gradient(c, isa, threads, unit));
 }
 
 GatherGemm of_tiles(const Convolution& c, Isa isa, int threads) {
@@ -99,15 +109,36 @@ std::string decline_winograd(const Convolution& c) {
   return {};
 }
 
-std::string prefer_direct(const Convolution& c, Isa isa) {
-  const double here = winograd_cost(c.problem, c.direction, isa), direct = direct_cost(c.problem, c.direction, isa);
-  return here < direct ? "" : fmt::format("predicted to take {:.2f} of direct's time", here / direct);
+Launch implicit_gemm(const Convolution& c, Isa isa, int threads) { return direct(c, isa, threads); }
+
+Launch pairs(const Convolution& c, PairUnit unit, Isa isa, int threads) { return direct(c, isa, threads, unit); }
+Launch pairs(const Convolution& c, Isa isa, int threads) {
+  return pairs(c, isa == Isa::amx ? PairUnit::tile : PairUnit::dot, isa, threads);
 }
 
-Launch implicit_gemm(const Convolution& c, Isa isa, int threads) {
-  if (c.direction == Direction::forward) return launch(forward(c, isa, threads));
-  if (c.direction == Direction::d_input) return launch(InputGradient(c, isa, threads));
-  return launch(weight_gradient(c, isa, threads));
+std::string decline_pairs(const Convolution& c) {
+  if (c.problem.groups != 1) return "groups";
+  const Storage bf16 = DType::bf16;
+  if (c.operands.inputs[0].storage != bf16 || c.operands.inputs[1].storage != bf16) return "not plain bf16";
+  return {};
+}
+
+std::string decline(Way way, const Convolution& c, Isa isa, bool direct_only) {
+  if (way == Way::winograd) return direct_only ? "algorithms: direct" : decline_winograd(c);
+  if (way == Way::pairs) {
+    const std::string reason = decline_pairs(c);
+    return reason.empty() && isa < Isa::avx512_bf16 ? "isa " + std::string(name_of(isa)) : reason;
+  }
+  return is_wide(c.operands) ? "sums in f32 would lose bits of 32-bit fixed point" : "";
+}
+
+std::string prefer_other(Way way, const Convolution& c, Isa isa, bool direct_only) {
+  if (std::string reason = decline(way, c, isa, direct_only); !reason.empty()) return reason;
+  const auto cost = [&](Way which) { return predicted_cost(which, c.problem, c.direction, isa); };
+  for (Way other : all_ways)
+    if (cost(other) < cost(way) && decline(other, c, isa, direct_only).empty())
+      return fmt::format("predicted to take {:.2f} of {}'s time", cost(way) / cost(other), name_of(other));
+  return {};
 }
 
 }  // namespace halftone::cpu

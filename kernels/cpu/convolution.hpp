@@ -6,12 +6,20 @@
 #include "halftone/ops/dense.hpp"
 #include "kernels/common/convolution.hpp"
 #include "kernels/cpu/backend.hpp"
+#include "kernels/cpu/cost.hpp"
+#include "kernels/cpu/pair_products.hpp"
 
 namespace halftone::cpu {
 
 /// The engine. Products and sums are f32 whatever is stored, and the order of every sum follows from the problem and
 /// the instruction set, never from the number of threads. Taps in the padding add nothing, not even times infinity.
 Launch implicit_gemm(const Convolution& convolution, Isa isa, int threads);
+
+/// The same of bf16 numbers by a unit that multiplies pairs of them; by default the best that `isa` has. What does not
+/// come out finite is left to the engine.
+Launch pairs(const Convolution& convolution, PairUnit unit, Isa isa, int threads);
+Launch pairs(const Convolution& convolution, Isa isa, int threads);
+std::string decline_pairs(const Convolution& convolution);
 
 /// 3 x 3 filters by minimal filtering, in f32 (winograd.hpp, winograd_gradient.hpp). `decline_winograd` says why it
 /// cannot take a convolution.
@@ -30,8 +38,10 @@ std::string decline_xnor(const Convolution& convolution);
 /// The definition, spelled out: scalar loops, sums in double, numbers read and written one by one.
 Launch reference(const Convolution& convolution);
 
-/// How fast, not how: "" where minimal filtering is predicted to take less time (cost.hpp).
-std::string prefer_direct(const Convolution& convolution, Isa isa);
+/// Why a way cannot do a convolution; nothing where it can.
+std::string decline(Way way, const Convolution& convolution, Isa isa, bool direct_only);
+/// The same, or that another way is predicted to take less time.
+std::string prefer_other(Way way, const Convolution& convolution, Isa isa, bool direct_only);
 
 using MakeConvolution = Launch (*)(const Convolution& convolution, Isa isa, int threads);
 
@@ -42,21 +52,30 @@ Launch convolution_launch(const Request& request) {
   return make(convolution_of<Operation>(request), machine.isa, machine.threads);
 }
 
-/// The ways to do a convolution operation.
+/// One of several ways, chosen by what it is predicted to take.
+template <class Operation, Way way, MakeConvolution make>
+Kernel predicted_kernel() {
+  Kernel kernel{name_of(way), convolution_launch<Operation, make>};
+  kernel.decline = [](const Request& request) {
+    constexpr auto why = way == Way::implicit_gemm ? decline : prefer_other;  // the last of them is there for all
+    return why(way, convolution_of<Operation>(request), machine_of(request).isa, direct_only(request));
+  };
+  kernel.predict = [](const Request& request) {
+    const Convolution convolution = convolution_of<Operation>(request);
+    const Isa isa = machine_of(request).isa;
+    if (!decline(way, convolution, isa, direct_only(request)).empty()) return 0.0;
+    return predicted_share(way, convolution.problem, convolution.direction, isa);
+  };
+  return kernel;
+}
+
+/// All kernels of a convolution operation.
 template <class Operation>
 std::vector<Kernel> convolution_kernels() {
   std::vector<Kernel> kernels = {
-      {"winograd", convolution_launch<Operation, winograd>,
-       [](const Request& request) {
-         const Convolution convolution = convolution_of<Operation>(request);
-         std::string reason = direct_only(request) ? "algorithms: direct" : decline_winograd(convolution);
-         return reason.empty() ? prefer_direct(convolution, machine_of(request).isa) : reason;
-       }},
-      {"implicit_gemm", convolution_launch<Operation, implicit_gemm>,
-       [](const Request& request) {
-         const bool loses = is_wide(convolution_of<Operation>(request).operands);
-         return std::string(loses ? "sums in f32 would lose bits of 32-bit fixed point" : "");
-       }},
+      predicted_kernel<Operation, Way::winograd, winograd>(),
+      predicted_kernel<Operation, Way::pairs, pairs>(),
+      predicted_kernel<Operation, Way::implicit_gemm, implicit_gemm>(),
       {"wide", convolution_launch<Operation, wide>,
        [](const Request& request) { return decline_wide(convolution_of<Operation>(request)); }},
       {"reference", [](const Request& request) { return reference(convolution_of<Operation>(request)); }}};

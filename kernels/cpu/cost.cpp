@@ -1,5 +1,7 @@
 #include "kernels/cpu/cost.hpp"
 
+#include <cmath>
+
 namespace halftone::cpu {
 namespace {
 
@@ -14,7 +16,7 @@ struct Sizes {
   double lanes, terms, results, term_vectors, result_vectors, gathered_vectors, pixels, tiles, taps;
 
   Sizes(const ConvProblem& p, Direction direction, Isa isa) {
-    const std::int64_t width = isa == Isa::avx512 ? 16 : isa == Isa::avx2 ? 8 : 4;
+    const std::int64_t width = isa >= Isa::avx512 ? 16 : isa == Isa::avx2 ? 8 : 4;
     const bool turned = direction != Direction::forward, to_input = direction == Direction::d_input;
     const std::int64_t in = (turned ? p.k : p.c) / p.groups, out = (turned ? p.c : p.k) / p.groups;
     const std::int64_t rows = to_input ? p.h : p.p, cols = to_input ? p.w : p.q;
@@ -28,13 +30,10 @@ struct Sizes {
   }
 };
 
-}  // namespace
-
 // Constants: fitted to what benchmarks/kernels measured with AVX-512 for 1 to 512 channels, over the time that a
 // multiply-add takes at the measured peak.
 
-double direct_cost(const ConvProblem& problem, Direction direction, Isa isa) {
-  const Sizes s(problem, direction, isa);
+double direct_cost(const Sizes& s, Direction direction) {
   if (direction == Direction::d_weight)  // the gathered input lies in the lanes, all taps side by side
     return s.pixels * (1.1 * s.terms * s.gathered_vectors + 3 * s.gathered_vectors + 12 * s.term_vectors);
   const double products = 1.1 * s.taps * s.terms;
@@ -42,12 +41,48 @@ double direct_cost(const ConvProblem& problem, Direction direction, Isa isa) {
   return s.pixels * (products * s.result_vectors + 3 * s.taps * s.terms / s.lanes + 20 * s.result_vectors);
 }
 
-double winograd_cost(const ConvProblem& problem, Direction direction, Isa isa) {
-  const Sizes s(problem, direction, isa);
+double winograd_cost(const Sizes& s, Direction direction) {
   constexpr double weight = 600, transform = 750, cut_rows = 400;  // of a vector, a vector, a tile
   const bool cut = direction != Direction::d_weight && s.results != s.result_vectors * s.lanes;
   const double tile = 1.08 * 36 * s.terms * s.result_vectors + transform * (s.term_vectors + s.result_vectors);
   return s.tiles * (tile + (cut ? cut_rows : 0)) + weight * s.terms * s.result_vectors;
+}
+
+/// The products' constants are the units' peaks, twice the multiply-adds' of AMD's dot products and 12 times of Intel's
+/// tiles, less what loops lose; all else is cycles, measured with a dot product of integers in place of bf16's. AMD's
+/// first cores begin one multiply-add a cycle.
+double pairs_cost(const ConvProblem& p, const Sizes& s, Direction direction, Isa isa) {
+  const bool tiles = isa == Isa::amx, of_weight = direction == Direction::d_weight;
+  const double product = tiles ? 0.1 : 0.55, cycle = tiles ? 2 : 1;
+  const double read = static_cast<double>(direction == Direction::d_input ? p.k : p.c), depth = s.taps * read;
+  const double slices = std::ceil(depth / (read < 288 ? std::floor(288 / read) * read : 288));
+  const double runs = p.dilation_w == 1 ? std::max(slices, static_cast<double>(p.r)) : s.taps;
+  const double gather = 25 * (1 + runs) + depth / 16;
+  if (of_weight) {
+    const double filters = tiles ? 16 * s.term_vectors : s.terms;
+    const double others = gather + 3 * s.gathered_vectors + filters * (0.7 * slices + 0.08 * s.gathered_vectors);
+    return s.pixels * (product * filters * s.gathered_vectors + cycle * others);
+  }
+  const double padded = tiles ? 32 * std::ceil(depth / 32) : depth;
+  return s.pixels * (product * padded * s.result_vectors + cycle * (gather + 10 * s.result_vectors));
+}
+
+}  // namespace
+
+const char* name_of(Way way) {
+  constexpr const char* names[] = {"winograd", "pairs", "implicit_gemm"};
+  return names[static_cast<int>(way)];
+}
+
+double predicted_cost(Way way, const ConvProblem& problem, Direction direction, Isa isa) {
+  const Sizes sizes(problem, direction, isa);
+  if (way == Way::winograd) return winograd_cost(sizes, direction);
+  return way == Way::pairs ? pairs_cost(problem, sizes, direction, isa) : direct_cost(sizes, direction);
+}
+
+double predicted_share(Way way, const ConvProblem& problem, Direction direction, Isa isa) {
+  const Sizes s(problem, direction, isa);
+  return s.pixels * s.taps * s.terms * s.results / s.lanes / predicted_cost(way, problem, direction, isa);
 }
 
 }  // namespace halftone::cpu

@@ -105,8 +105,16 @@ inline void fill_slab(const Gather& gather, const DepthSlice& slice, std::int64_
     input.copy(from, count, to);
     if (mark_padding) canonicalize_nan(to, to + count);
   };
+  const bool side_by_side = channels == gather.channels && row_step * col_step == 1 && x0 == 0 && x1 == cols.in &&
+                            slice.pitch == cols.in * channels;
   for (std::int64_t image = block.image0; image < block.image1; ++image) {
     for (std::int64_t y = y0; y < y1; ++y, slab += slice.pitch) {
+      if (side_by_side && y >= 0 && y < rows.in) {
+        const std::int64_t more = std::min(y1, rows.in) - y - 1, first = (image * rows.in + y) * slice.pitch;
+        copy(first, (more + 1) * slice.pitch, slab);
+        y += more, slab += more * slice.pitch;
+        continue;
+      }
       if ((y - y0) % row_step != 0) continue;
       if (y < 0 || y >= rows.in || in0 == in1) {
         std::fill_n(slab, (x1 - x0) * channels, padding);
@@ -153,6 +161,60 @@ inline void pack_lines(const DepthSlice& slice, const Lines& lines, float* packe
     pack_lines_with(Vectors(), lines, packed);
   }
 }
+
+/// Copies whole vectors, of which the last overlaps the one before, unless there are fewer numbers than one has.
+template <class Vector>
+HWY_INLINE bool copy_with(Vector v, const std::uint16_t* from, std::int64_t count, std::uint16_t* to) {
+  constexpr std::int64_t width = hn::MaxLanes(Vector());
+  if (count < width) return false;
+  for (std::int64_t i = 0; i + width < count; i += width) hn::StoreU(hn::LoadU(v, from + i), v, to + i);
+  hn::StoreU(hn::LoadU(v, from + count - width), v, to + count - width);
+  return true;
+}
+
+/// As std::copy_n, but never a call: most runs are short.
+HWY_INLINE void copy_codes(const std::uint16_t* from, std::int64_t count, std::uint16_t* to) {
+  if (copy_with(hn::ScalableTag<std::uint16_t>(), from, count, to)) return;
+  if (copy_with(hn::CappedTag<std::uint16_t, 8>(), from, count, to)) return;
+  if (copy_with(hn::CappedTag<std::uint16_t, 4>(), from, count, to)) return;
+  for (std::int64_t i = 0; i < 3; ++i)
+    if (i < count) to[i] = from[i];
+}
+
+/// Reads what a pixel gathers of a slice as it is stored, in 16 bits, where there are no groups.
+class CodeGather {
+ public:
+  CodeGather(const Gather& gather, const DepthSlice& slice, const Input& input)
+      : rows_(gather.rows), cols_(gather.cols), slice_(slice), channels_(gather.channels), from_(input.codes()) {
+    const std::int64_t last = slice.tap_col1 - 1;
+    const bool side_by_side = cols_.offset[last] - cols_.offset[slice.tap_col0] == last - slice.tap_col0;
+    if (side_by_side && slice.channels == channels_) taps_ = slice.tap_col1 - slice.tap_col0;
+  }
+
+  /// to [slice.depth], zero in the padding.
+  void operator()(std::int64_t image, std::int64_t row, std::int64_t col, std::uint16_t* to) const {
+    const std::int64_t count = slice_.channels;
+    for (std::int64_t t = slice_.tap_row0; t < slice_.tap_row1; ++t) {
+      const std::int64_t y = row * rows_.step + rows_.offset[t];
+      const bool inside = y >= 0 && y < rows_.in;
+      for (std::int64_t u = slice_.tap_col0; u < slice_.tap_col1; u += taps_, to += taps_ * count) {
+        const std::int64_t x = col * cols_.step + cols_.offset[u];
+        const std::int64_t first = inside ? std::clamp<std::int64_t>(-x, 0, taps_) : taps_;
+        const std::int64_t end = inside ? std::clamp<std::int64_t>(cols_.in - x, first, taps_) : taps_;
+        const std::int64_t from = ((image * rows_.in + y) * cols_.in + x) * channels_ + slice_.channel;
+        std::fill_n(to, first * count, std::uint16_t{0});
+        copy_codes(from_ + from + first * count, (end - first) * count, to + first * count);
+        std::fill_n(to + end * count, (taps_ - end) * count, std::uint16_t{0});
+      }
+    }
+  }
+
+ private:
+  const GatherAxis &rows_, &cols_;
+  const DepthSlice& slice_;
+  std::int64_t channels_, taps_ = 1;  ///< taps that read numbers side by side
+  const std::uint16_t* from_;
+};
 
 inline bool all_finite(const float* x, std::int64_t count) {
   const Vectors v;

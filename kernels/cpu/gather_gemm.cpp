@@ -41,6 +41,13 @@ struct GatherGemmRun {
   float* panels(std::int64_t group, const DepthSlice& slice) const {
     return workspace + (group * gather.depth() + slice.base) * gemm.padded_results;
   }
+  /// The same in pairs [padded_results / width, padded depth / 2, width, 2].
+  std::uint16_t* pair_panels(const DepthSlice& slice) const {
+    const std::int64_t index = &slice - gather.slices.data();
+    return reinterpret_cast<std::uint16_t*>(workspace) + index * max_depth * gemm.padded_results;
+  }
+  std::int64_t pair_depth(const DepthSlice& slice) const { return round_up(slice.depth, gemm.pairs->step); }
+  std::uint8_t* flags() const { return reinterpret_cast<std::uint8_t*>(workspace + gemm.flags_at); }
   std::int64_t panel_width(std::int64_t col) const { return std::min(tile_width, gemm.padded_results - col); }
   /// [padded_results], or null where there is none.
   float* bias(std::int64_t group) const {
@@ -139,6 +146,25 @@ bool pack_weight(const GatherGemmRun& run) {
   return finite;
 }
 
+void pack_pairs(const GatherGemmRun& run) {
+  constexpr std::int64_t width = PairProducts::width;
+  const std::int64_t panels = run.gemm.padded_results / width;
+  parallel_for(run.gemm.threads, std::ssize(run.gather.slices) * panels, [&](std::int64_t task, int) {
+    const DepthSlice& slice = run.gather.slices[task / panels];
+    const std::int64_t depth = run.pair_depth(slice), col = task % panels * width;
+    const std::int64_t used = std::min(width, run.gemm.results - col);
+    std::uint16_t* panel = run.pair_panels(slice) + col * depth;
+    std::fill_n(panel, depth * width, std::uint16_t{0});
+    std::int64_t d = 0;
+    for_each_tap(run.gather, slice, [&](std::int64_t tap_row, std::int64_t tap_col) {
+      for (std::int64_t i = 0; i < slice.channels; ++i, ++d)
+        for (std::int64_t j = 0; j < used; ++j)
+          panel[d / 2 * 2 * width + 2 * j + d % 2] =
+              run.weight.codes()[run.gemm.order.index(0, col + j, tap_row, tap_col, slice.channel + i)];
+    });
+  });
+}
+
 void add_bias(const float* HWY_RESTRICT bias, std::int64_t rows, std::int64_t cols, float* HWY_RESTRICT to) {
   for (std::int64_t i = 0; i < rows; ++i, to += cols)
     for (std::int64_t j = 0; j < cols; ++j) to[j] += bias[j];
@@ -166,6 +192,40 @@ Lines lines_of(const GatherGemmRun& run, const DepthSlice& slice, std::int64_t g
           .pixel = packed_stride};
 }
 
+/// Finishes and stores a block: sums [pixels, padded_results].
+void store_block(const GatherGemmRun& run, const Block& block, std::int64_t group, float* sums) {
+  const std::int64_t stride = run.gemm.padded_results;
+  for (std::int64_t image = block.image0; image < block.image1; ++image)
+    for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride) {
+      if (run.gemm.has_bias) add_bias(run.bias(group), block.cols(), stride, sums);
+      run.store_row(block, image, i, group, sums, stride);
+    }
+}
+
+/// Multiplies a block in pairs; stores it, or says that some sum is not finite.
+bool paired_block(const GatherGemmRun& run, const Block& block, int thread) {
+  const std::int64_t pixels = block.pixels(), stride = run.gemm.padded_results;
+  float* sums = run.place(block, run.sums(thread));
+  auto* codes = reinterpret_cast<std::uint16_t*>(run.packed(thread));
+  if (run.gather.slices.empty()) std::fill_n(sums, pixels * stride, 0.0f);
+  for (const DepthSlice& slice : run.gather.slices) {
+    const std::int64_t depth = run.pair_depth(slice);
+    const CodeGather gather(run.gather, slice, run.input);
+    std::uint16_t* to = codes;
+    for (std::int64_t image = block.image0; image < block.image1; ++image)
+      for (std::int64_t i = block.row0; i < block.row1; ++i)
+        for (std::int64_t j = block.col0; j < block.col1; ++j, to += max_depth) {
+          gather(image, i, j, to);
+          std::fill(to + slice.depth, to + depth, std::uint16_t{0});
+        }
+    run.gemm.pairs->multiply(pixels, stride / PairProducts::width, depth, codes, max_depth, run.pair_panels(slice),
+                             slice.base != 0, sums, stride);
+  }
+  if (!all_finite(sums, pixels * stride)) return false;
+  store_block(run, block, 0, sums);
+  return true;
+}
+
 /// Multiplies the gathered numbers of a block by the panels: sums [pixels, padded_results], which are in their place
 /// already where they can be.
 template <Absent absent>
@@ -186,11 +246,7 @@ void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
         }
       }
     }
-    for (std::int64_t image = block.image0; image < block.image1; ++image)
-      for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride) {
-        if (run.gemm.has_bias) add_bias(run.bias(group), block.cols(), stride, sums);
-        run.store_row(block, image, i, group, sums, stride);
-      }
+    store_block(run, block, group, sums);
   }
 }
 
@@ -210,11 +266,7 @@ constexpr auto interleaves = []<int... i>(std::integer_sequence<int, i...>) {
 (std::make_integer_sequence<int, planar_height>());
 
 void copy_strided(const float* HWY_RESTRICT from, std::int64_t stride, std::int64_t count, float* HWY_RESTRICT to) {
-  if (stride == 1) {
-    std::copy_n(from, count, to);
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
-  }
+  for (std::int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
 }
 
 /// The taps [first, end) without those that no output position of [i0, i1] finds within the input.
@@ -237,13 +289,14 @@ void fill_planes(const GatherGemmRun& run, const Block& block, bool mark_padding
   const std::int64_t channels = run.gather.channels;
   for (std::int64_t y = y0; y < y1; ++y, slab += planar.pitch) {
     const bool inside = y >= 0 && y < rows.in && in0 < in1;
-    if (inside) run.input.copy(((block.image0 * rows.in + y) * cols.in + in0) * channels, (in1 - in0) * channels, row);
-    if (inside && mark_padding) canonicalize_nan(row, row + (in1 - in0) * channels);
+    float* const read = channels == 1 ? slab + in0 - x0 : row;
+    if (inside) run.input.copy(((block.image0 * rows.in + y) * cols.in + in0) * channels, (in1 - in0) * channels, read);
+    if (inside && mark_padding) canonicalize_nan(read, read + (in1 - in0) * channels);
     for (std::int64_t c = 0; c < channels; ++c) {
       float* to = slab + c * planar.plane - x0;
       std::fill(to + x0, to + (inside ? in0 : x1), padding);
       if (!inside) continue;
-      copy_strided(row + c, channels, in1 - in0, to + in0);
+      if (channels > 1) copy_strided(row + c, channels, in1 - in0, to + in0);
       std::fill(to + in1, to + x1, padding);
     }
   }
@@ -281,6 +334,16 @@ void run(const GatherGemm& gemm, const Arguments& arguments, const std::uint8_t*
       if (!wanted || wanted[task]) block(run, blocks[task], thread);
     });
   };
+  if (gemm.pairs) {
+    pack_pairs(run);
+    std::atomic<bool> finite = true;
+    parallel_for(gemm.threads, gemm.gather.blocks.count(), [&](std::int64_t task, int thread) {
+      run.flags()[task] = paired_block(run, gemm.gather.blocks[task], thread) ? 0 : 1;
+      if (run.flags()[task]) finite = false;
+    });
+    if (finite) return;
+    wanted = run.flags();
+  }
   const bool skip_padding = !pack_weight(run) && gemm.gather.leaves_input();  // zero times infinity is not zero
   if (gemm.planar.used)
     all_blocks(gemm.planar.blocks, skip_padding ? planar_block<Absent::right> : planar_block<Absent::none>);
@@ -327,7 +390,8 @@ GatherGemm::Planar plan_planar(Gather& gather, std::int64_t results, const TileS
 }  // namespace
 
 GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, const Operands& operands,
-                       std::optional<Activation> function, Isa chosen, int team, const Blocks* cut)
+                       std::optional<Activation> function, Isa chosen, int team, const Blocks* cut,
+                       std::optional<PairUnit> unit)
     : gather(std::move(what)),
       scatter(where),
       order(weight_order),
@@ -342,10 +406,11 @@ GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, con
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
   if (has_bias) bias = Access(isa, operands.inputs[2]);
   results = order.results();
-  padded_results = round_up(results, tile.lanes);
+  if (unit) pairs = pair_products(isa, *unit);
+  padded_results = round_up(results, pairs ? PairProducts::width : tile.lanes);
   gather.blocks = cut ? *cut : cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
-  gather.cut_slices(tile.max_depth);
-  if (!cut) planar = plan_planar(gather, results, tile);
+  gather.cut_slices(tile.max_depth, pairs.has_value());  // long runs are read fast
+  if (!cut && !pairs) planar = plan_planar(gather, results, tile);
   std::int64_t slab = gather.slab_floats();
   std::int64_t packed = std::max(gather.blocks.largest().pixels(), tile.width) * tile.packed_stride;
   std::int64_t sums = gather.blocks.largest().pixels() * padded_results;
@@ -355,8 +420,11 @@ GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, con
     packed = std::max(packed, most_cols);
     sums = std::max(sums, planar.length * results);
   }
-  bias_at = round_up(gather.groups * gather.depth() * padded_results, tile.line);
-  shared = bias_at + round_up(has_bias ? gather.groups * padded_results : 0, tile.line);
+  std::int64_t panels = gather.groups * gather.depth() * padded_results;
+  if (pairs) panels = std::max(panels, (std::ssize(gather.slices) * tile.max_depth * padded_results + 1) / 2);
+  bias_at = round_up(panels, tile.line);
+  flags_at = bias_at + round_up(has_bias ? gather.groups * padded_results : 0, tile.line);
+  shared = flags_at + round_up(pairs ? (gather.blocks.count() + 3) / 4 : 0, tile.line);
   packed_at = round_up(slab + tile.lanes, tile.line);
   sums_at = packed_at + round_up(packed, tile.line);
   per_thread = sums_at + round_up(sums, tile.line);

@@ -7,6 +7,7 @@
 #include "halftone/numeric/pointwise.hpp"
 #include "kernels/cpu/activation.hpp"
 #include "kernels/cpu/gather.hpp"
+#include "kernels/cpu/pair_products.hpp"
 #include "kernels/cpu/storage.hpp"
 
 namespace halftone::cpu {
@@ -33,9 +34,11 @@ struct WeightOrder {
 /// output = activation(gathered input x weight + bias), made ready to run on [input, weight, optional bias]. The work
 /// is cut into blocks of pixels; each is computed by one thread, slice after slice of the reduction.
 struct GatherGemm {
-  /// `cut`, if given, is how the pixels are cut into blocks.
+  /// `cut`, if given, is how the pixels are cut into blocks. With a `unit`, for bf16 operands without groups, it
+  /// multiplies, but for blocks that do not come out finite.
   GatherGemm(Gather what, Scatter where, WeightOrder order, const Operands& operands,
-             std::optional<Activation> activation, Isa isa, int threads, const Blocks* cut = nullptr);
+             std::optional<Activation> activation, Isa isa, int threads, const Blocks* cut = nullptr,
+             std::optional<PairUnit> unit = std::nullopt);
   std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
   void run(const Arguments& arguments) const;
   /// Computes the blocks i with wanted[i] != 0 alone.
@@ -51,6 +54,7 @@ struct GatherGemm {
   Isa isa;
   int threads;
   std::int64_t results, padded_results;  ///< of a group; rounded up to whole vectors
+  std::optional<PairProducts> pairs;
 
   /// With few results the pixels lie in the vector lanes and the slab is [channels, rows, cols]: a tap is an offset.
   struct Planar {
@@ -60,8 +64,9 @@ struct GatherGemm {
     std::vector<std::int64_t> offsets;              ///< from a pixel's place, for each term of the reduction
   } planar;
 
-  // Workspace, in floats: weight, bias, then for each thread a slab, packed rows and sums.
-  std::int64_t bias_at, shared, packed_at, sums_at, per_thread;
+  // Workspace, in floats: weight (panels of pairs at first), bias, with `pairs` a byte for each block to multiply
+  // again, then for each thread a slab, packed rows and sums.
+  std::int64_t bias_at, flags_at, shared, packed_at, sums_at, per_thread;
 };
 
 }  // namespace halftone::cpu

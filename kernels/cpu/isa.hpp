@@ -43,13 +43,14 @@
 
 namespace halftone::cpu {
 
-enum class Isa { baseline, avx2, avx512 };  ///< each has all that those before it have
-inline constexpr Isa all_isas[] = {Isa::baseline, Isa::avx2, Isa::avx512};
+/// Each has all that those before it have. The last two add products of bf16 pairs (pair_products.hpp).
+enum class Isa { baseline, avx2, avx512, avx512_bf16, amx };
+inline constexpr Isa all_isas[] = {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx};
 
 /// Whether this build holds code for the instruction set and this machine runs it.
 bool supported(Isa isa);
 
-/// The widest supported one.
+/// The supported one that is fastest on this processor.
 Isa best_isa();
 
 const char* name_of(Isa isa);

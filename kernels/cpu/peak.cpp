@@ -16,8 +16,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr int chains = 12;
 
-/// Independent chains in registers, no memory. Runs `steps` rounds of `chains` multiply-adds and returns how many
-/// operations that were; `value` keeps them alive.
+/// Runs `steps` rounds of `chains` multiply-adds and returns how many operations that were; `value` keeps them alive.
 double multiply_adds(std::int64_t steps, float* value) {
   const hn::ScalableTag<float> v;
   hn::Vec<decltype(v)> sum[chains];

@@ -3,7 +3,8 @@
 
 namespace halftone::cpu {
 
-/// Multiplications and additions a second that f32 multiply-adds in the registers of one thread reach now.
+/// Operations a second of one thread's f32 multiply-adds, in independent chains and without memory: measured in some
+/// milliseconds.
 double multiply_add_peak(Isa isa);
 
 }  // namespace halftone::cpu

@@ -93,6 +93,8 @@ class Input {
     if (access_->plain) return access_->decode(data_ + first * access_->size, to, count);
     access_->read(*access_, data_, scale_, first, count, to);
   }
+  /// The codes, where each has 16 bits.
+  const std::uint16_t* codes() const { return reinterpret_cast<const std::uint16_t*>(data_); }
 
  private:
   const Access* access_;

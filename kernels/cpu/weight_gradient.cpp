@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cstring>
 #include <span>
 #include <utility>
 
@@ -18,6 +19,27 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
+namespace {
+
+template <int distance, int... lane>
+HWY_INLINE void exchange(std::uint32_t (*rows)[16], std::integer_sequence<int, lane...>) {
+  using Row [[gnu::vector_size(64)]] = std::uint32_t;
+  for (int i = 0; i < 16; ++i) {
+    if (i & distance) continue;
+    Row a, b;
+    std::memcpy(&a, rows[i], sizeof a);
+    std::memcpy(&b, rows[i + distance], sizeof b);
+    const Row upper = __builtin_shufflevector(a, b, (lane & distance ? 16 + lane - distance : lane)...);
+    const Row lower = __builtin_shufflevector(a, b, (lane & distance ? 16 + lane : lane + distance)...);
+    std::memcpy(rows[i], &upper, sizeof upper);
+    std::memcpy(rows[i + distance], &lower, sizeof lower);
+  }
+}
+
+HWY_INLINE void transpose(std::uint32_t (&square)[16][16]) {
+  constexpr auto lanes = std::make_integer_sequence<int, 16>();
+  exchange<1>(square, lanes), exchange<2>(square, lanes), exchange<4>(square, lanes), exchange<8>(square, lanes);
+}
 
 class WeightGradientRun {
  public:
@@ -50,7 +72,7 @@ class WeightGradientRun {
   }
 
   /// Sums one slice over one part of the pixels. What is not finite may be zero times infinity in the padding: then the
-  /// chain is summed again, and all after it, without the padding.
+  /// chain is summed again, and all after it, without the padding (and without pairs).
   void sum_part(std::int64_t split, std::int64_t group, std::int64_t index, int thread) const {
     const DepthSlice& slice = gather_.slices[static_cast<std::size_t>(index)];
     const WeightGradient::Partial& part = work_.partials[static_cast<std::size_t>(index)];
@@ -61,8 +83,12 @@ class WeightGradientRun {
     bool skip_padding = false;
     for (std::int64_t b = first; b < end; ++b) {
       const std::int64_t place = (b - first) % chain_blocks;
-      add_block(slice, part, group, gather_.blocks[b], skip_padding, place == 0, chain, thread);
-      if (gather_.leaves_input() && !skip_padding && !is_finite(slice, part, chain)) {
+      if (work_.pairs && !skip_padding) {
+        add_pairs(slice, part, gather_.blocks[b], place == 0, chain, thread);
+      } else {
+        add_block(slice, part, group, gather_.blocks[b], skip_padding, place == 0, chain, thread);
+      }
+      if ((gather_.leaves_input() || work_.pairs) && !skip_padding && !is_finite(slice, part, chain)) {
         skip_padding = true;
         b -= place + 1;
       } else if (chain != sums && (b + 1 == end || place + 1 == chain_blocks)) {
@@ -111,6 +137,57 @@ class WeightGradientRun {
       multiply_run(columns, {pixels.data(), count}, lines.data, lines.pixel, chain);
       chain += round_up(columns.length, lanes);
     }
+  }
+
+  /// The same by products of pairs of pixels.
+  void add_pairs(const DepthSlice& slice, const WeightGradient::Partial& part, const Block& block, bool begins,
+                 float* chain, int thread) const {
+    constexpr std::int64_t width = PairProducts::width;
+    const std::int64_t depth = round_up(block.pixels(), work_.pairs->step), stride = part.stride;
+    const std::int64_t left_stride = round_up(block.pixels(), 32);
+    auto* const left = reinterpret_cast<std::uint16_t*>(slab(thread) + work_.gradient_at);
+    auto* const right = reinterpret_cast<std::uint16_t*>(slab(thread) + work_.packed_at);
+    transpose_gradient(block, left_stride, left);
+    const CodeGather gather(gather_, slice, input_);
+    std::uint16_t row[2][max_depth + width] = {};
+    std::int64_t pixel = 0;
+    const auto interleave = [&] {
+      for (std::int64_t col = 0; col < stride; col += width) {
+        std::uint16_t* to = right + col * depth + (pixel - 1) * width;
+        for (std::int64_t j = 0; j < width; ++j) to[2 * j] = row[0][col + j], to[2 * j + 1] = row[1][col + j];
+      }
+    };
+    for (std::int64_t image = block.image0; image < block.image1; ++image)
+      for (std::int64_t i = block.row0; i < block.row1; ++i)
+        for (std::int64_t j = block.col0; j < block.col1; ++j, ++pixel) {
+          gather(image, i, j, row[pixel % 2]);
+          if (pixel % 2 == 1) interleave();
+        }
+    for (; pixel < depth; ++pixel) {
+      std::fill_n(row[pixel % 2], stride, std::uint16_t{0});
+      if (pixel % 2 == 1) interleave();
+    }
+    work_.pairs->multiply(work_.filters, stride / width, depth, left, left_stride, right, !begins, chain, stride);
+  }
+
+  /// to [filters, stride] = d_output of a block as it is stored, zero behind its pixels and filters; both come in
+  /// squares.
+  void transpose_gradient(const Block& block, std::int64_t stride, std::uint16_t* to) const {
+    const std::int64_t pixels = block.pixels(), filters = work_.filters;
+    const std::uint16_t* from =
+        d_output_.codes() + ((block.image0 * gather_.rows.out + block.row0) * gather_.cols.out + block.col0) * filters;
+    for (std::int64_t filter = 0; filter < filters; filter += 16)
+      for (std::int64_t pixel = 0; pixel < stride; pixel += 32) {
+        std::uint32_t pairs[16][16] = {};
+        for (std::int64_t p = 0; p < std::min<std::int64_t>(pixels - pixel, 32); ++p) {
+          const std::uint16_t* row = from + (pixel + p) * filters + filter;
+          const std::int64_t used = std::min<std::int64_t>(filters - filter, 16);
+          for (std::int64_t f = 0; f < used; ++f) pairs[p / 2][f] |= static_cast<std::uint32_t>(row[f]) << p % 2 * 16;
+        }
+        transpose(pairs);
+        for (std::int64_t f = 0; f < 16; ++f)
+          std::memcpy(to + (filter + f) * stride + pixel, pairs[f], sizeof pairs[f]);
+      }
   }
 
   Lines lines_of(const DepthSlice& slice, std::int64_t group, const Block& block, bool mark_padding,
@@ -175,6 +252,7 @@ class WeightGradientRun {
 
 void run(const WeightGradient& work, const Arguments& arguments) { WeightGradientRun(work, arguments).run(); }
 
+}  // namespace
 }  // namespace halftone::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -200,7 +278,8 @@ WeightGradient::Partial partial_of(const DepthSlice& slice, std::int64_t line, s
 
 }  // namespace
 
-WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Operands& operands, Isa chosen, int team)
+WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Operands& operands, Isa chosen, int team,
+                               std::optional<PairUnit> unit)
     : gather(std::move(what)),
       filters(filter_count),
       input(chosen, operands.inputs[0]),
@@ -211,13 +290,15 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
   const std::int64_t block_pixels = gather.depth() * 2 <= tile.max_depth ? 192 : 96;
   gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
+  if (unit) pairs = pair_products(isa, *unit);
   const bool one_tap = gather.rows.taps() * gather.cols.taps() == 1 && gather.rows.step * gather.cols.step == 1;
   const std::int64_t line = one_tap ? block_pixels : gather.cols.out / gather.blocks.col_parts;
-  gather.cut_slices(std::clamp(cached_sums / filters, tile.width, tile.max_depth));
+  gather.cut_slices(std::clamp(cached_sums / filters, tile.width, tile.max_depth), pairs.has_value());
   group_floats = 0;
   std::int64_t slice_floats = 0;
   for (const DepthSlice& slice : gather.slices) {
-    partials.push_back(partial_of(slice, line, filters, tile.lanes));
+    partials.push_back(pairs ? Partial{.stride = round_up(slice.depth, PairProducts::width), .packs = true}
+                             : partial_of(slice, line, filters, tile.lanes));
     partials.back().at = group_floats;
     group_floats += filters * partials.back().stride;
     slice_floats = std::max(slice_floats, filters * partials.back().stride);
@@ -231,8 +312,13 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   const std::int64_t most_pixels = gather.blocks.largest().pixels();
   shared = round_up(splits * gather.groups * group_floats, tile.line);
   packed_at = round_up(std::max(gather.slab_floats() + tile.lanes, gather.depth()), tile.line);
-  gradient_at = packed_at + most_pixels * tile.packed_stride;
-  chain_at = gradient_at + round_up(most_pixels * filters, tile.line);
+  std::int64_t packed = most_pixels * tile.packed_stride, gradient = most_pixels * filters;
+  if (pairs) {
+    packed = std::max(packed, round_up(most_pixels, pairs->step) * tile.max_depth / 2);
+    gradient = std::max(gradient, round_up(filters, 16) * round_up(most_pixels, 32) / 2);
+  }
+  gradient_at = packed_at + packed;
+  chain_at = gradient_at + round_up(gradient, tile.line);
   per_thread = chain_at + (gather.blocks.count() > splits * chain_blocks ? round_up(slice_floats, tile.line) : 0);
 }
 

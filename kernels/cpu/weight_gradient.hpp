@@ -1,9 +1,11 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "kernels/cpu/gather.hpp"
+#include "kernels/cpu/pair_products.hpp"
 #include "kernels/cpu/storage.hpp"
 
 namespace halftone::cpu {
@@ -13,7 +15,9 @@ namespace halftone::cpu {
 /// `chain_blocks` of these sums at a time, so that no chain of sums is long; then the partial sums are added in order.
 /// How many there are follows from the problem alone.
 struct WeightGradient {
-  WeightGradient(Gather what, std::int64_t filters, const Operands& operands, Isa isa, int threads);
+  /// With a `unit`, for bf16 operands without groups, it multiplies, but for chains that do not come out finite.
+  WeightGradient(Gather what, std::int64_t filters, const Operands& operands, Isa isa, int threads,
+                 std::optional<PairUnit> unit = std::nullopt);
   std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
   void run(const Arguments& arguments) const;
 
@@ -22,6 +26,7 @@ struct WeightGradient {
   Access input, d_output, d_weight;
   Isa isa;
   int threads;
+  std::optional<PairProducts> pairs;
   std::int64_t splits;
   static constexpr std::int64_t chain_blocks = 32, most_lines = 256;  ///< of pixels in a block
 
@@ -34,8 +39,8 @@ struct WeightGradient {
   std::vector<Partial> partials;
   std::int64_t group_floats;  ///< of one split
 
-  // Workspace, in floats: [splits, groups] partial sums, then for each thread a slab, packed rows, d_output and a
-  // chain.
+  // Workspace, in floats: [splits, groups] partial sums, then for each thread a slab, packed rows, d_output (in pairs:
+  // a panel of each) and a chain.
   std::int64_t shared, packed_at, gradient_at, chain_at, per_thread;
 };
 

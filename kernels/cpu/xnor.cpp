@@ -408,7 +408,7 @@ bool counts_bits() { return (hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3_DL
 
 const XnorLoops& xnor_loops(Isa isa, bool counting) {
 #if HWY_TARGETS & HWY_AVX3_DL
-  if (isa == Isa::avx512 && counting) return N_AVX3_DL::loops;
+  if (isa >= Isa::avx512 && counting) return N_AVX3_DL::loops;
 #endif
   return HALFTONE_PER_ISA(isa, loops);
 }

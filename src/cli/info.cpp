@@ -68,14 +68,36 @@ void show_nets() {
                r.optimizer, r.schedule, learning_rate_of(r));
 }
 
+/// ", predicted 300 GFLOP/s (implicit_gemm 120)", where a device can say so.
+std::string predicted(const Graph& graph, const Node& node, const std::string& chosen, const Device& device,
+                      double peak) {
+  const auto inputs = as_read(graph.specs(node.inputs)), outputs = graph.specs(node.outputs);
+  std::string own, second;
+  double most = 0;
+  for (const Kernel& kernel : device.backend().kernels().find(*node.op)) {
+    const double rate = kernel.predict ? kernel.predict({*node.op, inputs, outputs, device}) * peak * 1e-9 : 0;
+    if (rate == 0) continue;
+    if (chosen.ends_with(std::string("/") + kernel.name)) {
+      own = fmt::format(", predicted {:.0f} GFLOP/s", rate);
+    } else if (rate > most) {
+      most = rate, second = fmt::format(" ({} {:.0f})", kernel.name, rate);
+    }
+  }
+  return own.empty() ? own : own + second;
+}
+
 void show_kernels(const InfoSettings& s, const Device& device) {
   const BenchModel model(s.net, s.precision, s.batch, device);
   fmt::print("{} in {}, batch {}, on {}\n", s.net, s.precision, s.batch, device.backend().description());
+  const double peak = device.backend().multiply_add_peak();
+  if (peak > 0) fmt::print("multiply-adds alone, as measured: {:.0f} GFLOP/s\n", peak * 1e-9);
+  const Graph& graph = model.trainer.plan().graph();
   const auto& reports = model.trainer.plan().kernels();
   std::size_t width = 0;
   for (const Plan::Report& report : reports) width = std::max(width, report.node.size());
   for (const Plan::Report& report : reports) {
-    fmt::print("{:{}}  {}\n", report.node, width, report.kernel);
+    fmt::print("{:{}}  {}{}\n", report.node, width, report.kernel,
+               predicted(graph, graph->nodes[report.number], report.kernel, device, peak));
     for (const std::string& declined : report.declined) fmt::print("{:{}}    not {}\n", "", width, declined);
   }
 }

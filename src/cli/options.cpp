@@ -81,10 +81,7 @@ void DeviceOptions::add_to(CLI::App& app) {
       ->capture_default_str();
 }
 
-Device DeviceOptions::open() const {
-  if (cpu.isa == "amx") fail("--isa amx: this build of Halftone has no AMX kernels");
-  return device_by_name(device, cpu);
-}
+Device DeviceOptions::open() const { return device_by_name(device, cpu); }
 
 void add_data_options(CLI::App& app, DataOptions& o) {
   app.add_option("--data-dir", o.dir, "the only folder searched for a known data set");

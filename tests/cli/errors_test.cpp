@@ -86,7 +86,6 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {but({"--loss-scale", "dynamic:"}), "--loss-scale"},
       {but({"--loss-scale", "inf"}), "--loss-scale"},
       {but({"--device", "tpu"}), "--device"},
-      {but({"--isa", "amx"}), "--isa amx"},
       {but({"--isa", "mmx"}), "--isa mmx"},
       {{"info", "--threads", "-1"}, "--threads"},
       {{"info", "--threads", "0x10"}, "--threads"},

@@ -16,11 +16,19 @@
 // Convolutions to run with one launch or another.
 namespace halftone::cpu {
 
+/// Those whose f32 code differs.
 inline std::vector<Isa> usable_isas() {
   std::vector<Isa> isas;
-  for (Isa isa : all_isas)
+  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512})
     if (supported(isa)) isas.push_back(isa);
   return isas;
+}
+
+inline std::vector<PairUnit> usable_units() {
+  std::vector<PairUnit> units;
+  for (PairUnit unit : all_pair_units)
+    if (supported(unit)) units.push_back(unit);
+  return units;
 }
 
 /// Memory between two guard zones, filled with a pattern that is NaN in every format.
@@ -148,6 +156,9 @@ struct Work {
   std::vector<std::byte> engine(Isa isa, int threads) const {
     return run(implicit_gemm(convolution(storage), isa, threads), storage);
   }
+  std::vector<std::byte> in_pairs(PairUnit unit, int threads) const {
+    return run(pairs(convolution(storage), unit, best_isa(), threads), storage);
+  }
   /// With the numbers as they are stored.
   Work rounded() const {
     Work work{problem, direction, DType::f32, left, right, bias};
@@ -183,12 +194,16 @@ inline std::vector<std::byte> stored(const Storage& storage, const std::vector<f
   return to.content();
 }
 
-inline std::string describe(const Work& work, Isa isa) {
+inline std::string describe(const Work& work, const std::string& how) {
   std::ostringstream text;
   const ConvProblem& c = work.problem;
-  text << name_of(isa) << ' ' << name_of(work.storage.code) << " direction " << static_cast<int>(work.direction);
+  text << how << ' ' << name_of(work.storage.code) << " direction " << static_cast<int>(work.direction);
   for (std::int64_t x : {c.n, c.h, c.w, c.c, c.k, c.r, c.s, c.p, c.q}) text << ' ' << x;
   return text.str();
+}
+inline std::string describe(const Work& work, Isa isa) { return describe(work, std::string(name_of(isa))); }
+inline std::string describe(const Work& work, PairUnit unit) {
+  return describe(work, "unit " + std::to_string(static_cast<int>(unit)));
 }
 
 }  // namespace halftone::cpu

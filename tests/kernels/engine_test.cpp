@@ -97,6 +97,8 @@ TEST(ConvolutionEngine, SmallIntegersEqualTheReference) {
         const Work work = make_work(problem, direction, dtype, number);
         const auto expected = stored(dtype, work.exact());
         for (Isa isa : usable_isas()) ASSERT_EQ(work.engine(isa, 1), expected) << describe(work, isa);
+        if (!decline_pairs(work.convolution(dtype)).empty()) continue;
+        for (PairUnit unit : usable_units()) ASSERT_EQ(work.in_pairs(unit, 2), expected) << describe(work, unit);
       }
     }
   }
@@ -120,14 +122,17 @@ TEST(ConvolutionEngine, RandomNumbersStayWithinTheBound) {
           for (float& x : *values) x = std::abs(x);
         const auto scale = magnitudes.exact();
         const float roots = 6 * std::sqrt(static_cast<float>(sizes(problem, direction).terms + 1)) + 1;
-        for (Isa isa : usable_isas()) {
-          const auto got = read(dtype, work.result_count(), work.engine(isa, 2));
+        const auto check = [&](const std::vector<std::byte>& result, auto how) {
+          const auto got = read(dtype, work.result_count(), result);
           for (std::size_t i = 0; i < got.size(); ++i) {
             const float rounding = dtype == DType::f32 ? 0 : 0.51f * epsilon_of(dtype) * std::abs(exact[i]) + 0x1p-25f;
             ASSERT_LE(std::abs(got[i] - exact[i]), roots * 0x1p-24f * scale[i] + rounding)
-                << describe(work, isa) << " at " << i;
+                << describe(work, how) << " at " << i;
           }
-        }
+        };
+        for (Isa isa : usable_isas()) check(work.engine(isa, 2), isa);
+        if (dtype != DType::bf16) continue;
+        for (PairUnit unit : usable_units()) check(work.in_pairs(unit, 2), unit);
       }
     }
   }

@@ -325,7 +325,7 @@ TEST(Winograd, DeclinesWhatItCannotDo) {
 TEST(Winograd, IsChosenWhereItIsFaster) {
   const auto chosen = [](std::int64_t n, std::int64_t side, std::int64_t c, const Storage& storage,
                          const std::string& algorithms = "fastest") {
-    const Device device = cpu_device({.algorithms = algorithms});
+    const Device device = cpu_device({.isa = name_of(usable_isas().back()), .algorithms = algorithms});
     const std::vector<ValueSpec> in = {{{n, side, side, c}, storage}, {{c, 3, 3, c}, storage}},
                                  out = {{{n, side, side, c}, storage}};
     return choose_kernel({Conv2d({1, 1}), in, out, device});
@@ -338,7 +338,8 @@ TEST(Winograd, IsChosenWhereItIsFaster) {
   const Choice direct = chosen(128, 8, 64, DType::f32, "direct");
   EXPECT_EQ(direct.kernel, "conv2d/implicit_gemm");
   EXPECT_EQ(direct.declined,
-            (std::vector<std::string>{"conv2d/xnor: not signs alone", "conv2d/winograd: algorithms: direct"}));
+            (std::vector<std::string>{"conv2d/xnor: not signs alone", "conv2d/winograd: algorithms: direct",
+                                      "conv2d/pairs: not plain bf16"}));
   EXPECT_THROW(cpu_device({.algorithms = "slowest"}), Error);
 }
 

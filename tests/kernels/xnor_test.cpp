@@ -127,7 +127,7 @@ template <class F>
 void for_loops(F&& f) {
   for (const Isa isa : all_isas) {
     if (!supported(isa)) continue;
-    for (const bool counting : {false, isa == Isa::avx512 && counts_bits()}) {
+    for (const bool counting : {false, isa >= Isa::avx512 && counts_bits()}) {
       SCOPED_TRACE(std::string(name_of(isa)) + (counting ? ", counting" : ""));
       f(xnor_loops(isa, counting), isa);
     }

@@ -88,6 +88,8 @@ struct Kernel {
   std::string (*decline)(const Request&) = nullptr;  ///< says why it does not take a request, else nothing
   Takes writes = unpacked_storage;                   ///< more only where its runs fit `Storage::granule`
   Takes reads = any_storage;
+  /// How fast it is predicted to be, as a share of `Backend::multiply_add_peak`; 0: it cannot do it.
+  double (*predict)(const Request&) = nullptr;
 
   bool takes(const Request& request) const;  ///< all values as they are stored
 };

@@ -19,7 +19,7 @@
 
 #include "benchmarks/clock.hpp"
 #include "halftone/halftone.hpp"
-#include "kernels/cpu/convolution.hpp"
+#include "kernels/cpu/isa.hpp"
 #include "kernels/cpu/peak.hpp"
 
 namespace {
@@ -185,14 +185,14 @@ class TimedNode {
 /// What is too slow to be worth timing.
 bool is_reference(const Kernel& kernel) { return kernel.name == std::string("reference"); }
 
+/// Its predicted share of the peak; 0 where nothing was predicted.
+double predicted_share(const Kernel& kernel, const Request& request) {
+  return kernel.predict ? kernel.predict(request) : 0;
+}
+
 /// Whether a kernel could do it, at whatever speed.
-bool able(const Kernel& kernel, const Case& c, const Request& request) {
-  if (kernel.name != std::string("winograd")) return !kernel.decline || kernel.decline(request).empty();
-  const auto able_to = [&](auto* op) {
-    return op && cpu::decline_winograd(convolution_of<std::decay_t<decltype(*op)>>(request)).empty();
-  };
-  return able_to(dynamic_cast<const Conv2d*>(c.op.get())) || able_to(dynamic_cast<const Conv2dDInput*>(c.op.get())) ||
-         able_to(dynamic_cast<const Conv2dDWeight*>(c.op.get()));
+bool able(const Kernel& kernel, const Request& request) {
+  return kernel.predict ? kernel.predict(request) > 0 : !kernel.decline || kernel.decline(request).empty();
 }
 
 /// How good the choices among kernels were.
@@ -258,7 +258,7 @@ int main(int argc, char** argv) {
       const std::string chosen = choose_kernel(node.request()).kernel;
       std::vector<std::pair<std::string, double>> times;
       for (const Kernel& kernel : device.backend().kernels().find(*c.op)) {
-        if (is_reference(kernel) || !able(kernel, c, node.request())) continue;
+        if (is_reference(kernel) || !able(kernel, node.request())) continue;
         const Launch launch = kernel.make(node.request());
         const double time = node.time(launch, threads);
         times.emplace_back(kernel.name, time);
@@ -272,6 +272,8 @@ int main(int argc, char** argv) {
             chosen.ends_with(std::string("/") + kernel.name), time * 1e3,
             c.operations > 0 ? "gflops" : "gbytes_per_second", rate,
             c.operations > 0 ? "percent_of_peak" : "percent_of_copy", 100 * rate / (c.operations > 0 ? peak : copy));
+        if (const double share = predicted_share(kernel, node.request()); share > 0)
+          fmt::print(", \"predicted_gflops\": {:.1f}", share * peak);
         if (c.operations > 0 && storage.plain()) {
           node.fill(1, HUGE_VALF);
           fmt::print(", \"with_infinity\": {:.2f}", node.time(launch, threads) / time);

@@ -37,14 +37,14 @@ double direct_cost(const Sizes& s, Direction direction) {
   if (direction == Direction::d_weight)  // the gathered input lies in the lanes, all taps side by side
     return s.pixels * (1.1 * s.terms * s.gathered_vectors + 3 * s.gathered_vectors + 12 * s.term_vectors);
   const double products = 1.1 * s.taps * s.terms;
-  if (s.results <= 8) return s.pixels * (products * s.results / s.lanes + 7 * s.terms);  // pixels lie in the lanes
-  return s.pixels * (products * s.result_vectors + 3 * s.taps * s.terms / s.lanes + 20 * s.result_vectors);
+  if (s.results <= 8) return s.pixels * (products * s.results / s.lanes + 7 * s.terms + 8);  // pixels lie in the lanes
+  return s.pixels * (products * s.result_vectors + 3 * s.taps * s.terms / s.lanes + 32 * s.result_vectors);
 }
 
 double winograd_cost(const Sizes& s, Direction direction) {
   constexpr double weight = 600, transform = 750, cut_rows = 400;  // of a vector, a vector, a tile
   const bool cut = direction != Direction::d_weight && s.results != s.result_vectors * s.lanes;
-  const double tile = 1.08 * 36 * s.terms * s.result_vectors + transform * (s.term_vectors + s.result_vectors);
+  const double tile = 1.3 * 36 * s.terms * s.result_vectors + transform * (s.term_vectors + s.result_vectors);
   return s.tiles * (tile + (cut ? cut_rows : 0)) + weight * s.terms * s.result_vectors;
 }
 

@@ -5,14 +5,19 @@
 
 #include "cli/best_model.hpp"
 #include "cli/complain.hpp"
+#include "cli/patience.hpp"
 #include "cli/report.hpp"
 #include "cli/trace.hpp"
 #include "halftone/inspect/capsule.hpp"
 #include "halftone/io/atomic_file.hpp"
+#include "halftone/io/event_file.hpp"
+#include "halftone/io/regular_file.hpp"
+#include "halftone/io/safetensors.hpp"
 #include "halftone/ops/loss.hpp"
 #include "halftone/tensor/text.hpp"
 #include "halftone/train/inputs.hpp"
 #include "halftone/train/onnx.hpp"
+#include "halftone/train/predictor.hpp"
 #include "halftone/train/whiten.hpp"
 
 namespace halftone::cli {
@@ -26,6 +31,12 @@ void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: " + data_spellings());
   s.net();
+  if (s.new_head && s.init_from.empty() && !s.recipe.net.ends_with(".onnx"))
+    fail("--new-head: --init-from must say where all the other layers begin");
+  if (!s.init_from.empty() && !s.resume.empty()) fail("--init-from: --resume brings all numbers");
+  if (!s.init_from.empty() && precision_by_name(s.recipe.precision).binarizes)
+    fail(fmt::format("--init-from: {} draws its own weights", s.recipe.precision));
+  if (!s.tensorboard.empty()) check_output_folder("--tensorboard", s.tensorboard);
   if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
   if (!s.out.empty()) check_output_folder("--out", s.out);
   if (!s.capsule.empty()) check_output_folder("--capsule", s.capsule);
@@ -99,15 +110,11 @@ Identity::Facts changeable_of(const Recipe& r) {
                              {"cutout", std::to_string(r.cutout)}});
   if (r.vector_rate != 1) facts.emplace_back("vector-lr", fmt::format("{}", r.vector_rate));
   if (!r.whiten.empty()) facts.emplace_back("whiten", r.whiten);
-  if (!r.freeze.empty()) facts.emplace_back("freeze", fmt::format("{}", fmt::join(r.freeze, " ")));
+  std::vector<std::string_view> later;
+  for (const std::string& scope : r.freeze)
+    if (scope.find(':') != std::string::npos) later.push_back(scope);
+  if (!later.empty()) facts.emplace_back("freeze-after", fmt::format("{}", fmt::join(later, " ")));
   return facts;
-}
-
-/// The logits of the net that is trained on `data`.
-Value build_net(const TrainSettings& s, const Inputs& in, const Dataset& data) {
-  const Value logits = s.net().build(in.images, data.classes);
-  if (!s.recipe.whiten.empty()) whiten(graph_of(logits), s.recipe.whiten + ".weight", data);
-  return logits;
 }
 
 /// One training run, from the first epoch or a checkpoint to its end or an interrupt.
@@ -125,7 +132,8 @@ class Run {
         trainer_(loss_, trainer_options(settings, precision_, static_cast<double>(train_.batches()))),
         accuracy_(accuracy(logits_, labels_)),
         trace_(settings.trace),
-        best_(best_folder(settings)) {}
+        best_(best_folder(settings)),
+        patience_(settings.patience) {}
 
   TrainResult quietly(const Interrupt& interrupt) {
     quiet_ = true;
@@ -147,7 +155,10 @@ class Run {
 
   /// All that its results follow from.
   Identity::Facts facts() const {
+    const std::string& from = settings_.init_from;
     Identity::Facts facts = {{"epochs", std::to_string(settings_.recipe.epochs)},
+                             {"init-from", from.empty() ? "none" : checksum_of_file(model_file(from))},
+                             {"new-head", settings_.new_head ? "on" : "off"},
                              {"device", trainer_.options().device.backend().name()},
                              {"isa", settings_.device.cpu.isa}};
     for (const Identity& part : {identity(), identity_of(trainer_.options())})
@@ -166,6 +177,7 @@ class Run {
     if (!settings_.out.empty()) make_folder(settings_.out);
     claim();
     if (!quiet_) announce();
+    if (!settings_.tensorboard.empty()) events_.emplace(settings_.tensorboard, trainer_.attempts() + 1);
     before_ = trainer_.parameters().read_state();
     return epochs(interrupt);
   }
@@ -173,7 +185,7 @@ class Run {
   Value build() {
     const Inputs in = inputs(graph_, train_);
     labels_ = in.labels;
-    return build_net(settings_, in, train_.dataset());
+    return build_net(settings_, in.images, train_.dataset(), &begun_);
   }
 
   /// What the checkpoint says of this run, beside what the trainer knows.
@@ -218,6 +230,7 @@ class Run {
       fail(fmt::format("--epochs {}: the checkpoint in {} has seen them all", settings_.recipe.epochs,
                        settings_.resume));
     best_.resume(settings_.resume);
+    patience_.resume(read_state_metadata(settings_.resume));
     trace_.resume(trainer_.attempts());
   }
 
@@ -227,6 +240,11 @@ class Run {
                trainer_.options().device.backend().description());
     if (!net_.note.empty()) fmt::print("{}\n", net_.note);
     if (!settings_.resume.empty()) fmt::print("continues after step {}\n", trainer_.attempts());
+    if (!settings_.init_from.empty()) {
+      fmt::print("begins with the numbers of {}\n", settings_.init_from);
+      if (!begun_.kept.empty()) fmt::print("drawn anew: {}\n", fmt::join(begun_.kept, ", "));
+      if (!begun_.unread.empty()) fmt::print("not read: {}\n", fmt::join(begun_.unread, ", "));
+    }
     for (const std::string& change : changes_) fmt::print("changed: {}\n", change);
     std::fflush(stdout);
   }
@@ -237,6 +255,7 @@ class Run {
     Progress progress(settings_.recipe.epochs, train_.batches(), train_.batch());
     const auto observe = [&](const StepReport& step) {
       trace_.add(step);
+      if (events_ && step.complete) note(step);
       if (!settings_.capsule.empty()) watch(step);
       if (step.skipped && first_reason_.empty()) first_reason_ = step.reason;
       if (step.complete && !step.skipped) first_reason_.clear();
@@ -249,11 +268,17 @@ class Run {
     };
     for (std::int64_t epoch = 0; epoch < settings_.recipe.epochs;) {
       if (interrupt.raised()) return false;
+      if (patience_.is_over()) {
+        if (!quiet_) fmt::print("no better test accuracy for {} epochs: stopped\n", settings_.patience);
+        return true;
+      }
       progress.begin(trainer_.batches());
       EpochResult result{trainer_.epoch(train_, observe), {}};
       const bool stopped = result.training.stopped;
       if (!stopped) result.test = test(result.training.epoch);
       if (!quiet_) progress.end(result);
+      if (result.test) patience_.take(result.test->accuracy());
+      if (events_) note(result);
       results_.push_back(result);
       keep(result);
       epoch = result.training.epoch;
@@ -269,6 +294,25 @@ class Run {
     if (!last && epoch % r.test_every != 0) return {};
     if (last && r.views) return score(trainer_, test_, logits_, six_views(), averaged);
     return score(trainer_, test_, accuracy_, averaged);
+  }
+
+  void note(const StepReport& step) {
+    const EventScalar scalars[] = {{"train/loss", step.step_loss},
+                                   {"train/gradient_norm", step.gradient_norm},
+                                   {"train/learning_rate", step.learning_rate},
+                                   {"train/loss_scale", step.scale},
+                                   {"train/skipped", step.skipped ? 1.0f : 0.0f}};
+    events_->add(step.attempt, scalars);
+  }
+
+  void note(const EpochResult& epoch) {
+    std::vector<EventScalar> scalars = {
+        {"epoch/train_loss", static_cast<float>(epoch.training.loss)},
+        {"epoch/images_per_second", static_cast<float>(epoch.training.images_per_second)}};
+    if (epoch.test) scalars.push_back({"epoch/test_accuracy", static_cast<float>(epoch.test->accuracy())});
+    for (const GradientNorm& layer : trainer_.gradient_norms())
+      scalars.push_back({"gradient_norm/" + layer.layer, static_cast<float>(layer.norm)});
+    events_->add(trainer_.attempts(), scalars);
   }
 
   /// Keeps the first step that is lost and that no loss scale will cure.
@@ -314,6 +358,7 @@ class Run {
       if (epoch.test) best_.offer(epoch.test->accuracy(), trainer_.parameters(), model);
       Identity state = identity();
       best_.note(state);
+      patience_.note(state);
       trainer_.save(settings_.out, model, state);
     }
     trace_.write();  // perhaps into the folder that saving has made
@@ -358,12 +403,15 @@ class Run {
   Loader train_, test_;
   const Net& net_;
   std::string checksum_;  // of the data
+  LoadReport begun_;
   Graph graph_;
   Value labels_, logits_, loss_;
   Trainer trainer_;
   Value accuracy_;
   Trace trace_;
   BestModel best_;
+  Patience patience_;
+  std::optional<EventFile> events_;
   std::optional<FolderLock> lock_;
   std::vector<std::string> changes_;
   std::vector<EpochResult> results_;
@@ -373,6 +421,16 @@ class Run {
   bool encapsulated_ = false;
   std::string first_reason_;  // why the first step after the last commit was skipped
 };
+
+/// Gives images the mean and deviation that a model was trained with, where its file tells them.
+void normalize_as(const std::string& checkpoint, Dataset& data) {
+  if (!read_safetensors(model_file(checkpoint)).metadata.contains("mean")) return;
+  const ModelDescription model = read_model_description(checkpoint);
+  if (model.image.c != data.image.c)
+    fail(fmt::format("--init-from {}: its images have {} channels, those of {} {}", checkpoint, model.image.c,
+                     data.name, data.image.c));
+  data.mean = model.mean, data.stddev = model.stddev;
+}
 
 }  // namespace
 
@@ -387,14 +445,29 @@ std::shared_ptr<const Dataset> TrainSettings::load(Split split) const {
   DataOptions options = this->data;
   options.threads = device.cpu.threads;
   if (split == Split::test) options.limit = 0;
-  data = std::make_shared<const Dataset>(load_dataset(recipe.data, split, options));
+  Dataset read = load_dataset(recipe.data, split, options);
+  normalize_as(net(), read);
+  if (!init_from.empty()) normalize_as(init_from, read);
+  data = std::make_shared<const Dataset>(std::move(read));
   print_left_out(*data);
   return data;
 }
 
 const Net& TrainSettings::net() const {
-  if (!loaded->net) loaded->net = std::make_shared<const Net>(find_net(recipe.net));
+  if (!loaded->net) loaded->net = std::make_shared<const Net>(find_net(recipe.net, new_head));
   return *loaded->net;
+}
+
+Value build_net(const TrainSettings& s, Value images, const Dataset& data, LoadReport* report) {
+  const Value logits = s.net().build(images, data.classes);
+  if (!s.recipe.whiten.empty()) whiten(graph_of(logits), s.recipe.whiten + ".weight", data);
+  if (s.init_from.empty()) return logits;
+  LoadOptions options;
+  if (s.new_head) options.left_out = head_of(logits);
+  const LoadReport found =
+      naming("--init-from", [&] { return start_from(model_file(s.init_from), graph_of(logits), options); });
+  if (report) *report = found;
+  return logits;
 }
 
 Loader training_loader(const TrainSettings& s) {
@@ -415,7 +488,7 @@ Setting::Setting(const TrainSettings& s, Loader the_loader, double batches)
       options(trainer_options(s, precision, batches)) {
   Graph graph;
   const Inputs in = inputs(graph, loader);
-  const Value logits = build_net(s, in, loader.dataset());
+  const Value logits = build_net(s, in.images, loader.dataset());
   loss = cross_entropy(logits, in.labels, {.label_smoothing = s.recipe.label_smoothing});
 }
 

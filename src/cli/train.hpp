@@ -10,6 +10,7 @@
 #include "cli/report.hpp"
 #include "halftone/nn/models.hpp"
 #include "halftone/train/checkpoint.hpp"
+#include "halftone/train/load_model.hpp"
 #include "halftone/train/recipe.hpp"
 
 namespace halftone::cli {
@@ -22,12 +23,13 @@ struct TrainSettings {
   std::optional<std::int64_t> range_steps;  ///< else the precision's own
   std::vector<std::string> keep;            ///< ROLE=PRECISION or SCOPE=PRECISION
   DataOptions data;
-  std::string trace, out, resume, json, capsule;
+  std::string init_from, trace, tensorboard, out, resume, json, capsule;
   std::vector<std::string> words = {};  ///< of the command line that say what is trained, for a capsule
   float stress = 1, clip_norm = 0;
   int accumulate = 1, workers = 1;
+  std::int64_t patience = 0;  ///< epochs without a better test accuracy that end the run; 0: none do
   std::uint64_t seed = 1;
-  bool keep_best = false, convert = false, notice = false;
+  bool keep_best = false, convert = false, notice = false, new_head = false;
 
   /// What is trained or tested on, and the net: read once for all copies of these settings.
   std::shared_ptr<const Dataset> load(Split split) const;
@@ -49,6 +51,9 @@ Identity::Facts facts_of(const TrainSettings& settings);
 
 /// The images that a training sees.
 Loader training_loader(const TrainSettings& settings);
+
+/// The net's logits, with the numbers that it begins with; `report` is what --init-from left alone.
+Value build_net(const TrainSettings& settings, Value images, const Dataset& data, LoadReport* report = nullptr);
 
 /// What a training consists of.
 struct Setting {

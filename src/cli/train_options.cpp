@@ -56,6 +56,12 @@ void add_optimizer(CLI::App& app, Recipe& r) {
       ->check(within(0, 1e6));
 }
 
+void add_beginning(CLI::App& app, TrainSettings& s) {
+  app.add_option("--init-from", s.init_from,
+                 "folder of a checkpoint, or .safetensors file: where weights and statistics begin");
+  app.add_flag("--new-head", s.new_head, "the last layer begins anew, for other classes than --init-from's or --net's");
+}
+
 void add_augmentation(CLI::App& app, Recipe& r) {
   app.add_option("--crop", r.crop, "pads by so many pixels, then crops at random")->check(within(0, 1e4));
   app.add_flag("--reflect,!--no-reflect", r.reflect, "that padding is the image reflected at its border");
@@ -89,15 +95,18 @@ void add_files(CLI::App& app, TrainSettings& s) {
   app.add_flag("--convert", s.convert, "the checkpoint to continue from may be of another precision");
   app.add_option("--capsule", s.capsule,
                  "folder for the step that goes wrong, else the last one; `replay` does it again");
+  app.add_option("--patience", s.patience, "epochs without a better test accuracy that end the run; 0: none do")
+      ->check(within(0, 1e6));
+  app.add_option("--tensorboard", s.tensorboard, "folder for an event file with a step's and an epoch's numbers");
   app.add_option("--trace", s.trace, "CSV file with one row a step; a resume goes on in it");
   app.add_option("--json", s.json, "JSON file with the results");
 }
 
 /// The options that were given and say what is trained, not where it lies or runs.
 std::vector<std::string> words_of(const CLI::App& app) {
-  const std::vector<std::string> left_out = {"--data-dir",  "--limit",   "--workers", "--out",
-                                             "--keep-best", "--resume",  "--convert", "--trace",
-                                             "--json",      "--capsule", "--threads"};
+  const std::vector<std::string> left_out = {"--data-dir", "--limit",     "--workers",  "--out",      "--keep-best",
+                                             "--resume",   "--convert",   "--trace",    "--json",     "--capsule",
+                                             "--threads",  "--init-from", "--new-head", "--patience", "--tensorboard"};
   std::vector<std::string> words;
   for (const CLI::Option* option : app.get_options()) {
     if (std::find(left_out.begin(), left_out.end(), option->get_name()) != left_out.end()) continue;
@@ -116,6 +125,7 @@ void TrainSettings::add_shared(CLI::App& app) {
       "a named set of defaults for all that follows");
   add_run(app, recipe);
   add_optimizer(app, recipe);
+  add_beginning(app, *this);
   add_augmentation(app, recipe);
   add_numerics(app, *this);
   device.add_to(app);

@@ -86,7 +86,7 @@ Identity identity_of(const TrainerOptions& options) {
   return {{{"precision", options.precision.name},
            {"storage", text_of(options.precision)},
            {"optimizer", rules_of(options)},
-           {"frozen", options.frozen.empty() ? "none" : fmt::format("{}", fmt::join(options.frozen, ","))},
+           {"freeze", options.frozen.empty() ? "none" : fmt::format("{}", fmt::join(options.frozen, ","))},
            {"ema", average_of(options)},
            {"accumulate", std::to_string(options.accumulate)},
            {"loss-scale", text_of(options.precision.loss_scale)},

@@ -521,7 +521,7 @@ class Import : OnnxNodes {
     put(pad2d(image_at(0), margins), 4);
   }
 
-  /// Channels, rows or columns that follow each other, or shapes.
+  /// Rows or columns that follow each other, or numbers of a shape.
   void slice() {
     const auto of = [&](int i, const char* name, Numbers otherwise) {
       return has(i) ? numbers_at(i).value_or(Numbers()) : wholes(name, std::move(otherwise));
@@ -545,19 +545,14 @@ class Import : OnnxNodes {
       return put({.numbers = Numbers(numbers->begin() + first, numbers->begin() + last)});
     }
     Item x = item(0);
-    need(x.image.h * x.image.w <= 1, "takes a part of a flattened image");
+    need(x.rank == 4, "takes a part of a flattened image");
     for (std::size_t i = 0; i < axes.size(); ++i) {
-      const Shape s = x.value.shape();
       const std::int64_t axis = axes[i] < 0 ? axes[i] + x.rank : axes[i];
-      need(axis >= 1 && axis < x.rank, "takes a part of the batch");
-      const std::int64_t extent = axis == 1 ? s.c : axis == 2 ? s.h : s.w;
+      need(axis == 2 || axis == 3, "takes a part of the batch or of the channels");
+      const std::int64_t extent = axis == 2 ? x.value.shape().h : x.value.shape().w;
       const auto [first, last] = part(i, extent);
-      if (axis == 1) {
-        x.value = g_.add_one(std::make_shared<Slice>(first, last - first), {x.value});
-      } else {
-        const int before = static_cast<int>(-first), after = static_cast<int>(last - extent);
-        x.value = pad2d(x.value, axis == 2 ? Margins{before, after, 0, 0} : Margins{0, 0, before, after});
-      }
+      const int before = static_cast<int>(-first), after = static_cast<int>(last - extent);
+      x.value = pad2d(x.value, axis == 2 ? Margins{before, after, 0, 0} : Margins{0, 0, before, after});
     }
     put(std::move(x));
   }

@@ -195,13 +195,6 @@ class Export {
     if (dynamic_cast<const Multiply*>(&op)) return both("Mul");
     if (dynamic_cast<const Concat*>(&op)) return concat();
     if (const auto* reshape = dynamic_cast<const Reshape*>(&op)) return flatten(*reshape);
-    if (const auto* slice = dynamic_cast<const Slice*>(&op)) {
-      if (item(0).image.h * item(0).image.w > 1) refuse("takes a flattened image");
-      return void(put("Slice",
-                      {item(0).name, integers("first", {slice->first}), integers("last", {slice->first + slice->count}),
-                       integers("axis", {1})},
-                      item(0)));
-    }
     if (const auto* pad = dynamic_cast<const Pad2d*>(&op)) {
       const auto [top, bottom, left, right] = pad->margins;
       return void(put("Pad", {image(0).name, integers("pads", {0, 0, top, left, 0, 0, bottom, right})}));

@@ -16,7 +16,6 @@ Value net(Value x) {
   x = max_pool2d(concat({x, silu(x)}), 2, {.ceil_mode = true});
   x = pad2d(upsample2d(conv_transpose2d(hard_swish(x), 2, 2), 2, Interpolation::bilinear), {0, 1, -1, 0});
   x = scale_channels(x, hard_sigmoid(global_avg_pool(x)));
-  x = graph_of(x).add_one(std::make_shared<Slice>(1, 1), {x});
   return dense(dropout(flatten(x + x), 0.5f), 3);
 }
 

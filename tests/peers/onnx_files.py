@@ -66,7 +66,7 @@ class UNet(nn.Module):
         super().__init__()
         self.down, self.bn, self.inner = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1)
         self.up = nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
-        self.out, self.fc = nn.Conv2d(26, 8, 3, padding=1, bias=False), nn.Linear(8, 5)
+        self.out, self.fc = nn.Conv2d(30, 8, 3, padding=1, bias=False), nn.Linear(8, 5)
 
     def forward(self, x):
         a = F.relu(self.bn(self.down(x)))
@@ -74,7 +74,7 @@ class UNet(nn.Module):
         ways = [F.interpolate(b, scale_factor=2.0, mode="nearest"),
                 F.interpolate(b, scale_factor=2.0, mode="bilinear", align_corners=False)]
         y = torch.cat([a, self.up(b), *ways], 1)
-        y = F.pad(F.hardsigmoid(self.out(y[:, 2:28])), (-1, 2, 0, 1))
+        y = F.hardsigmoid(self.out(y))[:, :, 1:-2, 3:]
         return self.fc(y.mean((2, 3)))
 
 

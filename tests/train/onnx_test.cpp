@@ -83,7 +83,6 @@ Value spatial(Value x, int classes) {
   x = scale_channels(x, hard_sigmoid(conv2d(relu(conv2d(global_avg_pool(x), 4, 1)), 8, 1)));
   x = conv_transpose2d(x, 6, 3, {.stride = 2, .padding = 1, .output_padding = 1, .groups = 2});
   x = concat({upsample2d(x, 2), upsample2d(conv2d(x, 2, 3), {2, 2}, Interpolation::bilinear)});
-  x = graph_of(x).add_one(std::make_shared<Slice>(1, 6), {x});
   return dense(flatten(conv_transpose2d(max_pool2d(x, 4), 3, 2, {.bias = false})), classes);
 }
 

@@ -604,6 +604,7 @@ class Import : OnnxNodes {
                       rounds = text("nearest_mode", old ? "floor" : "round_prefer_floor");
     const int of_scales = old || node_->input_size() == 2 ? 1 : 2;  // Resize of opset 10 has no region of interest
     std::vector<float> factors;
+    if (has(of_scales) && factors_.contains(node_->input(of_scales))) factors = factors_.at(node_->input(of_scales));
     if (const TensorProto* scales = constant_at(of_scales); scales && elements_of(*scales) == 4)
       factors = floats(*scales);
     if (const auto sizes = has(3) ? numbers_at(3) : std::optional<Numbers>(); sizes && sizes->size() == 4) {
@@ -633,6 +634,12 @@ class Import : OnnxNodes {
         all.insert(all.end(), part->begin(), part->end());
       }
       return put({.numbers = all});
+    }
+    if (constant_at(0)) {
+      std::vector<float>& all = factors_[node_->output(0)];
+      for (int i = 0; i < node_->input_size(); ++i)
+        for (const float x : floats(weight_at(i))) all.push_back(x);
+      return;
     }
     std::vector<Value> values;
     const int rank = item(0).rank;
@@ -753,6 +760,7 @@ class Import : OnnxNodes {
   std::map<std::string, Item> items_;
   std::map<std::string, Value> parameters_;
   std::map<std::string, std::string> sigmoid_of_;
+  std::map<std::string, std::vector<float>> factors_;  // numbers that are known before anything runs
   std::set<const NodeProto*> skipped_;
 };
 

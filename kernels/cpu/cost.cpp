@@ -38,7 +38,7 @@ double direct_cost(const Sizes& s, Direction direction) {
     return s.pixels * (1.1 * s.terms * s.gathered_vectors + 3 * s.gathered_vectors + 12 * s.term_vectors);
   const double products = 1.1 * s.taps * s.terms;
   if (s.results <= 8) return s.pixels * (products * s.results / s.lanes + 7 * s.terms + 8);  // pixels lie in the lanes
-  return s.pixels * (products * s.result_vectors + 3 * s.taps * s.terms / s.lanes + 32 * s.result_vectors);
+  return s.pixels * (products * s.result_vectors + 3 * s.taps * s.terms / s.lanes + 28 * s.result_vectors);
 }
 
 double winograd_cost(const Sizes& s, Direction direction) {

@@ -42,7 +42,7 @@ TEST(FineTune, TheGuidesExample) {
   const auto [images, labels] = ht::inputs(graph, train);
   const ht::Value logits = ht::resnet20(images, train.dataset().classes);
   ht::start_from("run1/model.safetensors", graph, {.left_out = ht::head_of(logits)});
-  ht::Trainer trainer(ht::cross_entropy(logits, labels), {.frozen = {"conv1", "stage1"}});
+  ht::Trainer trainer(ht::cross_entropy(logits, labels), {.frozen = {"conv1", "norm1", "stage1"}});
   ht::EventFile events("logs");
   trainer.epoch(train, [&](const ht::StepReport& step) {
     const ht::EventScalar scalars[] = {{"loss", step.loss}};

@@ -57,7 +57,7 @@ double pairs_cost(const ConvProblem& p, const Sizes& s, Direction direction, Isa
   const double read = static_cast<double>(direction == Direction::d_input ? p.k : p.c), depth = s.taps * read;
   const double slices = std::ceil(depth / (read < 288 ? std::floor(288 / read) * read : 288));
   const double runs = p.dilation_w == 1 ? std::max(slices, static_cast<double>(p.r)) : s.taps;
-  const double gather = 25 * (1 + runs) + depth / 16;
+  const double gather = (of_weight ? 25 : 35) * (1 + runs) + depth / 16;
   if (of_weight) {
     const double filters = tiles ? 16 * s.term_vectors : s.terms;
     const double others = gather + 3 * s.gathered_vectors + filters * (0.7 * slices + 0.08 * s.gathered_vectors);

@@ -5,6 +5,9 @@
 #include "halftone/ops/dense.hpp"
 #include "halftone/ops/norm.hpp"
 #include "halftone/ops/pointwise.hpp"
+#include "halftone/ops/pool2d.hpp"
+#include "kernels/cpu/columns.hpp"
+#include "kernels/cpu/storage.hpp"
 #include "kernels/cpu/xnor.hpp"
 
 namespace halftone::cpu {
@@ -24,8 +27,9 @@ struct SignLayer final : Op {
   std::shared_ptr<const Op> layer;
   std::size_t layer_inputs;
   float epsilon;
-  SignLayer(const Node& node, const BatchNormInference& norm)
-      : layer(node.op), layer_inputs(node.inputs.size()), epsilon(norm.epsilon) {}
+  bool rising;
+  SignLayer(const Node& node, const BatchNormInference& norm, bool the_rising)
+      : layer(node.op), layer_inputs(node.inputs.size()), epsilon(norm.epsilon), rising(the_rising) {}
   std::string name() const override { return layer->name() + "_signs"; }
   Arity arity() const override { return static_cast<int>(layer_inputs + 4); }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override {
@@ -37,7 +41,35 @@ struct SignLayer final : Op {
   }
   Launch lower(const Request& request) const override {
     const Machine machine = machine_of(request);
-    return xnor(convolution(request), xnor_loops(machine.isa), machine.isa, machine.threads, epsilon);
+    return xnor(convolution(request), xnor_loops(machine.isa), machine.isa, machine.threads, epsilon, rising);
+  }
+};
+
+/// [signs, gamma, variance] -> the opposite signs in channels whose batch norm falls.
+struct FlipSigns final : Op {
+  float epsilon;
+  explicit FlipSigns(float the_epsilon) : epsilon(the_epsilon) {}
+  std::string name() const override { return "flip_signs"; }
+  Arity arity() const override { return 3; }
+  std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override { return {inputs[0]}; }
+  Launch lower(const Request& request) const override {
+    const Isa isa = machine_of(request).isa;
+    const Access gamma(isa, request.inputs[1]), variance(isa, request.inputs[2]);
+    const std::int64_t channels = request.inputs[0].shape.c, pixels = request.inputs[0].shape.rows();
+    std::size_t bytes = 0;
+    const Arrays<float> vectors(channels, 2, bytes);
+    const Arrays<std::uint8_t> masks(channels / 8, 1, bytes);
+    const auto run = [=, epsilon = epsilon](const Arguments& a) {
+      const float* g = Input(gamma, a.inputs[1])(0, channels, vectors(a.workspace, 0));
+      const float* v = Input(variance, a.inputs[2])(0, channels, vectors(a.workspace, 1));
+      std::uint8_t* const mask = masks(a.workspace);
+      std::fill_n(mask, channels / 8, 0);
+      for (std::int64_t k = 0; k < channels; ++k)
+        if (!(norm_factor(g[k], v[k], epsilon) >= 0)) mask[k / 8] |= static_cast<std::uint8_t>(1 << k % 8);
+      for (std::int64_t i = 0; i < pixels * channels / 8; ++i)
+        a.out<std::uint8_t>(0)[i] = a.in<std::uint8_t>(0)[i] ^ mask[i % (channels / 8)];
+    };
+    return {run, bytes, 0};
   }
 };
 
@@ -59,7 +91,7 @@ class Folding {
 
  private:
   /// The node that computes a node's first input for it alone; null where somebody else may read it.
-  const Node* before(const Node& node) const {
+  Node* before(const Node& node) const {
     const int id = node.inputs[0];
     const ValueInfo& value = graph_.info(id);
     const bool alone = producers_[at(id)] && readers_[at(id)].size() == 1 && value.store == Store::none &&
@@ -68,20 +100,34 @@ class Folding {
   }
 
   void fold(Node& cast, std::vector<bool>& gone) const {
-    const Node* const first = before(cast);
+    Node* const first = before(cast);
     const auto* activate = as<Activate>(first);
-    const Node* const norm_node = activate && keeps_signs(activate->activation) ? before(*first) : first;
+    Node* const norm_node = activate && keeps_signs(activate->activation) ? before(*first) : first;
     const auto* norm = as<BatchNormInference>(norm_node);
-    const Node* const layer = norm && keeps_signs(norm->epilogue) ? before(*norm_node) : nullptr;
+    Node* const behind_layer = norm && keeps_signs(norm->epilogue) ? before(*norm_node) : nullptr;
+    const bool pooled = as<MaxPool2d>(behind_layer);
+    Node* const layer = pooled ? before(*behind_layer) : behind_layer;
     if (!(as<Conv2d>(layer) || as<Dense>(layer)) || layer->op->is_fused()) return;
-    const auto op = std::make_shared<SignLayer>(*layer, *norm);
-    Node folded{op, layer->inputs, cast.outputs, layer->name};
+    const auto op = std::make_shared<SignLayer>(*layer, *norm, pooled);
+    Node folded{op, layer->inputs, pooled ? layer->outputs : cast.outputs, layer->name};
     folded.inputs.insert(folded.inputs.end(), norm_node->inputs.begin() + 1, norm_node->inputs.end());
-    const auto inputs = as_read(graph_.specs(folded.inputs)), outputs = graph_.specs(folded.outputs);
+    const auto inputs = as_read(graph_.specs(folded.inputs));
+    auto outputs = graph_.specs(folded.outputs);
+    outputs[0].storage = DType::sign;
     const Convolution convolution = op->convolution({*op, inputs, outputs, device_});
     if (!decline_xnor(convolution).empty() || convolution.problem.k / convolution.problem.groups % 8 != 0) return;
-    for (const Node* node : {first, norm_node, layer}) gone[at(node - graph_->nodes.data())] = true;
-    cast = std::move(folded);
+    for (const Node* node : {first, norm_node}) gone[at(node - graph_->nodes.data())] = true;
+    if (!pooled) {
+      gone[at(layer - graph_->nodes.data())] = true;
+      cast = std::move(folded);
+      return;
+    }
+    for (const Node* node : {layer, behind_layer}) graph_.info(node->outputs[0]).spec.storage = DType::sign;
+    cast = {std::make_shared<FlipSigns>(norm->epsilon),
+            {behind_layer->outputs[0], norm_node->inputs[1], norm_node->inputs[4]},
+            cast.outputs,
+            cast.name};
+    *layer = std::move(folded);
   }
 
   Graph& graph_;

@@ -172,7 +172,8 @@ bool leaves(std::int64_t in, std::int64_t out, std::int64_t taps, int stride, in
 
 class Xnor {
  public:
-  Xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads, std::optional<float> epsilon)
+  Xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads, std::optional<float> epsilon,
+       bool rising)
       : problem_(convolution.problem),
         loops_(loops),
         threads_(threads),
@@ -180,6 +181,7 @@ class Xnor {
         activate_(activation_ ? activation_loop(isa, *activation_) : nullptr),
         norm_(normalizer(isa, {})),
         epsilon_(epsilon),
+        rising_(rising),
         has_bias_(convolution.operands.inputs.size() > (epsilon ? 6 : 2)),
         output_(isa, convolution.operands.output),
         channels_(problem_.c / problem_.groups),
@@ -303,6 +305,8 @@ class Xnor {
       norm_(x, vector(mean), vector(factor), vector(offset), count, count, x, Activation{});
       for (std::int64_t k = 0; k < count; ++k) least[k] += x[k] >= 0 ? 0 : step;
     }
+    for (std::int64_t k = 0; rising_ && k < count; ++k)
+      if (directions[k] < 0) directions[k] = 1, least[k] = 1 - least[k];
   }
 
   /// Calls f(tap, taps, place in the input's image) for the taps of a pixel in the input, as many at a time as lie side
@@ -386,7 +390,7 @@ class Xnor {
   ActivationLoop activate_;
   Normalize norm_;
   std::optional<float> epsilon_;
-  bool has_bias_;
+  bool rising_, has_bias_;
   Access output_;
   std::vector<Access> accesses_;              // of the inputs from the third on
   std::int64_t channels_, filters_, padded_;  // of a group; filters rounded up to whole vectors
@@ -413,9 +417,9 @@ const XnorLoops& xnor_loops(Isa isa, bool counting) {
   return HALFTONE_PER_ISA(isa, loops);
 }
 
-Launch xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads,
-            std::optional<float> epsilon) {
-  const Xnor run(convolution, loops, isa, threads, epsilon);
+Launch xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads, std::optional<float> epsilon,
+            bool rising) {
+  const Xnor run(convolution, loops, isa, threads, epsilon, rising);
   return {run, run.workspace()};
 }
 

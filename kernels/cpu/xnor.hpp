@@ -32,7 +32,8 @@ const XnorLoops& xnor_loops(Isa isa, bool counting = counts_bits());
 /// A convolution of signs with signs, forward: a sum of products is known from how many bits differ, exactly; bias and
 /// activation then are the engine's. With `epsilon` the inputs behind those of the convolution are gamma, beta, mean
 /// and variance, whatever they are, and the output is the signs of that batch norm: one comparison of integers each.
+/// `rising`: the opposite signs where the norm falls, so that they rise with the sum and a max pool may come behind.
 Launch xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads,
-            std::optional<float> epsilon = {});
+            std::optional<float> epsilon = {}, bool rising = false);
 
 }  // namespace halftone::cpu

@@ -72,12 +72,19 @@ class Binarizing {
       std::replace(graph_->nodes[n].inputs.begin(), graph_->nodes[n].inputs.end(), from, to);
   }
 
-  /// A batch norm behind the layer, where none reads it.
+  /// The value that max pools made this one of.
+  int before_pools(int id) const {
+    const Node* from = producer(id);
+    for (; from && is<MaxPool2d>(*from); from = producer(id)) id = from->inputs[0];
+    return id;
+  }
+
+  /// A batch norm behind the layer, where none reads it, itself or its max pool.
   void normalise(const std::string& layer) {
     const std::size_t n = find(layer);
     const int output = graph_->nodes[n].outputs[0];
     const bool normalised = std::any_of(graph_->nodes.begin(), graph_->nodes.end(), [&](const Node& node) {
-      return is<BatchNorm>(node) && node.inputs[0] == output;
+      return is<BatchNorm>(node) && before_pools(node.inputs[0]) == output;
     });
     if (normalised) return;
     const Value y = inserted(n + 1, [&] { return batch_norm(graph_.value(output), {.name = layer + ".norm"}); });

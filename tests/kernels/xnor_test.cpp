@@ -266,10 +266,15 @@ TEST(Xnor, IsListedForwardAlone) {
 
 /// The output of a binary net of three convolutions and three dense layers in evaluation, all values or the output
 /// kept.
-std::vector<Numbers> evaluate(const Precision& precision, bool keeps_all, std::vector<std::string>& kernels) {
+std::vector<Numbers> evaluate(const Precision& precision, bool keeps_all, std::vector<std::string>& kernels,
+                              bool pools_first = false) {
   Graph graph;
   Value x = graph.input("images", {5, 9, 9, 3});
-  for (int i = 0; i < 3; ++i) x = relu(batch_norm(conv2d(x, 16, 3, {.bias = i == 1})));
+  for (int i = 0; i < 3; ++i) {
+    x = conv2d(x, 16, 3, {.bias = i == 1});
+    if (pools_first) x = max_pool2d(x, 2, {.stride = 1});
+    x = relu(batch_norm(x));
+  }
   x = relu(dense(max_pool2d(x, 2), 24));
   x = dense(relu(dense(x, 40)), 7);
   const Device device = cpu_device({.threads = 2});
@@ -316,6 +321,18 @@ TEST(Xnor, ABinaryNetIsFoldedAndComputesTheSame) {
   EXPECT_EQ(count(whole, "xnor"), 4);
   EXPECT_NE(evaluate(Precision::f32(), false, other), output);
   EXPECT_EQ(count(other, "xnor"), 0);
+}
+
+/// BinaryNet's order: layer, max pool, batch norm, signs. Where gamma is negative the smallest sum counts.
+TEST(Xnor, AMaxPoolBeforeTheNormIsOneOfSigns) {
+  std::vector<std::string> folded, whole;
+  const auto output = evaluate(Precision::binary(), false, folded, true);
+  EXPECT_EQ(std::ranges::count(folded, "conv2d_signs/own"), 2);
+  EXPECT_EQ(std::ranges::count(folded, "flip_signs/own"), 2);
+  EXPECT_EQ(evaluate(Precision::binary(), true, whole, true), output);
+  EXPECT_EQ(std::ranges::count(whole, "flip_signs/own"), 0);
+  EXPECT_EQ(std::ranges::count_if(whole, [](const auto& name) { return name.starts_with("batch_norm_inference"); }), 5)
+      << "a norm behind a pool is the layer's";
 }
 
 TEST(Xnor, FoldsOnlyWhatIsALayerItsNormAndItsSigns) {

@@ -252,6 +252,7 @@ struct Updating {
     const float* stored = weights.values();
     if (truth.f32 && !compensated) {
       unchanged = step();
+      weights.store();
     } else {
       unchanged = rounded(a, chunk, weights, buffers[4], buffers[5], step);
       stored = buffers[5];

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/storage.cpp"
@@ -37,31 +38,108 @@ void convert(const From* HWY_RESTRICT from, To* HWY_RESTRICT to, std::int64_t co
   convert_block(from + count - block, to + count - block);
 }
 
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+constexpr hn::CappedTag<float, block> wide;
+constexpr hn::Rebind<hwy::float16_t, decltype(wide)> narrow;
+constexpr hn::RebindToUnsigned<decltype(wide)> words;
+constexpr hn::RebindToSigned<decltype(wide)> integers;
+constexpr hn::Rebind<std::uint16_t, decltype(wide)> halves;
+constexpr std::int64_t lanes = hn::MaxLanes(wide);
+using Floats = hn::Vec<decltype(wide)>;
+using Integers = hn::Vec<decltype(integers)>;
+
+template <class Format>
+concept IsByteFloat = sizeof(typename Format::Code) == 1 && requires {
+  typename Format::Small;
+};
+template <class Format>
+concept IsShortInteger = std::is_integral_v<typename Format::Code> && Format::epsilon == 1 && Format::bits <= 16;
+
+template <IsByteFloat Format>
+HWY_INLINE Floats decode_codes(Integers code) {
+  const auto set = [](std::int32_t x) HWY_ATTR { return hn::Set(integers, x); };
+  constexpr std::int32_t first = Format::first_exponent << 23, smallest_normal = 1 << (23 - Format::dropped_bits);
+  const auto magnitude = hn::And(code, set(Format::last_code));
+  const auto aligned = hn::ShiftLeft<Format::dropped_bits>(magnitude);
+  const auto subnormal = hn::Sub(hn::BitCast(wide, hn::Add(aligned, set(first))), hn::BitCast(wide, set(first)));
+  auto number = hn::IfThenElse(hn::Lt(magnitude, set(smallest_normal)), hn::BitCast(integers, subnormal),
+                               hn::Add(aligned, set(first - (1 << 23))));
+  constexpr std::int32_t last = Format::has_infinity ? Format::exponent_mask - 1 : Format::largest_code;
+  if constexpr (last < Format::last_code)
+    number = hn::IfThenElse(hn::Gt(magnitude, set(last)), hn::Or(aligned, set(0x7f800000)), number);
+  const auto sign = hn::ShiftLeft<32 - Format::bits>(hn::AndNot(set(Format::last_code), code));
+  return hn::BitCast(wide, hn::Or(number, sign));
+}
+
+template <IsByteFloat Format>
+HWY_INLINE Integers encode_codes(Floats x) {
+  const auto set = [](std::int32_t number) HWY_ATTR { return hn::Set(integers, number); };
+  constexpr int dropped = Format::dropped_bits, mantissa = 23 - dropped;
+  constexpr std::int32_t mantissa_mask = (1 << mantissa) - 1, sign_mask = Format::last_code + 1;
+  constexpr float anchor = math::power_of_two(24 - Format::bias - mantissa);
+  const auto bits = hn::BitCast(integers, x), a = hn::And(bits, set(0x7fffffff)), high = hn::ShiftRight<dropped>(a);
+  const auto half = hn::Add(set((1 << (dropped - 1)) - 1), hn::And(high, set(1)));
+  const auto kept = hn::BitCast(integers, hn::ShiftRight<dropped>(hn::BitCast(words, hn::Add(a, half))));
+  const auto normal = hn::Sub(kept, set((Format::first_exponent - 1) << mantissa));
+  const auto subnormal = hn::Sub(hn::BitCast(integers, hn::Add(hn::BitCast(wide, a), hn::Set(wide, anchor))),
+                                 set(bit_cast<std::int32_t>(anchor)));
+  auto code = hn::IfThenElse(hn::Lt(a, set(Format::first_exponent << 23)), subnormal, normal);
+  code = hn::Min(code, set(Format::largest_code));
+  constexpr std::int32_t quiet =
+      Format::has_infinity ? Format::exponent_mask | (1 << (mantissa - 1)) : Format::last_code;
+  code = hn::IfThenElse(hn::Gt(a, set(0x7f800000)), hn::Or(set(quiet), hn::And(high, set(mantissa_mask))), code);
+  return hn::Or(code, hn::And(hn::ShiftRight<32 - Format::bits>(bits), set(sign_mask)));
+}
+
+template <IsShortInteger Format>
+HWY_INLINE Floats decode_codes(Integers code) {
+  return hn::ConvertTo(wide, code);
+}
+
+template <IsShortInteger Format>
+HWY_INLINE Integers encode_codes(Floats x) {
+  constexpr float lowest = static_cast<float>(std::numeric_limits<typename Format::Code>::min());
+  const auto number = hn::IfThenElseZero(hn::Eq(x, x), x);
+  return hn::NearestInt(hn::Min(hn::Max(number, hn::Set(wide, lowest)), hn::Set(wide, Format::largest)));
+}
+
+template <class Format>
+concept HasVectors = IsByteFloat<Format> || IsShortInteger<Format>;
+#endif
+
 template <class Format>
 void decode_block(const typename Format::Code* HWY_RESTRICT from, float* HWY_RESTRICT to) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if constexpr (HasVectors<Format>) {
+    constexpr hn::Rebind<typename Format::Code, decltype(wide)> codes;
+    for (std::int64_t i = 0; i < block; i += lanes)
+      hn::StoreU(decode_codes<Format>(hn::PromoteTo(integers, hn::LoadU(codes, from + i))), wide, to + i);
+    return;
+  }
+#endif
   for (std::int64_t i = 0; i < block; ++i) to[i] = Format::decode(from[i]);
 }
 
 template <class Format>
 void encode_block(const float* HWY_RESTRICT from, typename Format::Code* HWY_RESTRICT to) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if constexpr (HasVectors<Format>) {
+    constexpr hn::Rebind<typename Format::Code, decltype(wide)> codes;
+    for (std::int64_t i = 0; i < block; i += lanes)
+      hn::StoreU(hn::DemoteTo(codes, encode_codes<Format>(hn::LoadU(wide, from + i))), codes, to + i);
+    return;
+  }
+#endif
   for (std::int64_t i = 0; i < block; ++i) to[i] = Format::encode(from[i]);
 }
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-constexpr hn::CappedTag<float, block> wide;
-constexpr hn::Rebind<hwy::float16_t, decltype(wide)> narrow;
-constexpr std::int64_t lanes = hn::MaxLanes(wide);
-
 template <>
 void encode_block<F16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
   for (std::int64_t i = 0; i < block; i += lanes) {
     hn::StoreU(hn::DemoteTo(narrow, hn::LoadU(wide, from + i)), narrow, reinterpret_cast<hwy::float16_t*>(to + i));
   }
 }
-
-constexpr hn::RebindToUnsigned<decltype(wide)> words;
-constexpr hn::RebindToSigned<decltype(wide)> integers;
-constexpr hn::Rebind<std::uint16_t, decltype(wide)> halves;
 
 template <>
 void decode_block<BF16>(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to) {
@@ -132,26 +210,109 @@ Encode encoder(DType code, Overflow overflow) {
   });
 }
 
-void draw(const RandomKey& key, std::int64_t first, std::int64_t count, std::uint32_t* bits) {
-  constexpr std::int64_t most = chunk / 4 + 1;
-  alignas(64) std::uint32_t words[4][most], ordered[4 * most];
-  const auto block = static_cast<std::uint32_t>(first / 4);
-  const auto blocks = static_cast<std::uint32_t>((first + count + 3) / 4 - first / 4);
-#pragma omp simd
-  for (std::uint32_t i = 0; i < blocks; ++i) {
-    const auto four = block_bits(key.seed, key.step, key.stream, block + i);
-    for (std::size_t j = 0; j < 4; ++j) words[j][i] = four[j];
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+constexpr hn::CappedTag<std::uint64_t, 8> pairs;
+constexpr std::int64_t pair_lanes = hn::MaxLanes(pairs);
+
+/// words [4 * together * pair_lanes] = the random bits of blocks from `block` on. Each 64-bit lane holds a number of
+/// one block in its lower half; what is in the upper one does not matter. `together` chains of products, each of which
+/// waits for the one before, are in the making at a time.
+template <int together>
+void draw_blocks(const RandomKey& key, std::uint64_t block, std::uint32_t* words) {
+  constexpr hn::Repartition<std::uint32_t, decltype(pairs)> u32;
+  const auto set = [](std::uint64_t x) HWY_ATTR { return hn::Set(pairs, x); };
+  const auto product = [=](auto a, std::uint32_t b)
+                           HWY_ATTR { return hn::MulEven(hn::BitCast(u32, a), hn::Set(u32, b)); };
+  const auto high = [=](auto a) HWY_ATTR { return hn::BitCast(pairs, hn::DupOdd(hn::BitCast(u32, a))); };
+  const auto both = [=](auto even, auto odd) HWY_ATTR {
+    return hn::BitCast(pairs, hn::OddEven(hn::BitCast(u32, hn::ShiftLeft<32>(odd)), hn::BitCast(u32, even)));
+  };
+  hn::Vec<decltype(pairs)> c0[together], c1[together], c2[together], c3[together];
+  for (int j = 0; j < together; ++j) {
+    c0[j] = hn::Iota(pairs, block + static_cast<std::uint64_t>(j * pair_lanes));
+    c1[j] = set(key.stream);
+    c2[j] = set(key.step);
+    c3[j] = set(key.step >> 32);
   }
-  for (std::int64_t i = 0; i < blocks; ++i)
-    for (std::int64_t j = 0; j < 4; ++j) ordered[4 * i + j] = words[j][i];
-  std::copy_n(ordered + first % 4, count, bits);
+  auto k0 = static_cast<std::uint32_t>(key.seed), k1 = static_cast<std::uint32_t>(key.seed >> 32);
+  for (int round = 0; round < Philox::rounds; ++round, k0 += Philox::key0, k1 += Philox::key1)
+    for (int j = 0; j < together; ++j) {
+      const auto a = product(c0[j], Philox::factor0), b = product(c2[j], Philox::factor1);
+      c0[j] = hn::Xor3(high(b), c1[j], set(k0));
+      c2[j] = hn::Xor3(high(a), c3[j], set(k1));
+      c1[j] = b;
+      c3[j] = a;
+    }
+  for (int j = 0; j < together; ++j, words += 4 * pair_lanes)
+    hn::StoreInterleaved2(both(c0[j], c1[j]), both(c2[j], c3[j]), pairs, reinterpret_cast<std::uint64_t*>(words));
 }
+#endif
+
+/// words [4 * blocks] = the random bits of blocks [block, block + blocks), and some more behind them.
+void draw_blocks(const RandomKey& key, std::uint64_t block, std::int64_t blocks, std::uint32_t* words) {
+  std::int64_t i = 0;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  const auto at = [&] { return block + static_cast<std::uint64_t>(i); };
+  for (; i + 2 * pair_lanes < blocks; i += 4 * pair_lanes) draw_blocks<4>(key, at(), words + 4 * i);
+  if (i < blocks) draw_blocks<2>(key, at(), words + 4 * i);
+#else
+  for (; i < blocks; ++i)
+    std::ranges::copy(block_bits(key.seed, key.step, key.stream, block + static_cast<std::uint64_t>(i)), words + 4 * i);
+#endif
+}
+
+/// Room for the random bits of a chunk that begins within a block, and for those drawn together with its last ones.
+using Words = std::uint32_t[chunk + 128];
+
+/// The random bits of elements [first, first + count), in `words`.
+const std::uint32_t* drawn(const RandomKey& key, std::int64_t first, std::int64_t count, Words& words) {
+  draw_blocks(key, static_cast<std::uint64_t>(first / 4), (first + count + 3) / 4 - first / 4, words);
+  return words + first % 4;
+}
+
+void draw(const RandomKey& key, std::int64_t first, std::int64_t count, std::uint32_t* bits) {
+  alignas(64) Words words;
+  std::copy_n(drawn(key, first, count, words), count, bits);
+}
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+/// As a grid of fixed point that saturates.
+template <Rounding rounding>
+void round_fixed(const Grid& grid, const std::uint32_t* bits, std::int64_t count, const float* x, float* y) {
+  const auto inverse = hn::Set(wide, 1.0f / grid.spacing), spacing = hn::Set(wide, grid.spacing);
+  const auto lowest = hn::Set(wide, grid.lowest), largest = hn::Set(wide, grid.largest);
+  const auto rounded = [=](Floats number, std::int64_t i) HWY_ATTR {
+    const auto scaled = hn::Mul(number, inverse);
+    Floats whole;
+    if constexpr (rounding == Rounding::nearest) {
+      whole = hn::Round(scaled);
+    } else {
+      const auto random = hn::BitCast(integers, hn::ShiftRight<8>(hn::LoadU(words, bits + i)));
+      const auto down = hn::Trunc(scaled), magnitude = hn::Abs(down);
+      const auto up =
+          hn::Lt(hn::Mul(hn::ConvertTo(wide, random), hn::Set(wide, 0x1p-24f)), hn::Sub(hn::Abs(scaled), magnitude));
+      whole = hn::CopySign(hn::Add(magnitude, hn::IfThenElseZero(up, hn::Set(wide, 1.0f))), scaled);
+    }
+    const auto inside = hn::Min(hn::Max(hn::Mul(whole, spacing), lowest), largest);
+    return hn::IfThenElse(hn::Eq(number, number), inside, number);
+  };
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) hn::StoreU(rounded(hn::LoadU(wide, x + i), i), wide, y + i);
+  if (i == count) return;
+  const auto rest = hn::FirstN(wide, static_cast<std::size_t>(count - i));
+  hn::BlendedStore(rounded(hn::MaskedLoad(rest, wide, x + i), i), rest, wide, y + i);
+}
+#endif
 
 template <Grid::Kind kind, Rounding rounding>
 void round(const Grid& grid, const RandomKey& key, std::int64_t first, std::int64_t count, const float* x, float* y) {
   constexpr bool random = rounding == Rounding::stochastic;
-  alignas(64) std::uint32_t bits[chunk];
-  if (random) draw(key, first, count, bits);
+  alignas(64) Words words;
+  const std::uint32_t* const bits = random ? drawn(key, first, count, words) : nullptr;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if constexpr (kind == Grid::Kind::fixed && rounding != Rounding::toward_zero)
+    if (grid.saturate) return round_fixed<rounding>(grid, bits, count, x, y);
+#endif
   Grid known = grid;  // to the compiler too, so that the loop vectorises
   known.kind = kind;
   known.rounding = rounding;
@@ -178,8 +339,6 @@ void multiply(const float* x, float factor, std::int64_t count, float* y) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = x[i] * factor;
 }
 
-std::int32_t magnitude_bits(float x) { return bit_cast<std::int32_t>(x) & 0x7fffffff; }
-
 /// The largest magnitude; NaN where there is one: as integers NaN's bits lie behind those of all numbers.
 float largest_of(const float* x, std::int64_t count) {
   constexpr hn::ScalableTag<float> f32;
@@ -194,21 +353,73 @@ float largest_of(const float* x, std::int64_t count) {
   return bit_cast<float>(hn::GetLane(hn::MaxOfLanes(i32, largest)));
 }
 
-/// As the scalar `notice`.
-Noticed notice(const Grid& grid, const float* x, const float* rounded, std::int64_t count) {
-  const float last = grid.largest, half = grid.largest / 2;
-  std::int32_t zeros = 0, flushed = 0, saturated = 0, upper_half = 0, largest = 0;
-#pragma omp simd reduction(+ : zeros, flushed, saturated, upper_half) reduction(max : largest)
+HWY_NOINLINE std::int64_t count_zeros(const float* x, std::int64_t count) {
+  std::int32_t zeros = 0;
+#pragma omp simd reduction(+ : zeros)
+  for (std::int64_t i = 0; i < count; ++i) zeros += x[i] == 0;
+  return zeros;
+}
+
+/// What `notice` does with magnitudes as large as hardly any.
+HWY_NOINLINE void notice_large(float end, const float* x, std::int64_t count, Noticed& to) {
+  const auto last = bit_cast<std::int32_t>(end), half = bit_cast<std::int32_t>(end / 2);
+  std::int32_t saturated = 0, upper_half = 0, largest = 0;
+#pragma omp simd reduction(+ : saturated, upper_half) reduction(max : largest)
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::int32_t bits = magnitude_bits(x[i]);
-    const float magnitude = bit_cast<float>(bits);
-    zeros += bits == 0;
-    flushed += (magnitude > 0) & (rounded[i] == 0);
-    saturated += magnitude >= last;
-    upper_half += magnitude >= half;
-    largest = std::max(largest, bits > 0x7f800000 ? 0 : bits);
+    const std::int32_t bits = bit_cast<std::int32_t>(x[i]) & 0x7fffffff, number = bits > 0x7f800000 ? 0 : bits;
+    saturated += number >= last;
+    upper_half += number >= half;
+    largest = std::max(largest, number);
   }
-  return {count, zeros, flushed, saturated, upper_half, bit_cast<float>(largest)};
+  add_atomically(to.saturated, saturated);
+  add_atomically(to.upper_half, upper_half);
+  raise_atomically(to.largest, bit_cast<float>(largest));
+}
+
+/// As the scalar `notice` but for the count of numbers, where the magnitudes that become zero are those up to
+/// `flushes`. Says whether all are up to `limit`; the largest that is stored is `end`. Magnitudes are compared as
+/// integers, among which NaN is the largest.
+bool notice(float end, float flushes, float limit, const float* x, std::int64_t count, Noticed& to) {
+  constexpr hn::ScalableTag<float> f32;
+  constexpr hn::RebindToSigned<decltype(f32)> i32;
+  const std::size_t n = static_cast<std::size_t>(count), rest = n % hn::Lanes(f32);
+  const auto least_kept = hn::Set(i32, bit_cast<std::int32_t>(flushes) + 1);
+  auto largest = hn::Zero(i32), counts = hn::Zero(i32);
+  const auto look = [&](auto some) HWY_ATTR {
+    const auto bits = hn::BitCast(i32, hn::Abs(some));
+    counts = hn::IfThenElse(hn::Lt(bits, least_kept), hn::Add(counts, hn::Set(i32, 1)), counts);
+    largest = hn::Max(largest, bits);
+  };
+#pragma GCC unroll 4
+  for (std::size_t i = 0; i < n - rest; i += hn::Lanes(f32)) look(hn::LoadU(f32, x + i));
+  std::int64_t small = 0;
+  if (rest > 0) {
+    look(hn::MaskedLoad(hn::FirstN(f32, rest), f32, x + n - rest));
+    small -= static_cast<std::int64_t>(hn::Lanes(f32) - rest);
+  }
+  if (!hn::AllFalse(i32, hn::Gt(counts, hn::Zero(i32)))) small += hn::GetLane(hn::SumOfLanes(i32, counts));
+  std::int64_t zeros = small;
+  if (flushes > 0 && small > 0) {
+    zeros = count_zeros(x, count);
+    add_atomically(to.flushed, small - zeros);
+  }
+  add_atomically(to.zeros, zeros);
+  float so_far;
+  __atomic_load(&to.largest, &so_far, __ATOMIC_RELAXED);
+  const float usual = std::min({bit_cast<float>(bit_cast<std::int32_t>(end / 2) - 1), so_far, limit});
+  const auto exceeds = [=](float bound) HWY_ATTR {
+    return !hn::AllFalse(i32, hn::Gt(largest, hn::Set(i32, bit_cast<std::int32_t>(bound))));
+  };
+  if (!exceeds(usual)) return true;
+  notice_large(end, x, count, to);
+  return !exceeds(limit);
+}
+
+std::int64_t count_flushed(const float* x, const float* rounded, std::int64_t count) {
+  std::int32_t flushed = 0;
+#pragma omp simd reduction(+ : flushed)
+  for (std::int64_t i = 0; i < count; ++i) flushed += (math::abs(x[i]) > 0) & (rounded[i] == 0);
+  return flushed;
 }
 
 /// How many of `count` numbers from `first` on have one scale.
@@ -263,43 +474,43 @@ void read(const Access& access, const std::byte* data, float scale, std::int64_t
 void write(const Access& access, std::byte* data, const Writing& writing, std::int64_t first, std::int64_t count,
            const float* from) {
   const Storage& storage = access.storage;
-  alignas(64) float scaled[chunk], rounded[chunk];
-  Noticed noticed;
-  Storage unnoticed = storage;
-  unnoticed.noticed = false;
-  if (unnoticed.plain() && epsilon_of(storage.code) < 1) {
-    for (std::int64_t done = 0, part = 0; done < count; done += part) {
-      part = std::min(chunk, count - done);
-      std::byte* const to = data + (first + done) * access.size;
-      access.encode(from + done, to, part);
-      if (!writing.noticed) continue;
-      if (storage.code != DType::f32) access.decode(to, rounded, part);
-      noticed.add(notice(access.grid, from + done, storage.code == DType::f32 ? from + done : rounded, part));
-    }
-    if (writing.noticed) add_atomically(*writing.noticed, noticed);
-    return;
-  }
+  alignas(64) float units[chunk], scaled[chunk], rounded[chunk];
   for (std::int64_t done = 0, part = 0; done < count; done += part) {
     part = std::min(chunk, count - done);
-    for (std::int64_t i = 0, run = 0; i < part; i += run) {
+    const float inverse = 1 / tensor_scale(storage, data, access.count, writing.scale);
+    float* const of_tensor = storage.block > 0 ? units : scaled;
+    multiply(from + done, inverse, part, of_tensor);
+    for (std::int64_t i = 0, run = 0; storage.block > 0 && i < part; i += run) {
       const std::int64_t place = first + done + i;
       run = of_one_scale(storage, place, part - i);
-      if (storage.block > 0 && place % storage.block == 0) {
-        const float largest = largest_of(from + done + i, of_one_scale(storage, place, count - done - i));
+      if (place % storage.block == 0) {
+        const float largest = largest_of(from + done + i, of_one_scale(storage, place, count - done - i)) * inverse;
         data[storage.code_bytes(access.count) + static_cast<std::size_t>(place / storage.block)] =
-            std::byte{BlockScale::of(largest, top_exponent(storage.code))};
+            std::byte{block_scale_code(storage, largest)};
       }
-      multiply(from + done + i, 1 / scale_at(storage, data, access.count, place, writing.scale), run, scaled + i);
+      multiply(units + i, 1 / block_scale(storage, data, access.count, place), run, scaled + i);
     }
-    access.round(access.grid, writing.key, first + done, part, scaled, rounded);
-    if (writing.noticed) noticed.add(notice(access.grid, scaled, rounded, part));
+    const float* codes = scaled;
+    if (access.round) {
+      access.round(access.grid, writing.key, first + done, part, scaled, rounded);
+      codes = rounded;
+    }
+    if (writing.noticed) {
+      const float* seen = storage.nested() ? units : scaled;
+      notice(access.end, std::max(access.flushes, 0.0f), access.finite_limit, seen, part, *writing.noticed);
+      if (access.flushes < 0) add_atomically(writing.noticed->flushed, count_flushed(seen, rounded, part));
+    }
     if (bits_of(storage.code) % 8 == 0) {
-      access.encode(rounded, data + (first + done) * access.size, part);
+      access.encode(codes, data + (first + done) * access.size, part);
     } else {
-      write_packed(access, data, first + done, part, rounded);
+      write_packed(access, data, first + done, part, codes);
     }
   }
-  if (writing.noticed) add_atomically(*writing.noticed, noticed);
+}
+
+/// Of a plain storage.
+bool notice_plain(const Access& access, const float* x, std::int64_t count, Noticed& to) {
+  return notice(access.end, access.flushes, access.finite_limit, x, count, to);
 }
 
 }  // namespace
@@ -310,17 +521,12 @@ HWY_AFTER_NAMESPACE();
 namespace halftone::cpu {
 
 void add_atomically(Noticed& to, const Noticed& more) {
-  const auto add = [](std::int64_t& sum, std::int64_t x) { __atomic_fetch_add(&sum, x, __ATOMIC_RELAXED); };
-  add(to.count, more.count);
-  add(to.zeros, more.zeros);
-  add(to.flushed, more.flushed);
-  add(to.saturated, more.saturated);
-  add(to.upper_half, more.upper_half);
-  float largest = more.largest, seen;
-  __atomic_load(&to.largest, &seen, __ATOMIC_RELAXED);
-  while (seen < largest &&
-         !__atomic_compare_exchange(&to.largest, &seen, &largest, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-  }
+  add_atomically(to.count, more.count);
+  add_atomically(to.zeros, more.zeros);
+  add_atomically(to.flushed, more.flushed);
+  add_atomically(to.saturated, more.saturated);
+  add_atomically(to.upper_half, more.upper_half);
+  raise_atomically(to.largest, more.largest);
 }
 
 Decode decoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, decoder(code)); }
@@ -330,19 +536,45 @@ Round rounder(Isa isa, const Grid& grid) { return HALFTONE_PER_ISA(isa, rounder(
 
 Largest largest_finder(Isa isa) { return HALFTONE_PER_ISA(isa, largest_of); }
 
+namespace {
+
+bool is_plain(Storage storage) {
+  const bool noticed = std::exchange(storage.noticed, false);
+  return storage.plain() && (!noticed || epsilon_of(storage.code) < 1);
+}
+
+/// The largest magnitude that becomes zero, in units of the scale; negative where it is not the magnitude that decides.
+float flushes_up_to(const Storage& storage) {
+  if (storage.rounding != Rounding::nearest || storage.code == DType::u8 || storage.nested()) return -1;
+  if (storage.code == DType::sign) return 0;
+  return visit_format(storage.code, [](auto format) -> float { return decltype(format)::smallest / 2; });
+}
+
+/// Whether `encode` rounds as the storage does, and `flushes_up_to` says all.
+bool rounds_by_encoding(const Storage& storage) {
+  return flushes_up_to(storage) >= 0 && storage.overflow == overflow_of(storage.code) && storage.code != DType::i32 &&
+         (storage.width == 0 || storage.width == bits_of(storage.code));
+}
+
+}  // namespace
+
 Access::Access(Isa isa, const TensorSpec& tensor)
-    : f32(tensor.storage.plain() && tensor.storage.code == DType::f32),
-      plain(tensor.storage.plain()),
+    : f32(is_plain(tensor.storage) && tensor.storage.code == DType::f32),
+      plain(is_plain(tensor.storage)),
       size(static_cast<std::int64_t>(size_of(tensor.storage.code))),
       decode(decoder(isa, tensor.storage.code)),
       encode(HALFTONE_PER_ISA(isa, encoder(tensor.storage.code, tensor.storage.overflow))),
       storage(tensor.storage),
       count(tensor.shape.elements()) {
+  if (storage.plain()) return;
+  grid = storage.grid();
+  end = storage.largest();
+  flushes = flushes_up_to(storage);
+  notice = HALFTONE_PER_ISA(isa, notice_plain);
   if (plain) return;
   read = HALFTONE_PER_ISA(isa, read);
   write = HALFTONE_PER_ISA(isa, write);
-  grid = storage.grid();
-  round = rounder(isa, grid);
+  if (!rounds_by_encoding(storage)) round = rounder(isa, grid);
 }
 
 Access::Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {
@@ -361,16 +593,14 @@ void Output::note_bad() const {
   }
 }
 
-void Output::settle_scale(float largest) const {
-  data_[access_->storage.code_bytes(access_->count)] = std::byte{BlockScale::fitting(largest, access_->grid.largest)};
-}
+void Output::settle_scale(float largest) const { put_tensor_scale(access_->storage, data_, access_->count, largest); }
 
 Output::Output(const Access& access, const Arguments& arguments, std::size_t i)
     : access_(&access),
       data_(static_cast<std::byte*>(arguments.outputs[i].data)),
       state_(arguments.state),
       node_(arguments.outputs[i].node) {
-  if (access.plain) return;
+  if (access.storage.plain()) return;
   const Memory& memory = arguments.outputs[i];
   writing_.scale = memory.write_scale(access.storage);
   if (memory.range && access.storage.noticed) writing_.noticed = &memory.range->noticed;

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "halftone/graph/kernel.hpp"
 #include "kernels/cpu/isa.hpp"
@@ -34,7 +35,16 @@ Round rounder(Isa isa, const Grid& grid);
 using Largest = float (*)(const float* x, std::int64_t count);
 Largest largest_finder(Isa isa);
 
-/// Adds counts to those that other threads add to.
+/// Adds to what other threads add to.
+inline void add_atomically(std::int64_t& sum, std::int64_t x) {
+  if (x != 0) __atomic_fetch_add(&sum, x, __ATOMIC_RELAXED);
+}
+inline void raise_atomically(float& largest, float x) {
+  float seen;
+  __atomic_load(&largest, &seen, __ATOMIC_RELAXED);
+  while (seen < x && !__atomic_compare_exchange(&largest, &seen, &x, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
 void add_atomically(Noticed& to, const Noticed& more);
 
 struct Access;
@@ -53,7 +63,7 @@ struct Access {
   Access(Isa isa, const ValueSpec& value);
 
   bool f32 = true;                    ///< plain f32: nothing to convert
-  bool plain = true;                  ///< `decode` and `encode` are all there is to it
+  bool plain = true;                  ///< `decode` and `encode` are all there is to it but counting
   std::int64_t size = sizeof(float);  ///< bytes of a code by itself
   Decode decode = nullptr;
   Encode encode = nullptr;
@@ -63,14 +73,20 @@ struct Access {
                float* to) = nullptr;
   void (*write)(const Access& access, std::byte* data, const Writing& writing, std::int64_t first, std::int64_t count,
                 const float* from) = nullptr;
-  Round round = nullptr;
-  Grid grid = {};
+  Round round = nullptr;  ///< none where `encode` rounds as the storage does
   Storage storage = {};
   std::int64_t count = 0;  ///< numbers of the tensor
 
+  // For storages that are noticed, plain ones too.
+  Grid grid = {};
+  float end = 0;      ///< the largest magnitude
+  float flushes = 0;  ///< the largest magnitude that becomes zero; negative where it is not that which decides
+  /// Counts numbers of a plain storage; says whether all are up to `finite_limit`.
+  bool (*notice)(const Access& access, const float* x, std::int64_t count, Noticed& to) = nullptr;
+
   // Activations alone: whether numbers that are stored will be read as finite ones.
-  float finite_limit = 0;  ///< the largest magnitude that stays so
-  bool hides = false;      ///< they will be, whatever they were
+  float finite_limit = std::numeric_limits<float>::infinity();  ///< the largest magnitude that stays so
+  bool hides = false;                                           ///< they will be, whatever they were
   Largest largest_of = nullptr;
 };
 
@@ -113,7 +129,11 @@ class Output {
   }
   /// Stores numbers [first, first + count); nothing is left to do where `from` is their place.
   void operator()(std::int64_t first, std::int64_t count, const float* from) const {
-    if (access_->largest_of && !(access_->largest_of(from, count) <= access_->finite_limit)) note_bad();
+    if (writing_.noticed && first == 0 && count > 0) add_atomically(writing_.noticed->count, access_->count);
+    const bool good = access_->plain && writing_.noticed
+                          ? access_->notice(*access_, from, count, *writing_.noticed)
+                          : !access_->largest_of || access_->largest_of(from, count) <= access_->finite_limit;
+    if (!good && access_->largest_of) note_bad();
     if (!access_->plain) return access_->write(*access_, data_, writing_, first, count, from);
     std::byte* to = data_ + first * access_->size;
     if (static_cast<const void*>(from) != to) access_->encode(from, to, count);

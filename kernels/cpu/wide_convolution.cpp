@@ -153,7 +153,7 @@ class WideConvolution {
           random ? key.uniform(task * sums() + i) < rest
                  : storage.rounding == Rounding::nearest && (rest > 0.5 || (rest == 0.5 && std::fmod(whole, 2) != 0));
       const double rounded = whole + (up ? std::copysign(1.0, y) : 0.0);
-      if (range) notice(grid, static_cast<float>(y), static_cast<float>(rounded), noticed);
+      if (range) notice(grid.largest, static_cast<float>(y), static_cast<float>(rounded), noticed);
       a.out<std::int32_t>(0)[task * sums() + i] =
           static_cast<std::int32_t>(std::min(std::max(rounded, -last), last - 1));
     }

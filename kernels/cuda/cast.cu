@@ -55,11 +55,8 @@ struct SettleScale {
   static constexpr unsigned threads = 1;
   using Shared = NoShared;
   Stored y;
-  float largest_code;
   const float* largest;
-  HALFTONE_DEVICE void operator()(Shared&) const {
-    y.data[y.storage.code_bytes(y.count)] = std::byte{BlockScale::fitting(*largest, largest_code)};
-  }
+  HALFTONE_DEVICE void operator()(Shared&) const { put_tensor_scale(y.storage, y.data, y.count, *largest); }
 };
 
 }  // namespace
@@ -79,7 +76,7 @@ Launch cast(const Request& request) {
       auto* largest = static_cast<float*>(a.workspace);
       enqueue(a, 1, Clear{largest});
       enqueue(a, blocks_for<LargestBits>(count, LargestBits::run), LargestBits{{from, a.inputs[0], a.state}, largest});
-      enqueue(a, 1, SettleScale{{to, a.outputs[0], a.state}, to.storage.grid().largest, largest});
+      enqueue(a, 1, SettleScale{{to, a.outputs[0], a.state}, largest});
     }
     enqueue(a, blocks_for<Converted>(count, run),
             Converted{{from, a.inputs[0], a.state}, {to, a.outputs[0], a.state}, run});

@@ -155,7 +155,7 @@ void Parameters::make_room(Store store, const ParameterSlot& slot, std::span<con
   RangeState* const range = this->range(name_in(store, slot.name));
   RangeState state;
   device_.backend().download(&state, range, sizeof state);
-  const float top = place->storage.grid().largest;
+  const float top = place->storage.largest();
   float largest = 0;
   for (const float x : values) largest = std::max(largest, std::abs(x));
   if (largest <= top * state.scale) return;

@@ -64,6 +64,7 @@ constexpr std::pair<std::string_view, Precision (*)()> presets[] = {
     {"mxfp8", [] { return Precision::mx(DType::e4m3); }},
     {"mxfp6", [] { return Precision::mx(DType::e3m2); }},
     {"mxfp4", [] { return Precision::mx(DType::e2m1); }},
+    {"nvfp4", Precision::nvfp4},
     {"binary", Precision::binary}};
 
 std::optional<Precision> parse(const std::string& name) {
@@ -162,7 +163,7 @@ Storage delayed(Storage storage, int exponent, int interval) {
   storage.scaling = Scaling::range;
   storage.exponent = static_cast<std::int8_t>(exponent);
   storage.noticed = true;
-  storage.controller = Delayed{storage.grid().largest, interval};
+  storage.controller = Delayed{storage.largest(), interval};
   return storage;
 }
 
@@ -224,6 +225,14 @@ Precision Precision::mx(DType code) {
     fail(fmt::format("precision mx: e4m3, e3m2 or e2m1, not {}", name_of(code)));
   precision.storage.activations = precision.storage.activation_gradients = precision.storage.weights =
       Storage::blocks(code, 32);
+  return precision;
+}
+
+Precision Precision::nvfp4() {
+  Precision precision{"nvfp4", {}};
+  precision.storage.activations = Storage::nested_blocks(DType::e2m1, 16);
+  precision.storage.activation_gradients = Storage::nested_blocks(DType::e2m1, 16, Rounding::stochastic);
+  precision.storage.weights = delayed(precision.storage.activations, -12, 1);
   return precision;
 }
 

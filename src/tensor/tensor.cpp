@@ -17,7 +17,7 @@ std::string to_string(const Storage& storage) {
   if (storage.scaling == Scaling::range)
     text += fmt::format(" x 2^{} moved by {}", storage.exponent, name_of(storage.controller));
   if (storage.scaling == Scaling::tensor) text += " with a scale";
-  if (storage.scaling == Scaling::block) text += fmt::format(" in blocks of {}", storage.block);
+  if (storage.block > 0) text += fmt::format(" in blocks of {}", storage.block);
   if (storage.rounding == Rounding::stochastic) text += ", stochastic";
   if (storage.rounding == Rounding::toward_zero) text += ", toward zero";
   if (storage.overflow != overflow_of(storage.code))

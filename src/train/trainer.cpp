@@ -464,7 +464,7 @@ NumericsReport Trainer::numerics() const {
     };
     const float scale = storage.scaling == Scaling::constant ? math::power_of_two(storage.exponent) : ranges[i].scale;
     report.tensors.push_back({value, role, total.count, share(total.zeros), share(total.flushed),
-                              share(total.saturated), total.largest, std::ilogb(storage.grid().largest * scale) + 1});
+                              share(total.saturated), total.largest, std::ilogb(storage.largest() * scale) + 1});
   }
   return report;
 }

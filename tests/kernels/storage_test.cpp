@@ -151,6 +151,9 @@ std::vector<Storage> storages() {
   }
   for (DType code : {DType::e2m1, DType::e4m3, DType::sign, DType::f16})
     for (int block : {8, 32, 512, 2048}) all.push_back(Storage::blocks(code, block));
+  for (Rounding rounding : {Rounding::nearest, Rounding::stochastic})
+    for (int block : {16, 1024})
+      all.push_back(with(Storage::nested_blocks(DType::e2m1, block, rounding), Scaling::range));
   const std::size_t count = all.size();
   for (std::size_t i = 0; i < count; ++i) {
     Storage storage = all[i];

@@ -125,11 +125,46 @@ TEST(Storage, SaysWhyThereIsNone) {
   wide.width = 9;
   moving.scaling = Scaling::range;
   saturated.overflow = Overflow::saturate;
+  Storage constant = Storage::blocks(DType::e4m3, 16);
+  constant.scaling = Scaling::constant;
   for (const Storage& storage :
-       {wide, moving, saturated, Storage::blocks(DType::e4m3, 24), Storage::blocks(DType::e4m3, 0)})
+       {wide, moving, saturated, constant, Storage::blocks(DType::e4m3, 24), Storage::blocks(DType::e4m3, 0)})
     EXPECT_NE(storage.fault(), nullptr);
   for (const Storage& storage : {Storage(DType::f32), Storage::fixed(6, 10), Storage::blocks(DType::e2m1, 32)})
     EXPECT_EQ(storage.fault(), nullptr);
+}
+
+/// NVFP4 by hand: half a unit for the tensor, whose largest number is 6 * 448 of them, then 448, 1.25 and the smallest
+/// scale for the blocks.
+TEST(NestedBlocks, HaveAScaleWithinThatOfTheTensor) {
+  const Storage storage = Storage::nested_blocks(DType::e2m1, 16);
+  EXPECT_EQ(storage.bytes(1 << 20), (1 << 20) * 9 / 16 + 1);  // 4.5 bits a number
+  const float codes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.5f, -1, -1.5f, -2, -3, -4, -6, 6};
+  std::vector<float> numbers;
+  for (const float scale : {224.0f, 0.625f, 0.0f})
+    for (const float code : codes) numbers.push_back(code * scale);
+  constexpr std::int64_t count = 48;
+  std::vector<std::byte> data(storage.bytes(count));
+  write_numbers(storage, data.data(), count, 0, count, numbers.data());
+  const std::uint8_t expected[] = {0x7e, 0x3a, 0x08, 126};  // E4M3 448, 1.25, 2^-6; 2^-1
+  for (std::size_t i = 0; i < std::size(expected); ++i)
+    EXPECT_EQ(std::to_integer<int>(data[count / 2 + i]), expected[i]) << i;
+  for (std::int64_t i = 0; i < count; ++i)
+    EXPECT_EQ(read_number(storage, data.data(), count, i), numbers[static_cast<std::size_t>(i)]) << i;
+
+  const Storage powers_alone = Storage::blocks(DType::e2m1, 16);
+  std::vector<std::byte> others(powers_alone.bytes(count));
+  write_numbers(powers_alone, others.data(), count, 0, count, numbers.data());
+  EXPECT_NE(read_number(powers_alone, others.data(), count, 17), numbers[17]);
+
+  numbers[20] = NAN;
+  Storage given = storage;  // the tensor's scale is
+  given.scaling = Scaling::range;
+  write_numbers(given, data.data(), count, 0, count, numbers.data(), {}, 0.5f);
+  EXPECT_EQ(read_number(given, data.data(), count, 15, 0.5f), 1344);
+  EXPECT_TRUE(std::isnan(read_number(given, data.data(), count, 16, 0.5f)));
+  write_numbers(storage, data.data(), count, 0, count, numbers.data());
+  EXPECT_TRUE(std::isnan(read_number(storage, data.data(), count, 0)));
 }
 
 /// OCP's bits a number, and its scale: 2^(floor(log2 of the largest) - the code's largest exponent).

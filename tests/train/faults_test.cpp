@@ -137,7 +137,7 @@ TEST(BadForward, IsSeenWhereTheCodeHidesIt) {
   using Scaling = Precision::Fp8Scaling;
   for (const Precision& precision : {plain, Precision::bf16(), Precision::fixed(6, 10, Rounding::nearest),
                                      Precision::fp8(Scaling::none), Precision::fp8(Scaling::delayed), Precision::fp8(),
-                                     Precision::mx(DType::e4m3), Precision::dynamic_fixed(10, 12)})
+                                     Precision::mx(DType::e4m3), Precision::nvfp4(), Precision::dynamic_fixed(10, 12)})
     for (const float value : {nan, infinity}) {
       Trainer trainer(net.loss, options_for(precision));
       step(trainer, Data(3));

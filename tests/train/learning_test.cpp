@@ -25,7 +25,7 @@ double error_after_an_epoch(const Precision& precision, float stress = 1) {
 
 TEST(Learning, AllFormatsLearnTheDrawnDigits) {
   for (const char* name : {"f32", "f16", "bf16", "f16_pure:kahan", "fixed:6.10:stochastic", "dynamic_fixed:10/12",
-                           "fp8", "fp8:delayed", "int8", "mxfp8", "mxfp6"})
+                           "fp8", "fp8:delayed", "int8", "mxfp8", "mxfp6", "nvfp4"})
     EXPECT_LT(error_after_an_epoch(precision_by_name(name)), 0.3) << name;  // chance is 0.9
 }
 

@@ -75,6 +75,9 @@ struct Precision {
   /// Blocks of 32 numbers, e4m3, e3m2 or e2m1, in memory order with a power of two each (OCP Microscaling), for the
   /// same roles. Throws Error for other codes.
   static Precision mx(DType code);
+  /// e2m1 in blocks of 16 with an e4m3 scale each, in units of a power of two a tensor, for the same roles; gradients
+  /// of activations round stochastically (NVIDIA's NVFP4).
+  static Precision nvfp4();
 
   /// Weights and inputs of all convolutions and dense layers but the first and the last are signs, all else is f32
   /// (Courbariaux et al. 2016).

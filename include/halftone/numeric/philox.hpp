@@ -6,19 +6,25 @@
 
 namespace halftone {
 
+/// The constants of Philox 4x32-10.
+struct Philox {
+  static constexpr int rounds = 10;
+  static constexpr std::uint32_t factor0 = 0xD2511F53, factor1 = 0xCD9E8D57, key0 = 0x9E3779B9, key1 = 0xBB67AE85;
+};
+
 /// Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): 128 random bits for each
 /// counter.
 HALFTONE_HD constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                                           std::array<std::uint32_t, 2> key) {
   std::uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3], k0 = key[0], k1 = key[1];
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t a = std::uint64_t{0xD2511F53} * c0, b = std::uint64_t{0xCD9E8D57} * c2;
+  for (int round = 0; round < Philox::rounds; ++round) {
+    const std::uint64_t a = std::uint64_t{Philox::factor0} * c0, b = std::uint64_t{Philox::factor1} * c2;
     c0 = static_cast<std::uint32_t>(b >> 32) ^ c1 ^ k0;
     c2 = static_cast<std::uint32_t>(a >> 32) ^ c3 ^ k1;
     c1 = static_cast<std::uint32_t>(b);
     c3 = static_cast<std::uint32_t>(a);
-    k0 += 0x9E3779B9;
-    k1 += 0xBB67AE85;
+    k0 += Philox::key0;
+    k1 += Philox::key1;
   }
   return {c0, c1, c2, c3};
 }

@@ -19,8 +19,9 @@ enum class Scaling : std::uint8_t {
 };
 
 /// How the numbers of a tensor are stored: each is a code times a scale. It is all that tells one number system from
-/// another. Packed codes lie in memory order, low bits first; the scales of blocks or of a whole tensor, a byte each,
-/// come after all codes.
+/// another. Packed codes lie in memory order, low bits first; the scales of blocks, then that of the whole tensor, a
+/// byte each, come after all codes. Where blocks lie in a tensor that has a scale of its own (`nested`), theirs are
+/// E4M3 numbers in units of that one (NVFP4, but the tensor's scale is a power of two).
 struct Storage {
   DType code = DType::f32;
   Rounding rounding = Rounding::nearest;
@@ -60,6 +61,13 @@ struct Storage {
     return storage;
   }
 
+  static constexpr Storage nested_blocks(DType code, int block, Rounding rounding = Rounding::nearest) {
+    Storage storage(code, rounding);
+    storage.scaling = Scaling::tensor;
+    storage.block = static_cast<std::uint16_t>(block);
+    return storage;
+  }
+
   constexpr bool operator==(const Storage&) const = default;
 
   /// Whether the code's own `encode` and `decode` are all there is to it.
@@ -67,10 +75,11 @@ struct Storage {
     return scaling == Scaling::none && rounding == Rounding::nearest && overflow == overflow_of(code) && width == 0 &&
            !noticed && bits_of(code) % 8 == 0;
   }
+  constexpr bool nested() const { return block > 0 && scaling != Scaling::block; }
   constexpr bool has_range() const { return scaling == Scaling::range || noticed; }
   /// Whether infinity and NaN are read as numbers that are not finite again.
   constexpr bool keeps_nonfinite() const {
-    return scaling == Scaling::block || scaling == Scaling::tensor || visit_format(code, [&](auto format) {
+    return block > 0 || scaling == Scaling::tensor || visit_format(code, [&](auto format) {
              using Format = decltype(format);
              const auto kept = [&](float x) {
                return !(math::abs(Format::decode(halftone::encode<Format>(x, overflow))) <= F32::largest);
@@ -103,8 +112,9 @@ struct Storage {
   constexpr const char* fault() const {
     if (width > bits_of(code)) return "the code has no such width";
     if (code == DType::f32 && overflow == Overflow::saturate) return "f32 does not saturate";
-    if ((scaling == Scaling::block) != (block > 0) || (block > 0 && (block < 8 || 1024 % block != 0)))
+    if ((scaling == Scaling::block && block == 0) || (block > 0 && (block < 8 || 1024 % block != 0)))
       return "a block has 8, 16, 32, ... or 1024 numbers";
+    if (nested() && scaling != Scaling::tensor && scaling != Scaling::range) return "blocks have a scale";
     if (scaling == Scaling::range && overflow == Overflow::infinity && overflow_of(code) == Overflow::infinity)
       return "what lies beyond a range that moves saturates";
     return nullptr;
@@ -118,10 +128,16 @@ struct Storage {
   constexpr std::size_t code_bytes(std::int64_t count) const {
     return (static_cast<std::size_t>(count) * static_cast<std::size_t>(bits_of(code)) + 7) / 8;
   }
-  constexpr std::size_t bytes(std::int64_t count) const {
-    const std::int64_t scales = block > 0 ? (count + block - 1) / block : scaling == Scaling::tensor ? 1 : 0;
-    return code_bytes(count) + static_cast<std::size_t>(scales);
+  /// Where the scale of a `Scaling::tensor` lies.
+  constexpr std::size_t scale_place(std::int64_t count) const {
+    return code_bytes(count) + static_cast<std::size_t>(block > 0 ? (count + block - 1) / block : 0);
   }
+  constexpr std::size_t bytes(std::int64_t count) const {
+    return scale_place(count) + (scaling == Scaling::tensor ? 1 : 0);
+  }
+
+  /// The largest magnitude in units of the tensor's scale.
+  constexpr float largest() const { return grid().largest * (nested() ? E4M3::largest : 1); }
 
   /// The codes' own numbers, rounded to as this storage rounds; not for f32.
   constexpr Grid grid() const {
@@ -169,6 +185,17 @@ struct BlockScale {
   }
 };
 
+/// The scales of nested blocks: E4M3 numbers, from the smallest normal one on, or NaN.
+struct NestedScale {
+  /// The one with which the largest magnitude of a block, in units of the tensor's scale, is about the largest code.
+  HALFTONE_HD static constexpr std::uint8_t of(float largest, float largest_code) {
+    constexpr std::uint8_t smallest = 1 << 3, nan = 0x7f;
+    if (!(largest <= F32::largest)) return nan;
+    const std::uint8_t code = E4M3::encode(largest / largest_code);
+    return code < smallest ? smallest : code;
+  }
+};
+
 /// The exponent of the largest power of two among a code's numbers.
 constexpr int top_exponent(DType code) {
   return visit_format(code, [](auto format) {
@@ -207,22 +234,47 @@ HALFTONE_HD constexpr void put_code(typename Format::Code code, std::byte* data,
 
 }  // namespace detail
 
-/// What the codes of `storage` from number `i` on are multiplied by; `range` is the scale of a `Scaling::range`.
-HALFTONE_HD constexpr float scale_at(const Storage& storage, const std::byte* data, std::int64_t count, std::int64_t i,
-                                     float range) {
+/// The scale that all numbers of a tensor have in common; `range` is that of a `Scaling::range`.
+HALFTONE_HD constexpr float tensor_scale(const Storage& storage, const std::byte* data, std::int64_t count,
+                                         float range) {
   switch (storage.scaling) {
     case Scaling::constant:
       return math::power_of_two(storage.exponent);
     case Scaling::range:
       return range;
-    case Scaling::block:
-      return BlockScale::decode(std::to_integer<std::uint8_t>(data[storage.code_bytes(count) + i / storage.block]));
     case Scaling::tensor:
-      return BlockScale::decode(std::to_integer<std::uint8_t>(data[storage.code_bytes(count)]));
+      return BlockScale::decode(std::to_integer<std::uint8_t>(data[storage.scale_place(count)]));
+    case Scaling::block:
     case Scaling::none:
       break;
   }
   return 1;
+}
+
+/// Stores the scale of a `Scaling::tensor` whose largest magnitude is `largest`, NaN where a number is.
+HALFTONE_HD constexpr void put_tensor_scale(const Storage& storage, std::byte* data, std::int64_t count,
+                                            float largest) {
+  data[storage.scale_place(count)] = std::byte{BlockScale::fitting(largest, storage.largest())};
+}
+
+/// The scale of the block of number `i`, in units of the tensor's; 1 where there are no blocks.
+HALFTONE_HD constexpr float block_scale(const Storage& storage, const std::byte* data, std::int64_t count,
+                                        std::int64_t i) {
+  if (storage.block == 0) return 1;
+  const auto code = std::to_integer<std::uint8_t>(data[storage.code_bytes(count) + i / storage.block]);
+  return storage.nested() ? E4M3::decode(code) : BlockScale::decode(code);
+}
+
+/// The code of a block's scale, from its largest magnitude in units of the tensor's; NaN where there is one.
+HALFTONE_HD constexpr std::uint8_t block_scale_code(const Storage& storage, float largest) {
+  return storage.nested() ? NestedScale::of(largest, storage.grid().largest)
+                          : BlockScale::of(largest, top_exponent(storage.code));
+}
+
+/// What the codes of `storage` from number `i` on are multiplied by; `range` is the scale of a `Scaling::range`.
+HALFTONE_HD constexpr float scale_at(const Storage& storage, const std::byte* data, std::int64_t count, std::int64_t i,
+                                     float range) {
+  return tensor_scale(storage, data, count, range) * block_scale(storage, data, count, i);
 }
 
 /// Number `i` of a tensor of `count`.
@@ -235,14 +287,14 @@ HALFTONE_HD constexpr float read_number(const Storage& storage, const std::byte*
   return storage.scaling == Scaling::none ? code : code * scale_at(storage, data, count, i, range);
 }
 
-/// Counts x, which became `rounded` on `grid`.
-HALFTONE_HD constexpr void notice(const Grid& grid, float x, float rounded, Noticed& noticed) {
+/// Counts x, which became `rounded`, where the largest magnitude is `end`.
+HALFTONE_HD constexpr void notice(float end, float x, float rounded, Noticed& noticed) {
   const float magnitude = math::abs(x);
   ++noticed.count;
   noticed.zeros += magnitude == 0;
   noticed.flushed += magnitude > 0 && rounded == 0;
-  noticed.saturated += magnitude >= grid.largest;
-  noticed.upper_half += magnitude >= grid.largest / 2;
+  noticed.saturated += magnitude >= end;
+  noticed.upper_half += magnitude >= end / 2;
   if (magnitude > noticed.largest) noticed.largest = magnitude;
 }
 
@@ -258,24 +310,28 @@ HALFTONE_HD constexpr void write_numbers(const Storage& storage, std::byte* data
     const std::int64_t begin = first + done, end = done + run < n ? begin + run : first + n;
     if (granule > 1)
       for (std::size_t b = storage.code_bytes(begin); b < storage.code_bytes(end); ++b) data[b] = std::byte{0};
-    const bool whole = storage.scaling == Scaling::tensor && n == count && done == 0;
-    if (storage.scaling == Scaling::block || whole) {
+    const auto largest_of = [&](std::int64_t last) {
       float largest = 0;
-      for (std::int64_t i = begin; i < (whole ? first + n : end); ++i) {
+      for (std::int64_t i = begin; i < last; ++i) {
         const float magnitude = math::abs(values[i - first]);
         if (!(magnitude <= largest)) largest = magnitude;
         if (!(magnitude == magnitude)) break;
       }
-      data[storage.code_bytes(count) + (whole ? 0 : begin / storage.block)] = std::byte{
-          whole ? BlockScale::fitting(largest, grid.largest) : BlockScale::of(largest, top_exponent(storage.code))};
-    }
-    const float inverse = 1 / scale_at(storage, data, count, begin, range);
+      return largest;
+    };
+    if (storage.scaling == Scaling::tensor && n == count && done == 0)
+      put_tensor_scale(storage, data, count, largest_of(first + n));
+    const float inverse = 1 / tensor_scale(storage, data, count, range);
+    if (storage.block > 0)
+      data[storage.code_bytes(count) + begin / storage.block] =
+          std::byte{block_scale_code(storage, largest_of(end) * inverse)};
+    const float of_block = 1 / block_scale(storage, data, count, begin);
     visit_format(storage.code, [&](auto format) {
       using Format = decltype(format);
       for (std::int64_t i = begin; i < end; ++i) {
         const float x = values[i - first] * inverse;
-        const float rounded = grid(x, storage.rounding == Rounding::stochastic ? key.uniform(i) : 0.0f);
-        if (noticed) notice(grid, x, rounded, *noticed);
+        const float rounded = grid(x * of_block, storage.rounding == Rounding::stochastic ? key.uniform(i) : 0.0f);
+        if (noticed) notice(storage.largest(), storage.nested() ? x : x * of_block, rounded, *noticed);
         detail::put_code<Format>(encode<Format>(rounded, storage.overflow), data, i);
       }
     });

@@ -32,13 +32,13 @@ Words joined(Words words, const Words& more) {
 }
 
 /// A trained net of ten digits, and a set of the digits below four.
-struct FineTune : ::testing::Test {
+struct FineTuneProgram : ::testing::Test {
   Folder folder;
   const Words train_four = {"train",   "--net",    "lenet5",   "--data", "npz:" + folder / "four.npz",
                             "--batch", "20",       "--epochs", "1",      "--validation",
                             "0.25",    "--layout", "nhwc"};
 
-  FineTune() {
+  FineTuneProgram() {
     run({"train", "--net", "lenet5", "--data", "digits", "--limit", "200", "--batch", "20", "--epochs", "1", "--out",
          folder / "ten"});
     const Dataset digits = rendered_digits(Split::train, 200);
@@ -57,7 +57,7 @@ struct FineTune : ::testing::Test {
   SafeTensors model(const std::string& name) const { return read_safetensors(folder / name + "/model.safetensors"); }
 };
 
-TEST_F(FineTune, ANewHeadOnATrunkThatStaysOrLearns) {
+TEST_F(FineTuneProgram, ANewHeadOnATrunkThatStaysOrLearns) {
   EXPECT_NE(refusal(joined(train_four, {"--init-from", folder / "ten"}), 1).find("tensor dense3.weight is [10, 84]"),
             std::string::npos);
   EXPECT_NE(refusal(joined(train_four, {"--new-head"})).find("--new-head: --init-from must say"), std::string::npos);
@@ -83,7 +83,7 @@ TEST_F(FineTune, ANewHeadOnATrunkThatStaysOrLearns) {
   EXPECT_NE(refusal(joined(more, {"--init-from", folder / "ten"})).find("--init-from: --resume"), std::string::npos);
 }
 
-TEST_F(FineTune, PatienceEndsTheRunAlsoAcrossAResume) {
+TEST_F(FineTuneProgram, PatienceEndsTheRunAlsoAcrossAResume) {
   Words train = {"train", "--net", "lenet5", "--data", "digits",          "--limit", "60",          "--batch",
                  "20",    "--lr",  "1e-30",  "--json", folder / "r.json", "--out",   folder / "run"};
   EXPECT_NE(run(joined(train, {"--epochs", "9", "--patience", "2"})).find("no better test accuracy for 2 epochs"),

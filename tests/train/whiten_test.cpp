@@ -84,7 +84,8 @@ TEST(Whiten, RefusesWhatDoesNotFit) {
 }
 
 TEST(Whiten, TheFirstStepsOfItsNetHaveFiltersThatStay) {
-  const Loader loader(std::make_shared<const Dataset>(digits(Split::train, {.batch = 8, .limit = 8}).dataset()), {.batch = 4});
+  const Loader loader(std::make_shared<const Dataset>(digits(Split::train, {.batch = 8, .limit = 8}).dataset()),
+                      {.batch = 4});
   Graph g;
   const Inputs in = inputs(g, loader);
   const Value logits = airbench94(in.images, 10);

@@ -389,7 +389,10 @@ TEST_P(Frozen, ParametersStayFromTheirStepOn) {
 
 INSTANTIATE_TEST_SUITE_P(Rules, Frozen,
                          testing::Values(UpdateRule(Sgd{.momentum = 0.9f, .weight_decay = 0.1f}), UpdateRule(adamw()),
-                                         UpdateRule(AdaMax{})));
+                                         UpdateRule(AdaMax{})),
+                         [](const auto& test) {
+                           return std::visit([](const auto& rule) { return std::string(rule.name); }, test.param);
+                         });
 
 class LooksAhead : public testing::TestWithParam<const char*> {};
 

@@ -12,11 +12,13 @@
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
 #define HALFTONE_DEVICE __device__ __forceinline__
+#define HALFTONE_DEVICE_CALL __device__ __noinline__
 #define HALFTONE_UNROLL _Pragma("unroll")
 #define HALFTONE_UNROLL_BY_8 _Pragma("unroll 8")
 #define HALFTONE_ROLLED _Pragma("unroll 1")
 #else
 #define HALFTONE_DEVICE inline __attribute__((always_inline))
+#define HALFTONE_DEVICE_CALL inline
 #define HALFTONE_UNROLL
 #define HALFTONE_UNROLL_BY_8
 #define HALFTONE_ROLLED

@@ -33,7 +33,7 @@ struct Stored {
   HALFTONE_DEVICE float read_back(std::int64_t i) const { return read_number(storage, data, count, i, write_scale()); }
 
   /// Numbers [first, first + n) as `Storage::granule` allows; one thread writes them all.
-  HALFTONE_DEVICE void write(std::int64_t first, std::int64_t n, const float* x) const {
+  HALFTONE_DEVICE_CALL void write(std::int64_t first, std::int64_t n, const float* x) const {
     bool bad = false;
     for (std::int64_t i = 0; i < n; ++i) bad |= watch.bad(x[i]);
     if (bad) watch.note();

@@ -13,8 +13,8 @@ constexpr const char *best_key = "patience_best", *since_key = "patience_epochs"
 
 }  // namespace
 
-void Patience::take(double accuracy) {
-  since_ = accuracy > best_ ? 0 : since_ + 1;
+void Patience::take(double accuracy, std::int64_t epochs) {
+  since_ = accuracy > best_ ? 0 : since_ + epochs;
   best_ = std::max(best_, accuracy);
 }
 

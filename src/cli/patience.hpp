@@ -7,7 +7,7 @@ namespace halftone::cli {
 class Patience {
  public:
   explicit Patience(std::int64_t epochs) : epochs_(epochs) {}  ///< 0: without end
-  void take(double accuracy);                                  ///< of one more epoch
+  void take(double accuracy, std::int64_t epochs);             ///< of a test, so many epochs after the one before
   bool is_over() const { return epochs_ > 0 && since_ >= epochs_; }
 
   void note(Identity& identity) const;

@@ -31,6 +31,8 @@ void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: " + data_spellings());
   s.net();
+  if (s.recipe.reflect && s.recipe.crop == 0) fail("--reflect: there is no --crop whose padding it could be");
+  if (s.recipe.alternate && !s.recipe.flip) fail("--alternate: it says how to --flip");
   if (s.new_head && s.init_from.empty() && !s.recipe.net.ends_with(".onnx"))
     fail("--new-head: --init-from must say where all the other layers begin");
   if (!s.init_from.empty() && !s.resume.empty()) fail("--init-from: --resume brings all numbers");
@@ -231,6 +233,9 @@ class Run {
                        settings_.resume));
     best_.resume(settings_.resume);
     patience_.resume(read_state_metadata(settings_.resume));
+    if (patience_.is_over())
+      fail(fmt::format("--patience {}: the checkpoint in {} has been so long without a better test accuracy",
+                       settings_.patience, settings_.resume));
     trace_.resume(trainer_.attempts());
   }
 
@@ -277,7 +282,7 @@ class Run {
       const bool stopped = result.training.stopped;
       if (!stopped) result.test = test(result.training.epoch);
       if (!quiet_) progress.end(result);
-      if (result.test) patience_.take(result.test->accuracy());
+      if (result.test) patience_.take(result.test->accuracy(), settings_.recipe.test_every);
       if (events_) note(result);
       results_.push_back(result);
       keep(result);

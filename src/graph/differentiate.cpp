@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "halftone/graph/core_ops.hpp"
+#include "halftone/tensor/text.hpp"
 
 namespace halftone {
 namespace {
@@ -92,6 +93,9 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
     });
     for (std::size_t i = 0; i < d_inputs.size(); ++i) {
       if (!d_inputs[i] || !request.wanted[i]) continue;
+      if (d_inputs[i].shape() != inputs[i].shape())
+        fail(fmt::format("{}: the gradient of {} is {}", node.name, to_string(inputs[i].shape()),
+                         to_string(d_inputs[i].shape())));
       if (at(d_inputs[i].id()) >= before)  // a value of its own, not one passed on
         graph.info(d_inputs[i].id()).spec.role = gradient_role(graph.info(node.inputs[i]).spec);
       Value& total = gradients[at(node.inputs[i])];

@@ -208,7 +208,7 @@ void Parameters::take_ranges(const Parameters& from) {
     if (found == from.range_of_.end() || ranges[i].storage.scaling != Scaling::range) continue;
     const Storage& storage = from.ranges[found->second].storage;
     if (storage.scaling != Scaling::range) continue;
-    const int more_bits = std::ilogb(storage.grid().largest) - std::ilogb(ranges[i].storage.grid().largest);
+    const int more_bits = std::ilogb(storage.largest()) - std::ilogb(ranges[i].storage.largest());
     states[i] = {};
     states[i].scale = states[i].next =
         std::clamp(std::ldexp(theirs[found->second].scale, more_bits), smallest_scale, largest_scale);

@@ -100,7 +100,7 @@ std::string to_string(const BadTensor& t) {
 std::optional<BadTensor> first_bad_tensor(const Trainer& trainer) {
   if (!trainer.options().keep_values)
     fail("first_bad_tensor: the trainer keeps no values (TrainerOptions::keep_values)");
-  const Graph& graph = trainer.plan().graph();
+  const Graph graph = trainer.plan().graph();
   for (const int id : graph->inputs)
     if (auto bad = look(trainer, id, {}, false)) return bad;
   const std::int32_t hidden = trainer.parameters().read_state().bad_node;
@@ -122,7 +122,7 @@ std::optional<BadTensor> first_bad_tensor(const Trainer& trainer) {
 StepReport write_capsule(const fs::path& directory, Trainer& trainer, const StepState& before, const Metadata& facts) {
   if (trainer.options().accumulate > 1) fail("write_capsule: a step of several micro-batches cannot be repeated");
   make_folder(directory);
-  const Graph& graph = trainer.plan().graph();
+  const Graph graph = trainer.plan().graph();
   std::vector<std::vector<std::byte>> inputs;
   for (const int id : graph->inputs) inputs.push_back(trainer.plan().view(id).read_bytes());
   trainer.parameters().write_state(before);
@@ -150,7 +150,7 @@ std::vector<std::byte> capsule_input(const fs::path& directory, const std::strin
 Replay replay(const fs::path& directory, Trainer& trainer) {
   const SafeTensors capsule = read(directory);
   trainer.load(directory);
-  const Graph& graph = trainer.plan().graph();
+  const Graph graph = trainer.plan().graph();
   std::vector<std::span<const std::byte>> inputs;
   for (const int id : graph->inputs) inputs.push_back(capsule.at("input." + graph.info(id).name).data);
   Replay result;

@@ -43,9 +43,12 @@ StepTaken take_step(Trainer& trainer, const Batch& batch, StepReport& report) {
   taken.updates = truths(trainer);
   for (std::size_t p = 0; p < before.size(); ++p)
     for (std::size_t i = 0; i < before[p].size(); ++i) taken.updates[p][i] -= before[p][i];
-  for (const ParameterSlot& slot : trainer.parameters().entries) {
-    if (!slot.trainable) continue;
-    taken.gradients.push_back(trainer.parameters().gradient(slot).read());
+  const auto& entries = trainer.parameters().entries;
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (!entries[i].trainable) continue;
+    taken.gradients.emplace_back();  // none of what is frozen by now
+    if (trainer.plan().graph()->parameters[i].gradient < 0) continue;
+    taken.gradients.back() = trainer.parameters().gradient(entries[i]).read();
     for (float& x : taken.gradients.back()) x *= inverse;
   }
   return taken;

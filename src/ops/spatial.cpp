@@ -142,7 +142,13 @@ std::vector<Value> ConvTranspose2d::gradient(const GradientRequest& request) con
   const Value &x = request.inputs[0], &w = request.inputs[1], &d_y = request.d_outputs[0];
   Graph g = graph_of(x);
   std::vector<Value> d(2);
-  if (request.wanted[0]) d[0] = g.add_one(std::make_shared<Conv2d>(conv), {d_y, w});
+  if (request.wanted[0]) {
+    d[0] = g.add_one(std::make_shared<Conv2d>(conv), {d_y, w});
+    // Where the output padding reaches the stride, there are pixels more than x has.
+    const Margins margins{.bottom = static_cast<int>(x.shape().h - d[0].shape().h),
+                          .right = static_cast<int>(x.shape().w - d[0].shape().w)};
+    if (margins.bottom != 0 || margins.right != 0) d[0] = g.add_one(std::make_shared<Pad2d>(margins), {d[0]});
+  }
   if (request.wanted[1]) d[1] = g.add_one(std::make_shared<Conv2dDWeight>(conv, w.shape()), {d_y, x});
   return d;
 }

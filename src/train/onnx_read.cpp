@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "halftone/tensor/error.hpp"
 #include "halftone/train/onnx.hpp"
 #ifdef HALFTONE_HAS_ONNX
@@ -852,7 +854,10 @@ namespace halftone {
 void normalize_as(const Net& net, Dataset& data) {
   if (net.mean.empty()) return;
   const auto channels = static_cast<std::size_t>(data.image.c);
-  const float unit = net.of_bytes && data.dtype != DType::u8 ? 255.0f : 1.0f;
+  const bool bytes = data.dtype == DType::u8, above_one = std::ranges::any_of(net.mean, [](float x) { return x > 1; });
+  float unit = 1;
+  if (net.of_bytes && !bytes) unit = 255;
+  if (!net.of_bytes && bytes && above_one) unit = 1.0f / 255;  // no mean of images in [0, 1] is
   const auto each = [&](const std::vector<float>& numbers) {
     if (numbers.size() != 1 && numbers.size() != channels)
       fail(fmt::format("net {}: it normalises {} channels, {} has {}", net.name, numbers.size(), data.name, channels));

@@ -20,7 +20,8 @@ std::vector<std::vector<int>> members(const Graph& graph, const Parameters& para
   std::vector<bool> fitted(groups.size() + 1, false);
   for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
     const std::size_t g = group_of(groups, parameters.entries[i].name, parameters.entries[i].rank);
-    fitted[g] = true;
+    for (std::size_t all = 0; all < groups.size(); ++all)
+      fitted[all] = fitted[all] || fits(groups[all], parameters.entries[i].name, parameters.entries[i].rank);
     if (graph->parameters[i].gradient >= 0) result[g].push_back(static_cast<int>(i));
   }
   for (std::size_t g = 0; g < groups.size(); ++g)
@@ -156,9 +157,22 @@ class StepEnd {
     const Value ranges = graph_.stored("ranges", {Shape::vector(bytes), DType::u8, Role::exact}, Store::ranges);
     auto move = std::make_shared<MoveRanges>();
     for (const auto& range : parameters_.ranges)
-      move->ranges.push_back({range.storage.controller, range.storage.scaling == Scaling::range, range.lasts});
+      move->ranges.push_back(
+          {range.storage.controller, range.storage.scaling == Scaling::range && !was_frozen(range.value), range.lasts});
     graph_.add_writing(move, {graph_.state()}, {ranges});
     return {ranges};
+  }
+
+  /// Whether a value is the weights or masters of a parameter that once was trained: nobody would write them by
+  /// another scale.
+  bool was_frozen(const std::string& value) const {
+    for (std::size_t i = 0; i < parameters_.entries.size(); ++i) {
+      const ParameterSlot& slot = parameters_.entries[i];
+      if (slot.trainable && graph_->parameters[i].gradient < 0 &&
+          (value == slot.name || value == name_in(Store::masters, slot.name)))
+        return true;
+    }
+    return false;
   }
 
   void update(const std::vector<int>& numbers, std::size_t group) {

@@ -116,7 +116,10 @@ class AveragedWeights {
 
 TrainerOptions with_groups(TrainerOptions options, const Graph& graph) {
   if (!options.precision.binarizes) return options;
-  const auto groups = groups_of_signs(graph);
+  auto groups = groups_of_signs(graph);
+  for (ParameterGroup& group : groups)  // each of one parameter
+    if (const std::size_t g = group_of(options.groups, group.scope, 4); g < options.groups.size())
+      group.until = options.groups[g].until;
   options.groups.insert(options.groups.begin(), groups.begin(), groups.end());
   return options;
 }
@@ -173,12 +176,33 @@ struct Trainer::Impl {
       if (group.until > last.steps && !options.keep_values) next_freeze = std::min(next_freeze, group.until);
   }
 
-  /// Nobody needs the gradients of groups that are frozen by now: a plan without them.
+  bool is_frozen(const std::string& name, int rank) const {
+    const std::size_t g = group_of(options.groups, name, rank);
+    return g < options.groups.size() && options.groups[g].until <= last.steps;
+  }
+
+  /// After a jump to another step: a plan for what is frozen there.
+  void follow_groups() {
+    bool differs = false;
+    for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
+      const ParameterSlot& slot = parameters.entries[i];
+      const bool has_gradient = plan->graph()->parameters[i].gradient >= 0;
+      differs = differs || (slot.trainable && has_gradient == is_frozen(slot.name, slot.rank));
+    }
+    if (differs) drop_frozen();
+  }
+
+  /// Nobody needs the gradients of groups that are frozen by now: a plan without them, unless these are all.
   void drop_frozen() {
     Graph graph = graph_of(loss).clone();
+    bool any = false;
     for (ParameterInfo& parameter : graph->parameters) {
-      const std::size_t g = group_of(options.groups, parameter.name, parameter.rank);
-      if (g < options.groups.size() && options.groups[g].until <= last.steps) parameter.trainable = false;
+      if (is_frozen(parameter.name, parameter.rank)) parameter.trainable = false;
+      any = any || (parameter.trainable && parameters.find(parameter.name).trainable);
+    }
+    if (!any) {
+      next_freeze = never;
+      return;
     }
     make_plan(for_training(graph, loss.id(), given.precision, options.device, given.frozen));
   }
@@ -189,9 +213,14 @@ struct Trainer::Impl {
     std::function<void()> arrived;
   };
 
+  /// Whether a step under way may be the last before something is frozen.
+  bool freezes_soon() const {
+    return under_way > 0 && last.steps + static_cast<std::int64_t>(under_way) >= next_freeze;
+  }
+
   /// Before a step is fed.
   void prepare() {
-    if (under_way == 0 && last.steps >= next_freeze) drop_frozen();
+    if (under_way == 0 && last.micro_batch == 0 && last.steps >= next_freeze) drop_frozen();
   }
 
   void enqueue() {
@@ -354,6 +383,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
   while (go_on) {
     const Batch* batch = batches.next();
     if (!batch) break;
+    while (impl_->freezes_soon()) take_report();
     impl_->prepare();
     feed(*impl_->plan, inputs_of(*batch));
     impl_->enqueue();
@@ -404,6 +434,7 @@ std::vector<std::string> Trainer::load(const std::filesystem::path& directory, c
   if (loss_scale.mode != LossScale::Mode::dynamic) state.scale.scale = loss_scale.options.initial;
   impl_->parameters.write_state(state);
   impl_->last = state;
+  impl_->follow_groups();
   return changes;
 }
 
@@ -417,6 +448,7 @@ void Trainer::take(const Parameters& other) {
   state.scale = initial_state(impl_->options.precision.loss_scale);
   impl_->parameters.write_state(state);
   impl_->last = state;
+  impl_->follow_groups();
 }
 
 std::vector<GradientNorm> Trainer::gradient_norms() const {
@@ -427,8 +459,9 @@ std::vector<GradientNorm> Trainer::gradient_norms() const {
   if (!state.commit) return norms;
   const bool sums = parameters.bytes(Store::accumulated) > 0;
   const double divisor = sums ? state.good_micro_batches : double{state.gradient_scale()};
-  for (const ParameterSlot& slot : parameters.entries) {
-    if (!slot.trainable) continue;
+  for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
+    const ParameterSlot& slot = parameters.entries[i];
+    if (impl_->plan->graph()->parameters[i].gradient < 0) continue;
     const std::string layer = slot.name.substr(0, slot.name.rfind('.'));
     if (norms.empty() || norms.back().layer != layer) norms.push_back({layer, 0});
     for (const double x : parameters.view(sums ? Store::accumulated : Store::gradients, slot).read())

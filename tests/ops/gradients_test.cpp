@@ -133,6 +133,7 @@ TEST(Gradients, ConvTranspose2d) {
   const ConvTranspose2dOptions all[] = {{},
                                         {.stride = 2, .padding = 1, .output_padding = 1},
                                         {.stride = {2, 1}, .dilation = {1, 2}, .bias = false},
+                                        {.output_padding = 1, .dilation = 2},
                                         {.stride = 2, .groups = 2}};
   for (const auto& options : all)
     check_layer([&](Value x) { return conv_transpose2d(x, 6, 3, options); }, {2, 4, 3, 4});

@@ -375,6 +375,19 @@ TEST_P(Frozen, ParametersStayFromTheirStepOn) {
   };
   EXPECT_EQ(gradients_of_conv(free), 1);
   EXPECT_EQ(gradients_of_conv(trainer), 0);  // nobody needs them any more
+  const auto norms = trainer.gradient_norms();
+  EXPECT_TRUE(std::ranges::none_of(norms, [](const GradientNorm& norm) { return norm.layer == "conv1"; }));
+
+  Trainer other(net.loss, options);
+  const Parameters first = other.parameters();
+  other.take(trainer.parameters());
+  EXPECT_EQ(gradients_of_conv(other), 0);
+  other.take(first);
+  EXPECT_EQ(gradients_of_conv(other), 1);
+
+  options.groups = {{.until = 1}};
+  Trainer all(net.loss, options);
+  for (int step = 0; step < 3; ++step) EXPECT_FALSE(all.step(batch_of(data)).skipped);
 
   options.groups.clear();
   options.frozen = {"conv1"};

@@ -1,4 +1,4 @@
-// A squeeze-and-excitation block (Hu et al. 2018) out of library functions and one operation of our own:
+// Squeeze-and-excitation by channel and by pixel (Roy et al. 2018) out of library functions and one operation of our own:
 // custom_layer [FOLDER WITH MNIST]
 #include <algorithm>
 #include <halftone/halftone.hpp>
@@ -6,14 +6,14 @@
 
 namespace ht = halftone;
 
-// Each channel of x [n, h, w, c] times its own factor [n, 1, 1, c].
-ht::Value scale_channels(ht::Value x, ht::Value factors) {
+// Each pixel of x [n, h, w, c] times its own factor [n, h, w, 1].
+ht::Value scale_pixels(ht::Value x, ht::Value factors) {
   const auto each = [](const ht::Shape& s, auto body) {
-    for (std::int64_t row = 0; row < s.rows(); ++row)
+    for (std::int64_t pixel = 0; pixel < s.rows(); ++pixel)
       for (std::int64_t c = 0; c < s.c; ++c)
-        body(static_cast<std::size_t>(row * s.c + c), static_cast<std::size_t>(row / (s.h * s.w) * s.c + c));
+        body(static_cast<std::size_t>(pixel * s.c + c), static_cast<std::size_t>(pixel));
   };
-  ht::CustomOptions options{.name = "scale_channels"};
+  ht::CustomOptions options{.name = "scale_pixels"};
   options.forward = [each](auto in, auto out) {
     each(in[0].shape, [&](auto i, auto f) { out[0].values[i] = in[0].values[i] * in[1].values[f]; });
   };
@@ -30,7 +30,9 @@ ht::Value scale_channels(ht::Value x, ht::Value factors) {
 ht::Value squeeze_excite(ht::Value x, int reduction) {
   const ht::Scope scope(ht::graph_of(x), "squeeze_excite");
   const ht::Value squeezed = ht::relu(ht::dense(ht::global_avg_pool(x), x.channels() / reduction));
-  return scale_channels(x, ht::sigmoid(ht::dense(squeezed, x.channels())));
+  const ht::Value channels = ht::sigmoid(ht::dense(squeezed, x.channels()));
+  const ht::Value pixels = ht::sigmoid(ht::conv2d(x, 1, 1));
+  return ht::scale_channels(x, channels) + scale_pixels(x, pixels);
 }
 
 int main(int argc, char** argv) try {

@@ -8,7 +8,8 @@
 namespace halftone::cuda {
 
 /// Holds other ways to do a convolution, activation relu or none, to the library's own kernels, on the device and on
-/// numbers that leave rounding no room: small integers, then an infinity of either sign and a NaN among them.
+/// numbers that leave rounding no room: small integers, integers whose sums need f32, then an infinity of either sign
+/// and a NaN among small ones.
 class Agreement {
  public:
   /// Takes device memory for all operands. Throws Failure where there is none left, or no own kernel to hold to.
@@ -18,7 +19,7 @@ class Agreement {
   std::string differs(const Launch& launch) const;
 
  private:
-  std::string differs(const Launch& launch, bool finite) const;
+  bool differs(const Launch& launch, int largest, bool finite) const;
 
   Driver& driver_;
   Convolution convolution_;

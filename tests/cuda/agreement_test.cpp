@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "halftone/graph/core_ops.hpp"
 #include "halftone/tensor/device.hpp"
+#include "kernels/cuda/scratch.hpp"
 #include "kernels/cuda/table.hpp"
 
 // What other ways to do a convolution are held to.
@@ -62,11 +64,11 @@ TEST(Agreement, FindsWhatIsWrong) {
     shifted.problem.pad_w = 0;
     EXPECT_EQ(agreement.differs(plain(shifted)), "it multiplies integers wrongly");
 
-    Launch only_once = plain(convolution);
-    only_once.run = [run = only_once.run, calls = 0](const Arguments& a) mutable {
-      if (calls++ == 0) run(a);
+    Launch only_twice = plain(convolution);
+    only_twice.run = [run = only_twice.run, calls = 0](const Arguments& a) mutable {
+      if (calls++ < 2) run(a);
     };
-    EXPECT_EQ(agreement.differs(only_once), "it does not let infinity and NaN through");
+    EXPECT_EQ(agreement.differs(only_twice), "it does not let infinity and NaN through");
   }
   Convolution no_bias = finished(), no_activation = finished();
   no_bias.operands.inputs.pop_back();
@@ -74,6 +76,47 @@ TEST(Agreement, FindsWhatIsWrong) {
   const Agreement agreement(driver(), finished());
   EXPECT_EQ(agreement.differs(plain(no_bias)), "it multiplies integers wrongly");
   EXPECT_EQ(agreement.differs(plain(no_activation)), "it multiplies integers wrongly");
+}
+
+/// The weight gradients of the two images, each stored before they are added: sums that are not in f32 all the way.
+Launch by_image(const Convolution& both) {
+  Convolution one = both;
+  one.problem.n = 1;
+  for (ValueSpec& input : one.operands.inputs) input.shape.n = 1;
+  const Launch gradient = plain(one);
+  const Add op;
+  const ValueSpec parts[] = {both.operands.output, both.operands.output};
+  const Launch sum = add({op, parts, std::span(parts).first(1), cpu_device()});
+  const std::size_t bytes = both.operands.output.tensor().bytes();
+  const auto run = [=](const Arguments& a) {
+    Driver& on = driver();
+    const Scratch first(on, bytes), second(on, bytes);
+    const Memory results[] = {{first.data()}, {second.data()}};
+    for (std::size_t image = 0; image < 2; ++image) {
+      std::vector<Memory> inputs(a.inputs.begin(), a.inputs.end());
+      for (std::size_t i = 0; i < inputs.size(); ++i)
+        inputs[i].data = static_cast<std::byte*>(inputs[i].data) + image * one.operands.inputs[i].tensor().bytes();
+      Arguments arguments = a;
+      arguments.inputs = inputs;
+      arguments.outputs = std::span(results).subspan(image, 1);
+      gradient.run(arguments);
+    }
+    Arguments arguments = a;
+    arguments.inputs = results;
+    sum.run(arguments);
+    on.synchronize();
+  };
+  return {.run = run};
+}
+
+TEST(Agreement, FindsShortSums) {
+  const auto differs = [](DType type) {
+    const Convolution convolution = some(Direction::d_weight, type);
+    return Agreement(driver(), convolution).differs(by_image(convolution));
+  };
+  EXPECT_EQ(differs(DType::f32), "");
+  EXPECT_EQ(differs(DType::f16), "it does not keep sums in f32");
+  EXPECT_EQ(differs(DType::bf16), "it does not keep sums in f32");
 }
 
 }  // namespace

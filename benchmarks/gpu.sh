@@ -17,12 +17,12 @@ usage() {
 most_mib=40
 
 prepare() {
-  local root build program
+  local root build program libraries
   root=$(cd "$(dirname "$0")/.." && pwd)
   build=${BUILD:-$root/build-for-gpu}
   if [ -z "${BUILD:-}" ]; then
     cmake -S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Release -DHALFTONE_WITH_CUDA=ON -DHALFTONE_WITH_CURL=OFF \
-      -DHALFTONE_BUILD_TESTS=ON -DHALFTONE_BUILD_EXAMPLES=OFF -DHALFTONE_BUILD_BENCHMARKS=OFF \
+      -DHALFTONE_WITH_PNG=OFF -DHALFTONE_WITH_JPEG=OFF -DHALFTONE_WITH_ONNX=OFF -DHALFTONE_BUILD_TESTS=ON -DHALFTONE_BUILD_EXAMPLES=OFF -DHALFTONE_BUILD_BENCHMARKS=OFF \
       -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc" \
       ${CUDA_ARCHITECTURES:+"-DCMAKE_CUDA_ARCHITECTURES=$CUDA_ARCHITECTURES"}
     cmake --build "$build" --parallel "$(nproc)" --target halftone_program halftone_gpu_tests
@@ -34,7 +34,12 @@ prepare() {
   for program in halftone halftone_gpu_tests; do
     strip -o "$content/$program" "$build/bin/$program"
     # What a bare machine may lack; the C and C++ libraries it has.
-    ldd "$content/$program" | awk '$3 ~ /\/lib(hwy|fmt|z|gtest)[^\/]*$/ { print $3 }' | xargs -r cp -Lt "$content/lib"
+    libraries=$(ldd "$content/$program" | awk '$3 ~ /^\// && $3 !~ /\/lib(c|m|dl|rt|pthread)\.so[^\/]*$/ { print $3 }')
+    if grep -v -e '/lib\(hwy\|fmt\|z\|gtest\)[^/]*$' <<<"$libraries"; then
+      echo "$build: $program needs these libraries, which a bare machine lacks; let prepare build, or leave them out" >&2
+      return 1
+    fi
+    cp -Lt "$content/lib" $libraries
   done
   mkdir -p "$dir"
   tar -C "$content" -czf "$dir/programs.tar.gz" halftone halftone_gpu_tests lib

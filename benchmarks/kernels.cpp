@@ -244,7 +244,7 @@ int main(int argc, char** argv) {
   add_memory_bound({64, 32, 32, 64}, cases);
 
   const Device device = cpu_device({.threads = threads, .isa = isa});
-  const double peak = 1e-9 * cpu::multiply_add_peak(*cpu::parse_isa(isa)) * threads, copy = copy_speed() * 1e-9;
+  const double peak = 1e-9 * cpu::multiply_add_peak(*cpu::parse_isa(isa), threads), copy = copy_speed() * 1e-9;
   fmt::print("{{\"device\": \"{}\", \"peak_gflops\": {:.1f}, \"copy_gbytes_per_second\": {:.1f}}}\n",
              device.backend().description(), peak, copy);
   const std::vector<Storage> storages = {DType::f32, DType::f16, DType::bf16, Storage::fixed(4, 12),

@@ -32,7 +32,7 @@ struct Convolution {
   std::optional<Activation> activation = {};
 };
 
-/// What a request for one of the operations `Conv2d`, `Dense` and their gradients asks of a device.
+/// What a request for one of the operations `Conv2d`, `Dense`, their gradients and `ConvTranspose2d` asks of a device.
 template <class Operation>
 Convolution convolution_of(const Request& request);
 

@@ -61,12 +61,7 @@ class CpuBackend final : public Backend {
   }
   void* stream() override { return nullptr; }
   const KernelTable& kernels() const override { return kernel_table(); }
-  double multiply_add_peak() override {
-    std::vector<double> rates(static_cast<std::size_t>(machine.threads));
-    parallel_for(machine.threads, machine.threads,
-                 [&](std::int64_t t) { rates[static_cast<std::size_t>(t)] = cpu::multiply_add_peak(machine.isa); });
-    return std::accumulate(rates.begin(), rates.end(), 0.0);
-  }
+  double multiply_add_peak() override { return cpu::multiply_add_peak(machine.isa, machine.threads); }
 
   const Machine machine;
   const bool direct_only;

@@ -35,6 +35,9 @@ struct SignLayer final : Op {
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override {
     return layer->infer(inputs.first(layer_inputs));
   }
+  double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const override {
+    return layer->operations(inputs.first(layer_inputs), outputs);
+  }
   Convolution convolution(const Request& request) const {
     const Request inner{*layer, request.inputs, request.outputs, request.device};
     return dynamic_cast<const Dense*>(layer.get()) ? convolution_of<Dense>(inner) : convolution_of<Conv2d>(inner);

@@ -47,7 +47,7 @@ double squared_distance(const float* x, const float* y, std::int64_t n) {
 
 double logistic_distance(const float* x, const float* t, std::int64_t n) {
   return sum_of(n, [=](std::int64_t i) HWY_ATTR {
-    const float above = math::select(x[i] > 0.0f, x[i], 0.0f), rest = math::log(1.0f + math::exp(-math::abs(x[i])));
+    const float above = math::select(x[i] > 0.0f, x[i], 0.0f), rest = math::log1p(math::exp(-math::abs(x[i])));
     return static_cast<double>(above - x[i] * t[i] + math::select(x[i] == x[i], rest, x[i]));
   });
 }

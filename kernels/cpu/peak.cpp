@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "kernels/cpu/parallel.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/peak.cpp"
@@ -39,17 +43,20 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace halftone::cpu {
 
-double multiply_add_peak(Isa isa) {
+double multiply_add_peak(Isa isa, int threads) {
   const auto work = HALFTONE_PER_ISA(isa, multiply_adds);
+  std::vector<double> operations(static_cast<std::size_t>(threads));
   double best = 0;
   for (int i = 0; i < 20; ++i) {
-    volatile float half = 0.5f;
-    float value = half;
     const auto start = std::chrono::steady_clock::now();
-    const double operations = work(200000, &value);
+    parallel_for(threads, threads, [&](std::int64_t thread) {
+      volatile float half = 0.5f;
+      float value = half;
+      operations[static_cast<std::size_t>(thread)] = work(1000000, &value);
+      half = value;
+    });
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    half = value;
-    best = std::max(best, operations / taken.count());
+    best = std::max(best, std::accumulate(operations.begin(), operations.end(), 0.0) / taken.count());
   }
   return best;
 }

@@ -32,6 +32,7 @@ struct Labels {
   std::int64_t rows, classes;
   std::optional<std::int32_t> ignored;
   const float* weights;  ///< of the classes; null: all 1
+  double spread;         ///< what smoothing gives to all classes together
   StepState* state;
 
   struct Shared {
@@ -44,10 +45,7 @@ struct Labels {
 
   /// What all targets of a label's row count for.
   HALFTONE_DEVICE double sum(std::int32_t label, double smoothing) const {
-    if (!weights) return 1;
-    double all = 0;
-    for (std::int64_t i = 0; i < classes; ++i) all += weight(i);
-    return (1.0 - smoothing) * weight(label) + smoothing * all / static_cast<double>(classes);
+    return weights ? (1.0 - smoothing) * weight(label) + spread : 1.0;
   }
   HALFTONE_DEVICE double weight(std::int64_t label) const {
     return weights ? static_cast<double>(weights[label]) : 1.0;
@@ -182,25 +180,29 @@ void enqueue_rows(const Arguments& a, const Kernel& kernel) {
   enqueue(a, blocks_for<Kernel>(kernel.labels.rows * warp_lanes), kernel);
 }
 
-Labels labels_of(const Operands& values, const Arguments& a, std::size_t logits,
-                 const std::optional<std::int32_t>& ignored = {}, const float* weights = nullptr) {
-  const Shape shape = values.inputs[logits].shape;
-  return {a.in<std::int32_t>(logits + 1), shape.n, shape.c, ignored, weights, a.state};
-}
-
 /// The class weights in device memory, if there are any.
 struct WeightTable {
   std::vector<float> weights;
   Constants<float> table;
+  double spread = 0;  ///< what smoothing gives to all classes together
 
   WeightTable(const Request& request, const CrossEntropyOptions& options)
-      : weights(options.class_weights), table(request.device, std::max<std::size_t>(weights.size(), 1)) {}
+      : weights(options.class_weights), table(request.device, std::max<std::size_t>(weights.size(), 1)) {
+    for (const float weight : weights)
+      spread += options.label_smoothing / static_cast<double>(weights.size()) * static_cast<double>(weight);
+  }
   const float* data() const { return weights.empty() ? nullptr : table.data(); }
   std::function<void(const Arguments&)> prepare() const {
     if (weights.empty()) return {};
     return [*this](const Arguments&) { table.upload(weights); };
   }
 };
+
+Labels labels_of(const Operands& values, const Arguments& a, std::size_t logits,
+                 const std::optional<std::int32_t>& ignored, const float* weights, double spread) {
+  const Shape shape = values.inputs[logits].shape;
+  return {a.in<std::int32_t>(logits + 1), shape.n, shape.c, ignored, weights, spread, a.state};
+}
 
 template <class Format>
 struct RowLosses : Rows<Format> {
@@ -251,7 +253,7 @@ Launch cross_entropy_forward(const Request& request) {
   const Array<double> losses(request.inputs[0].shape.n, bytes);
   const WeightTable weights(request, options);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
-    const Labels labels = labels_of(operands, a, 0, options.ignore_label, weights.data());
+    const Labels labels = labels_of(operands, a, 0, options.ignore_label, weights.data(), weights.spread);
     enqueue_rows(a, RowLosses<Format>{{operands.in<Format>(a, 0), labels}, options.label_smoothing, losses(a)});
     enqueue(a, 1, MeanLoss{{}, labels, losses(a), operands.out(a, 0)});
   };
@@ -307,7 +309,7 @@ Launch cross_entropy_backward(const Request& request) {
   const Array<float> factor(1, bytes);
   const WeightTable weights(request, options);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
-    const Labels labels = labels_of(operands, a, 1, options.ignore_label, weights.data());
+    const Labels labels = labels_of(operands, a, 1, options.ignore_label, weights.data(), weights.spread);
     enqueue(a, 1, GradientFactor{{}, labels, operands.in(a, 0), factor(a)});
     enqueue_rows(a, RowGradients<Format>{{operands.in<Format>(a, 1), labels},
                                          operands.out<Format>(a, 0),
@@ -350,7 +352,7 @@ Launch accuracy_of(const Request& request) {
   std::size_t bytes = 0;
   const Array<std::int32_t> hits(rows, bytes);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
-    enqueue_rows(a, Hits<Format>{{operands.in<Format>(a, 0), labels_of(operands, a, 0)}, hits(a)});
+    enqueue_rows(a, Hits<Format>{{operands.in<Format>(a, 0), labels_of(operands, a, 0, {}, nullptr, 0)}, hits(a)});
     enqueue(a, 1, ShareOfHits{{}, rows, hits(a), operands.out(a, 0)});
   };
   return {.run = run, .workspace = bytes};
@@ -366,7 +368,7 @@ struct Squared {
 struct Logistic {
   static constexpr double times = 1;
   HALFTONE_DEVICE static float loss(float x, float t) {
-    const float above = math::select(x > 0.0f, x, 0.0f), rest = math::log(1.0f + math::exp(-math::abs(x)));
+    const float above = math::select(x > 0.0f, x, 0.0f), rest = math::log1p(math::exp(-math::abs(x)));
     return above - x * t + math::select(x == x, rest, x);
   }
   HALFTONE_DEVICE static float slope(float x, float t) { return Sigmoid{}.value(x) - t; }

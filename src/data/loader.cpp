@@ -115,10 +115,16 @@ void check(const Dataset& data, const LoaderOptions& options) {
   at_least("cutout", options.cutout, 0);
   at_least("workers", options.workers, 0);
   at_least("prefetch", options.prefetch, 0);
+  if (options.reflect && options.crop == 0) fail("loader option reflect: there is no crop whose padding it could be");
+  if (options.alternate && !options.flip) fail("loader option alternate: it says how to flip");
   const View& view = options.view;
-  if (std::max(std::abs(view.dy), std::abs(view.dx)) + options.crop >= std::min(data.image.h, data.image.w))
-    fail(fmt::format("crop {}: the images of {} have {} x {} pixels", options.crop, data.name, data.image.h,
-                     data.image.w));
+  const bool shifts = view.dy != 0 || view.dx != 0;
+  if (shifts && options.crop > 0 && !options.reflect)
+    fail("loader option view: a shifted one is reflected at the border, so crop must be too (reflect)");
+  const std::int64_t reach = std::int64_t{options.crop} + std::max(std::abs(view.dy), std::abs(view.dx));
+  if (reach >= std::min(data.image.h, data.image.w))
+    fail(fmt::format("loader option {}: it reaches {} pixels beyond images of {} x {} ({})", shifts ? "view" : "crop",
+                     reach, data.image.h, data.image.w, data.name));
   if (data.pixels.size() != data.labels.size() * data.image_bytes() ||
       data.mean.size() != static_cast<std::size_t>(data.image.c))
     fail(fmt::format("data set {}: pixels, labels and mean do not fit together", data.name));

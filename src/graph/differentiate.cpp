@@ -35,13 +35,12 @@ void freeze(Graph& graph, std::span<const std::string> scopes) {
   std::vector<bool> frozen(graph->values.size(), false);
   for (const std::string& scope : scopes) {
     bool any = false;
-    for (auto& parameter : graph->parameters) {
-      if (!in_scope(parameter.name, scope)) continue;
-      parameter.trainable = false;
-      any = frozen[at(parameter.value)] = true;
-    }
+    for (const auto& parameter : graph->parameters)
+      if (in_scope(parameter.name, scope)) any = frozen[at(parameter.value)] = true;
     if (!any) fail(fmt::format("freeze \"{}\": no parameter lies in it", scope));
   }
+  for (auto& parameter : graph->parameters)
+    if (frozen[at(parameter.value)]) parameter.trainable = false;
   for (Node& node : graph->nodes) {
     const auto lies_in = [&](const std::string& scope) { return in_scope(node.name, scope); };
     bool reads_frozen = false, reads_others = false;
@@ -91,6 +90,9 @@ std::vector<Value> differentiate(Graph& graph, Value loss, std::span<const Value
       if (node.op->is_fused()) fail("an activation is joined to it: fuse comes after differentiate");
       return node.op->gradient(request);
     });
+    for (std::size_t id = before; id < graph->values.size(); ++id)
+      if (Role& role = graph.info(static_cast<int>(id)).spec.role; role == Role::activation)
+        role = Role::activation_gradient;
     for (std::size_t i = 0; i < d_inputs.size(); ++i) {
       if (!d_inputs[i] || !request.wanted[i]) continue;
       if (d_inputs[i].shape() != inputs[i].shape())

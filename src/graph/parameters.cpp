@@ -134,7 +134,10 @@ TensorView Parameters::view(Store store, const ParameterSlot& slot) const {
 }
 
 TensorView Parameters::statistic(std::size_t i, Store store) const {
-  if (i >= statistics.size() || bytes(store) == 0) fail(fmt::format("statistic {} has no {}", i, name_of(store)));
+  const bool holds_statistics =
+      store == Store::statistics || store == Store::kept_statistics || store == Store::averaged_statistics;
+  if (i >= statistics.size() || !holds_statistics || bytes(store) == 0)
+    fail(fmt::format("statistic {} has no {}", i, name_of(store)));
   return {{statistics[i].shape, DType::f32}, data(store) + statistics[i].offset, &device_.backend()};
 }
 

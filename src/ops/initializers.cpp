@@ -40,6 +40,8 @@ Initializer constant(float value) {
 
 Initializer identity_first(Shape shape, Initializer others) {
   return [shape, others = std::move(others)](std::span<float> values, std::uint64_t seed, std::uint32_t stream) {
+    if (static_cast<std::int64_t>(values.size()) != shape.elements())
+      fail(fmt::format("identity_first of {} was given for {} numbers", to_string(shape), values.size()));
     others(values, seed, stream);
     const std::int64_t first = std::min(shape.n, shape.c), middle = (shape.h / 2 * shape.w + shape.w / 2) * shape.c;
     std::fill_n(values.begin(), first * shape.features(), 0.0f);

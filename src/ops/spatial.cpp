@@ -13,7 +13,6 @@ namespace {
 
 constexpr int most = 1 << 20;  ///< no sum of extents overflows
 
-/// [d_output, other] -> the gradient of a tensor of x's shape.
 ValueSpec gradient_spec(const Shape& shape) { return {shape, DType::f32, Role::activation_gradient}; }
 
 }  // namespace
@@ -136,6 +135,10 @@ std::vector<ValueSpec> ConvTranspose2d::infer(std::span<const ValueSpec> inputs)
                 extent(x.w, w.w, conv.stride.w, conv.padding.w, conv.dilation.w, output_padding.w), w.c * conv.groups};
   if (y.h < 1 || y.w < 1) fail(fmt::format("the padding leaves nothing of {}", to_string(x)));
   return {{y}};
+}
+
+double ConvTranspose2d::operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec>) const {
+  return 2.0 * static_cast<double>(inputs[0].shape.elements()) * static_cast<double>(inputs[1].shape.features());
 }
 
 std::vector<Value> ConvTranspose2d::gradient(const GradientRequest& request) const {

@@ -72,8 +72,11 @@ void check(const TrainerOptions& options) {
   if (options.lookahead < 0 || (options.lookahead > 0 && options.average_decay == 0))
     fail(fmt::format("lookahead: every {} steps, with an average_decay of {}", options.lookahead,
                      options.average_decay));
-  if (options.lookahead > 0 && options.precision.storage.compensated)
-    fail(fmt::format("lookahead: what precision {} compensates would be lost", options.precision.name));
+  const Precision& precision = options.precision;
+  const auto compensates = [](const auto& exception) { return exception.storage.compensated; };
+  if (options.lookahead > 0 &&
+      (precision.storage.compensated || std::ranges::any_of(precision.exceptions, compensates)))
+    fail(fmt::format("lookahead: what precision {} compensates would be lost", precision.name));
   if (int exponent; !std::isnormal(options.stress) || !std::isnormal(1 / options.stress) ||
                     std::frexp(options.stress, &exponent) != 0.5f)
     fail(fmt::format("stress {}: it must be a power of two, so that it divides out exactly", options.stress));

@@ -65,7 +65,8 @@ TEST(CudaTraining, OtherNumberSystemsTrainAsOnTheCpu) {
 /// Coarser ones: after one step the masters went the same way, but for numbers of the way that were rounded to the
 /// neighbour; where weights lie on a grid, few lie on another point of it.
 TEST(CudaTraining, CoarseSystemsTrainAsOnTheCpu) {
-  for (const char* precision : {"fp8:current", "fp8:delayed", "int8", "mxfp8", "binary", "dynamic_fixed:16/24"}) {
+  for (const char* precision :
+       {"fp8:current", "fp8:delayed", "int8", "mxfp8", "nvfp4", "binary", "dynamic_fixed:16/24"}) {
     const auto train_on = [&](const Device& device) {
       TrainerOptions options = options_on(device, precision);
       options.precision.range_steps = 0;
@@ -120,7 +121,8 @@ TEST(CudaTraining, OverflowsSkipTheStepsThatTheCpuSkips) {
 }
 
 TEST(CudaTraining, LooksAheadAndFreezesAsTheCpuDoes) {
-  for (const char* precision : {"f32", "f16", "fixed:6.10:nearest"}) {
+  for (const auto& [precision, epsilon] :
+       {std::pair{"f32", 0x1p-18}, {"f16", epsilon_of(DType::f16)}, {"fixed:6.10:nearest", epsilon_of(DType::f16)}}) {
     const auto train_on = [&](const Device& device) {
       TrainerOptions options = options_on(device, precision);
       options.average_decay = 0.9f;
@@ -128,8 +130,15 @@ TEST(CudaTraining, LooksAheadAndFreezesAsTheCpuDoes) {
       options.groups = {{.scope = "conv1", .until = 1}};
       return train(lenet, options, 3);
     };
-    EXPECT_LT(distance(train_on(direct_cpu()), train_on(cuda_device())), 8 * epsilon_of(DType::f16)) << precision;
+    EXPECT_LT(distance(train_on(direct_cpu()), train_on(cuda_device())), 8 * epsilon) << precision;
   }
+  const auto frozen_after = [](int steps) {
+    TrainerOptions options = options_on(cuda_device(), "f16");
+    options.groups = {{.until = 1}};
+    return train(lenet, options, steps);
+  };
+  EXPECT_TRUE(frozen_after(3).after == frozen_after(1).after);
+  EXPECT_FALSE(frozen_after(1).after == frozen_after(1).before);
 }
 
 TEST(CudaTraining, ASteadyStepAllocatesNothingAndWaitsForNoStepButOldOnes) {

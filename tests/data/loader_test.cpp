@@ -128,7 +128,18 @@ TEST(Loader, RefusesWrongOptions) {
   EXPECT_EQ(error([&] { Loader(data, {.batch = 0}); }), "loader option batch is 0, it must be at least 1");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .workers = -1}); }),
             "loader option workers is -1, it must be at least 0");
-  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .crop = 1}); }), "crop 1: the images of numbered have 1 x 1 pixels");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .crop = 1}); }),
+            "loader option crop: it reaches 1 pixels beyond images of 1 x 1 (numbered)");
+  EXPECT_EQ(error([&] {
+              Loader(data, {.batch = 1, .crop = std::numeric_limits<int>::max(), .reflect = true, .view = {.dy = 1}});
+            }),
+            "loader option view: it reaches 2147483648 pixels beyond images of 1 x 1 (numbered)");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .reflect = true}); }),
+            "loader option reflect: there is no crop whose padding it could be");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .alternate = true}); }),
+            "loader option alternate: it says how to flip");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .crop = 1, .view = {.dx = -1}}); }),
+            "loader option view: a shifted one is reflected at the border, so crop must be too (reflect)");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 10}).epoch(0, 3); }), "batch 3 of numbered is asked for, there are 2");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 10}).epoch(-1); }), "loader option epoch is -1, it must be at least 0");
 }

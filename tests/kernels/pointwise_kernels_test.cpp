@@ -140,10 +140,14 @@ TEST(PointwiseKernels, MultiplyAndScale) {
 }
 
 TEST(PointwiseKernels, CastBetweenAllStorages) {
-  std::vector<Storage> storages = {
-      Storage::fixed(4, 9, Rounding::stochastic), test::in_range(DType::i8),    Storage::blocks(DType::e2m1, 32),
-      Storage::blocks(DType::e4m3, 64),           Storage::scaled(DType::e5m2), Storage::scaled(DType::e2m1),
-      Storage::nested_blocks(DType::e2m1, 16)};
+  std::vector<Storage> storages = {Storage::fixed(4, 9, Rounding::stochastic),
+                                   test::in_range(DType::i8),
+                                   Storage::blocks(DType::e2m1, 32),
+                                   Storage::blocks(DType::e4m3, 64),
+                                   Storage::scaled(DType::e5m2),
+                                   Storage::scaled(DType::e2m1),
+                                   Storage::nested_blocks(DType::e2m1, 16),
+                                   Precision::nvfp4().storage.activation_gradients};
   for (std::size_t i = 0; i < Formats::size; ++i) storages.push_back(static_cast<DType>(i));
   for (const Storage& from : storages)
     for (const Storage& to : storages)

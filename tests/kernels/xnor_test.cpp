@@ -287,11 +287,11 @@ std::vector<Numbers> evaluate(const Precision& precision, bool keeps_all, std::v
     parameters.assign_statistic(i, numbers);
   }
   for (const ParameterSlot& slot : parameters.entries) {
-    if (!slot.name.ends_with("gamma") && !slot.name.ends_with("beta")) continue;
+    if (!slot.name.starts_with("norm")) continue;
     constexpr float gammas[] = {1, -1, 0.3f, 1e-40f, -1e-40f, 0}, betas[] = {0, 1e-41f, -1e-41f, 0.5f, -0.5f};
     Numbers numbers(static_cast<std::size_t>(slot.shape.elements()));
     for (std::size_t j = 0; j < numbers.size(); ++j)
-      numbers[j] = slot.name.ends_with("gamma") ? gammas[j % 6] : betas[j % 5];
+      numbers[j] = slot.name.ends_with("weight") ? gammas[j % 6] : betas[j % 5];
     parameters.assign(slot, numbers);
   }
   std::vector<int> keep = {x.id()};
@@ -379,10 +379,10 @@ TEST(Xnor, FoldsOnlyWhatIsALayerItsNormAndItsSigns) {
     const Graph net = for_evaluation(graph, output.id(), 7, precision, device);
     Parameters parameters(net, device, {.precision = precision, .gradients = false, .seed = 3});
     for (const ParameterSlot& slot : parameters.entries) {
-      if (!slot.name.ends_with("gamma") && !slot.name.ends_with("beta")) continue;
+      if (!slot.name.starts_with("norm")) continue;
       Numbers numbers(static_cast<std::size_t>(slot.shape.elements()));  // as many norms are almost 0 as are not
       for (std::size_t j = 0; j < numbers.size(); ++j)
-        numbers[j] = slot.name.ends_with("beta") ? (j % 2 ? -1e-9f : 0) : (j % 4 < 2 ? 0 : 1.0f);
+        numbers[j] = slot.name.ends_with("bias") ? (j % 2 ? -1e-9f : 0) : (j % 4 < 2 ? 0 : 1.0f);
       parameters.assign(slot, numbers);
     }
     std::vector<int> all, last = {output.id()};

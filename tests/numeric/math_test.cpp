@@ -53,6 +53,13 @@ TEST(Math, ErfIsWithinThreePlaces) {
   EXPECT_TRUE(std::isnan(math::erf(std::nanf(""))));
 }
 
+TEST(Math, LogOfOneAndAShareIsWithinThreePlaces) {
+  const auto in_range = [](auto f) { return [f](auto x) { return x >= 0 && x <= 1 ? f(x) : 0; }; };
+  EXPECT_LT(
+      worst_ulp(in_range([](float x) { return math::log1p(x); }), in_range([](double x) { return std::log1p(x); })), 3);
+  EXPECT_TRUE(std::isnan(math::log1p(std::nanf(""))));
+}
+
 TEST(Math, RoundsAndTruncatesLikeTheStandardLibrary) {
   for (std::uint64_t i = 0; i < 1ull << 32; i += 8191) {
     const float x = bit_cast<float>(static_cast<std::uint32_t>(i));

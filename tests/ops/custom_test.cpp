@@ -24,6 +24,12 @@ Value noisy(Value x, Seen& seen) {
   return custom({x}, {.name = "noisy", .forward = draw, .backward = draw});
 }
 
+TEST(Custom, AnEmptyFunctionIsNoBody) {
+  EXPECT_FALSE(CustomBody(std::function<void(Tensors, Tensors)>()));
+  EXPECT_FALSE(CustomBody(std::function<void(Tensors, Tensors, const CustomRun&)>()));
+  EXPECT_TRUE(CustomBody([](Tensors, Tensors) {}));
+}
+
 TEST(Custom, BodiesKnowSeedStepAndMode) {
   Seen seen;
   const Dataset data = rendered_digits(Split::train, 8);

@@ -140,6 +140,19 @@ TEST(Gradients, ConvTranspose2d) {
   check_layer([](Value x) { return conv_transpose2d(x, 5, 2, {.stride = 2}); }, {1, 3, 3, 8});
 }
 
+/// Each value of the backward pass is stored as gradients are, those within one operation's too.
+TEST(Gradients, HaveTheRoleOfOne) {
+  Graph g;
+  const Value x = g.input("x", {2, 4, 3, 4});
+  const Value y = conv_transpose2d(softmax(conv2d(x, 4, 3)), 6, 3, {.output_padding = 1, .dilation = 2});
+  const Value loss = mean_squared_error(y, g.input("target", y.shape()));
+  const std::size_t forward = g->values.size();
+  differentiate(g, loss);
+  EXPECT_GT(g->values.size(), forward + 5);
+  for (std::size_t i = forward; i < g->values.size(); ++i)
+    EXPECT_NE(g->values[i].spec.role, Role::activation) << g->values[i].name;
+}
+
 TEST(Gradients, Softmax) {
   check_layer(softmax, {3, 1, 1, 5});
   check_layer([](Value x) { return softmax(conv2d(x, 4, 3)); }, {2, 3, 2, 3});

@@ -73,5 +73,18 @@ TEST(Pool2d, TheDivisorAtTheBorderIsAnOption) {
   EXPECT_EQ(run(means, 1, 4, ones), (std::vector<float>{2.0f / 3, 1, 0.5f}));
 }
 
+TEST(IdentityFirst, IsForTheShapeThatItWasMadeFor) {
+  const auto weights = [](std::int64_t filters) {
+    Graph g;
+    conv2d(g.input("x", {1, 4, 4, 2}), 8, 3, {.weight_init = identity_first({filters, 3, 3, 2}, constant(0.5f))});
+    const Parameters parameters(g, cpu_device(), {});
+    return parameters.weight(parameters.entries[0]).read();
+  };
+  const auto found = weights(8);
+  for (std::size_t i = 0; i < 2 * 18; ++i) EXPECT_EQ(found[i], i == 8 || i == 18 + 9 ? 1 : 0) << i;
+  EXPECT_EQ(found[2 * 18], 0.5f);
+  EXPECT_THROW(weights(64), Error);
+}
+
 }  // namespace
 }  // namespace halftone

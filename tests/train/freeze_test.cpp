@@ -131,6 +131,9 @@ TEST(Freezing, RefusesWhatCannotBe) {
   const Net net = net_of(noise());
   EXPECT_THROW(Trainer(net.loss, options_for(Precision::f32(), {"stern"})), Error);
   EXPECT_THROW(Trainer(net.loss, options_for(Precision::f32(), {"stem", "body", "head"})), Error);
+  Graph graph = net.graph;
+  EXPECT_THROW(freeze(graph, std::vector<std::string>{"stem", "stern"}), Error);
+  for (const auto& parameter : graph->parameters) EXPECT_TRUE(parameter.trainable) << parameter.name;
 }
 
 TEST(Parameters, AnAbsentStoreIsAnError) {
@@ -139,6 +142,7 @@ TEST(Parameters, AnAbsentStoreIsAnError) {
   const Parameters& p = trainer.parameters();
   EXPECT_THROW(p.view(Store::average, p.entries[0]), Error);
   EXPECT_THROW(p.statistic(0, Store::averaged_statistics), Error);
+  EXPECT_THROW(p.statistic(0, Store::weights), Error);
   EXPECT_THROW(p.statistic(p.statistics.size()), Error);
 }
 

@@ -387,7 +387,14 @@ TEST_P(Frozen, ParametersStayFromTheirStepOn) {
 
   options.groups = {{.until = 1}};
   Trainer all(net.loss, options);
-  for (int step = 0; step < 3; ++step) EXPECT_FALSE(all.step(batch_of(data)).skipped);
+  conv.clear();
+  for (int step = 0; step < 3; ++step) {
+    EXPECT_FALSE(all.step(batch_of(data)).skipped);
+    conv.push_back(all.parameters().truth(all.parameters().find("conv1.weight")).read());
+  }
+  EXPECT_EQ(conv[0], of_free[0]);
+  EXPECT_EQ(conv[1], conv[0]) << "they are all still in the plan, but have no rate";
+  EXPECT_EQ(conv[2], conv[0]);
 
   options.groups.clear();
   options.frozen = {"conv1"};
@@ -453,6 +460,16 @@ TEST_P(LooksAhead, WeightsAndStatisticsBecomeTheAverage) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Systems, LooksAhead, testing::Values("f32", "f16", "bf16"));
+
+TEST(Trainer, NoCompensationLooksAhead) {
+  const Net net = small_net(noise());
+  TrainerOptions options = options_for(precision_by_name("bf16"));
+  options.average_decay = 0.5f;
+  options.lookahead = 2;
+  EXPECT_NO_THROW(Trainer(net.loss, options));
+  options.precision.except("conv1", precision_by_name("bf16_pure:kahan").storage);
+  EXPECT_THROW(Trainer(net.loss, options), Error);
+}
 
 TEST(Trainer, AnAverageStillFollowsWhatIsFrozen) {
   const Dataset data = noise();

@@ -91,6 +91,12 @@ HALFTONE_HD constexpr float log(float x) {
   return static_cast<float>(n) * 0.693147181f + z * series;
 }
 
+/// ln(1 + x) of x in [0, 1] to 3 ulp: ln of the rounded sum, corrected by how it was rounded (Kahan).
+HALFTONE_HD constexpr float log1p(float x) {
+  const float sum = 1.0f + x;
+  return select(sum == 1.0f, x, log(sum) * (x / (sum - 1.0f)));
+}
+
 /// cos(pi x / 2) for x in [0, 1].
 HALFTONE_HD constexpr float cos_quarter(float x) {
   const float angle = x * 1.57079633f;

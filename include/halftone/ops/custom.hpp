@@ -29,6 +29,8 @@ class CustomBody {
   CustomBody() = default;
   template <class F>
   CustomBody(F body) {  // NOLINT(google-explicit-constructor): a body is written where one is wanted
+    if constexpr (requires { body == nullptr; })
+      if (body == nullptr) return;
     if constexpr (std::is_invocable_v<F, Tensors, Tensors, const CustomRun&>)
       body_ = std::move(body);
     else

@@ -114,6 +114,7 @@ struct ConvTranspose2d final : Op {
   std::string name() const override { return "conv_transpose2d"; }
   Arity arity() const override { return 2; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  double operations(std::span<const ValueSpec> inputs, std::span<const ValueSpec> outputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 

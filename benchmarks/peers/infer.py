@@ -10,13 +10,11 @@ other number systems of Halftone are held against its own f32. Needs PyTorch: pi
 import argparse
 import json
 import statistics
-import subprocess
-import tempfile
 import time
 
 import torch
 
-from train import net_of
+from train import halftone_rate, net_of
 
 
 class Eager:
@@ -38,14 +36,6 @@ class Eager:
         return len(self.x) / statistics.median(times)
 
 
-def halftone_rate(a, net, precision, batch):
-    with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        subprocess.run([a.program, "bench", "--inference", "--net", net, "--precision", precision, "--batch", str(batch), "--threads",
-                        str(a.threads), "--device", "cpu", "--seconds", str(a.seconds), "--json", report.name],
-                       check=True, capture_output=True)
-        return json.load(open(report.name))["images_per_second"]
-
-
 def main():
     p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     p.add_argument("--program", default="build/bin/halftone")
@@ -56,6 +46,7 @@ def main():
     p.add_argument("--seconds", type=float, default=5)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--json")
+    p.set_defaults(device="cpu")
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     rows = []
@@ -65,7 +56,7 @@ def main():
             ours, theirs = {precision: [] for precision in a.precisions.split(",")}, {name: [] for name in peers}
             for _ in range(a.rounds):  # in turn, so that a drifting machine slows all alike
                 for precision in ours:
-                    ours[precision].append(halftone_rate(a, net, precision, batch))
+                    ours[precision].append(halftone_rate(a, net, precision, batch, "--inference"))
                 for name, peer in peers.items():
                     theirs[name].append(peer.rate(a.seconds))
             mode = max(theirs, key=lambda name: statistics.median(theirs[name]))

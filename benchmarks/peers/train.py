@@ -127,10 +127,11 @@ class Torch:
         return self.batch / statistics.median(times)
 
 
-def halftone_rate(a, net, precision, batch):
+def halftone_rate(a, net, precision, batch, *options):
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        subprocess.run([a.program, "bench", "--net", net, "--precision", precision, "--batch", str(batch), "--threads", str(a.threads),
-                        "--device", a.device, "--seconds", str(a.seconds), "--json", report.name], check=True, capture_output=True)
+        subprocess.run([a.program, "bench", *options, "--net", net, "--precision", precision, "--batch", str(batch), "--threads",
+                        str(a.threads), "--device", a.device, "--seconds", str(a.seconds), "--json", report.name],
+                       check=True, capture_output=True)
         return json.load(open(report.name))["images_per_second"]
 
 

@@ -79,7 +79,9 @@ std::shared_ptr<Backend> make_backend(const CpuOptions& options) {
     fail(fmt::format("threads {}: a count between 1 and 1024, or 0 for all", options.threads));
   const auto isa = parse_isa(options.isa);
   if (!isa) fail(fmt::format("isa {}: known instruction sets are auto, {}", options.isa, listed(isa_names(), " and ")));
-  if (!supported(*isa)) fail(fmt::format("isa {}: this processor has no such instructions", options.isa));
+  if (!supported(*isa))
+    fail(
+        fmt::format("isa {}: this processor has no such instructions, or the system does not grant them", options.isa));
   if (options.algorithms != "fastest" && options.algorithms != "direct")
     fail(fmt::format("algorithms {}: it is fastest or direct", options.algorithms));
   return std::make_shared<CpuBackend>(Machine{options.threads > 0 ? options.threads : processors(), *isa},

@@ -21,7 +21,6 @@ namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
 
 constexpr std::int64_t width = PairProducts::width;
-constexpr int dot_height = 12;  // 24 vectors of sums of 32 registers
 
 /// Subnormal numbers are zero to both units, before and after.
 inline float flushed(float x) {
@@ -33,6 +32,7 @@ inline float second_of(std::uint32_t pair) { return flushed(bit_cast<float>(pair
 
 /// Products of bf16 numbers are exact in f32, but for its range, so that a sum is rounded once, fused or not.
 struct EmulatedDot {
+  static constexpr int height = 2;  // of a block of two panels; more would take the compiler long
   struct Vector {
     float lane[width];
   };
@@ -104,6 +104,7 @@ struct EmulatedTiles {
 #if HWY_TARGET == HWY_AVX3
 // As assembly, which needs neither the compiler's knowledge of the instructions nor its flags for them.
 struct Dot {
+  static constexpr int height = 12;  // 24 vectors of sums of 32 registers
   using Vector = __m512;
   using Pairs = __m512i;
   static HWY_INLINE Vector zero() { return _mm512_setzero_ps(); }
@@ -194,7 +195,7 @@ template <class Unit, int panels>
 inline constexpr auto dot_blocks = []<int... i>(std::integer_sequence<int, i...>) {
   return std::array{&dot_block<Unit, i + 1, panels>...};
 }
-(std::make_integer_sequence<int, dot_height * 2 / panels>());
+(std::make_integer_sequence<int, Unit::height * 2 / panels>());
 
 template <class Unit>
 void multiply_dots(std::int64_t rows, std::int64_t panels, std::int64_t depth, const std::uint16_t* a,
@@ -202,7 +203,7 @@ void multiply_dots(std::int64_t rows, std::int64_t panels, std::int64_t depth, c
   for (std::int64_t panel = 0; panel < panels; panel += 2) {
     const bool two = panel + 1 < panels;
     const auto* blocks = two ? dot_blocks<Unit, 2>.data() : dot_blocks<Unit, 1>.data();
-    const std::int64_t most = two ? dot_height : 2 * dot_height, parts = (rows + most - 1) / most;
+    const std::int64_t most = two ? Unit::height : 2 * Unit::height, parts = (rows + most - 1) / most;
     for (std::int64_t part = 0; part < parts; ++part) {
       const std::int64_t first = rows * part / parts, end = rows * (part + 1) / parts;
       blocks[end - first - 1](depth, a + first * a_stride, a_stride, b + panel * depth * width, add,

@@ -17,200 +17,13 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Numbers are converted in blocks of constant length, which become a few vector instructions. The last block overlaps
-// the one before; a shorter run goes through a buffer.
-constexpr std::int64_t block = 16;
-
-/// Numbers from which on a call of memcpy pays, which takes no harm from how addresses lie to one another.
-constexpr std::int64_t long_copy = 512;
-
-template <class From, class To, class ConvertBlock>
-void convert(const From* HWY_RESTRICT from, To* HWY_RESTRICT to, std::int64_t count, ConvertBlock convert_block) {
-  if (count < block) {
-    From in[block] = {};
-    To out[block];
-    std::copy_n(from, count, in);
-    convert_block(in, out);
-    std::copy_n(out, count, to);
-    return;
-  }
-  for (std::int64_t i = 0; i + block < count; i += block) convert_block(from + i, to + i);
-  convert_block(from + count - block, to + count - block);
-}
-
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-constexpr hn::CappedTag<float, block> wide;
-constexpr hn::Rebind<hwy::float16_t, decltype(wide)> narrow;
+constexpr hn::CappedTag<float, 16> wide;
 constexpr hn::RebindToUnsigned<decltype(wide)> words;
 constexpr hn::RebindToSigned<decltype(wide)> integers;
-constexpr hn::Rebind<std::uint16_t, decltype(wide)> halves;
 constexpr std::int64_t lanes = hn::MaxLanes(wide);
 using Floats = hn::Vec<decltype(wide)>;
-using Integers = hn::Vec<decltype(integers)>;
 
-template <class Format>
-concept IsByteFloat = sizeof(typename Format::Code) == 1 && requires {
-  typename Format::Small;
-};
-template <class Format>
-concept IsShortInteger = std::is_integral_v<typename Format::Code> && Format::epsilon == 1 && Format::bits <= 16;
-
-template <IsByteFloat Format>
-HWY_INLINE Floats decode_codes(Integers code) {
-  const auto set = [](std::int32_t x) HWY_ATTR { return hn::Set(integers, x); };
-  constexpr std::int32_t first = Format::first_exponent << 23, smallest_normal = 1 << (23 - Format::dropped_bits);
-  const auto magnitude = hn::And(code, set(Format::last_code));
-  const auto aligned = hn::ShiftLeft<Format::dropped_bits>(magnitude);
-  const auto subnormal = hn::Sub(hn::BitCast(wide, hn::Add(aligned, set(first))), hn::BitCast(wide, set(first)));
-  auto number = hn::IfThenElse(hn::Lt(magnitude, set(smallest_normal)), hn::BitCast(integers, subnormal),
-                               hn::Add(aligned, set(first - (1 << 23))));
-  constexpr std::int32_t last = Format::has_infinity ? Format::exponent_mask - 1 : Format::largest_code;
-  if constexpr (last < Format::last_code)
-    number = hn::IfThenElse(hn::Gt(magnitude, set(last)), hn::Or(aligned, set(0x7f800000)), number);
-  const auto sign = hn::ShiftLeft<32 - Format::bits>(hn::AndNot(set(Format::last_code), code));
-  return hn::BitCast(wide, hn::Or(number, sign));
-}
-
-template <IsByteFloat Format>
-HWY_INLINE Integers encode_codes(Floats x) {
-  const auto set = [](std::int32_t number) HWY_ATTR { return hn::Set(integers, number); };
-  constexpr int dropped = Format::dropped_bits, mantissa = 23 - dropped;
-  constexpr std::int32_t mantissa_mask = (1 << mantissa) - 1, sign_mask = Format::last_code + 1;
-  constexpr float anchor = math::power_of_two(24 - Format::bias - mantissa);
-  const auto bits = hn::BitCast(integers, x), a = hn::And(bits, set(0x7fffffff)), high = hn::ShiftRight<dropped>(a);
-  const auto half = hn::Add(set((1 << (dropped - 1)) - 1), hn::And(high, set(1)));
-  const auto kept = hn::BitCast(integers, hn::ShiftRight<dropped>(hn::BitCast(words, hn::Add(a, half))));
-  const auto normal = hn::Sub(kept, set((Format::first_exponent - 1) << mantissa));
-  const auto subnormal = hn::Sub(hn::BitCast(integers, hn::Add(hn::BitCast(wide, a), hn::Set(wide, anchor))),
-                                 set(bit_cast<std::int32_t>(anchor)));
-  auto code = hn::IfThenElse(hn::Lt(a, set(Format::first_exponent << 23)), subnormal, normal);
-  code = hn::Min(code, set(Format::largest_code));
-  constexpr std::int32_t quiet =
-      Format::has_infinity ? Format::exponent_mask | (1 << (mantissa - 1)) : Format::last_code;
-  code = hn::IfThenElse(hn::Gt(a, set(0x7f800000)), hn::Or(set(quiet), hn::And(high, set(mantissa_mask))), code);
-  return hn::Or(code, hn::And(hn::ShiftRight<32 - Format::bits>(bits), set(sign_mask)));
-}
-
-template <IsShortInteger Format>
-HWY_INLINE Floats decode_codes(Integers code) {
-  return hn::ConvertTo(wide, code);
-}
-
-template <IsShortInteger Format>
-HWY_INLINE Integers encode_codes(Floats x) {
-  constexpr float lowest = static_cast<float>(std::numeric_limits<typename Format::Code>::min());
-  const auto number = hn::IfThenElseZero(hn::Eq(x, x), x);
-  return hn::NearestInt(hn::Min(hn::Max(number, hn::Set(wide, lowest)), hn::Set(wide, Format::largest)));
-}
-
-template <class Format>
-concept HasVectors = IsByteFloat<Format> || IsShortInteger<Format>;
-#endif
-
-template <class Format>
-void decode_block(const typename Format::Code* HWY_RESTRICT from, float* HWY_RESTRICT to) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  if constexpr (HasVectors<Format>) {
-    constexpr hn::Rebind<typename Format::Code, decltype(wide)> codes;
-    for (std::int64_t i = 0; i < block; i += lanes)
-      hn::StoreU(decode_codes<Format>(hn::PromoteTo(integers, hn::LoadU(codes, from + i))), wide, to + i);
-    return;
-  }
-#endif
-  for (std::int64_t i = 0; i < block; ++i) to[i] = Format::decode(from[i]);
-}
-
-template <class Format>
-void encode_block(const float* HWY_RESTRICT from, typename Format::Code* HWY_RESTRICT to) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  if constexpr (HasVectors<Format>) {
-    constexpr hn::Rebind<typename Format::Code, decltype(wide)> codes;
-    for (std::int64_t i = 0; i < block; i += lanes)
-      hn::StoreU(hn::DemoteTo(codes, encode_codes<Format>(hn::LoadU(wide, from + i))), codes, to + i);
-    return;
-  }
-#endif
-  for (std::int64_t i = 0; i < block; ++i) to[i] = Format::encode(from[i]);
-}
-
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-template <>
-void encode_block<F16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < block; i += lanes) {
-    hn::StoreU(hn::DemoteTo(narrow, hn::LoadU(wide, from + i)), narrow, reinterpret_cast<hwy::float16_t*>(to + i));
-  }
-}
-
-template <>
-void decode_block<BF16>(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < block; i += lanes)
-    hn::StoreU(hn::BitCast(wide, hn::ShiftLeft<16>(hn::PromoteTo(words, hn::LoadU(halves, from + i)))), wide, to + i);
-}
-
-template <>
-void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < block; i += lanes) {
-    const auto x = hn::LoadU(wide, from + i);
-    const auto bits = hn::BitCast(words, x), kept = hn::ShiftRight<16>(bits);
-    const auto nearest =
-        hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(words, 0x7fff), hn::And(kept, hn::Set(words, 1)))));
-    const auto code = hn::IfThenElse(hn::RebindMask(words, hn::IsNaN(x)), hn::Or(kept, hn::Set(words, 0x40)), nearest);
-    hn::StoreU(hn::DemoteTo(halves, hn::BitCast(integers, code)), halves, to + i);
-  }
-}
-#endif
-
-template <class Format>
-void decode(const void* from, float* to, std::int64_t count) {
-  if (std::is_same_v<Format, F32> && count >= long_copy) return void(std::memcpy(to, from, count * sizeof(float)));
-  convert(static_cast<const typename Format::Code*>(from), to, count,
-          [](auto* in, auto* out) { decode_block<Format>(in, out); });
-}
-
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-template <>
-void decode<F16>(const void* from, float* to, std::int64_t count) {
-  const auto* codes = static_cast<const std::uint16_t*>(from);
-  const auto infinity = hn::Set(halves, 0x7c00);
-  auto largest = infinity;
-  convert(codes, to, count, [&](const std::uint16_t* in, float* out) HWY_ATTR {
-    for (std::int64_t i = 0; i < block; i += lanes) {
-      const auto some = hn::LoadU(halves, in + i);
-      largest = hn::Max(largest, hn::And(some, hn::Set(halves, 0x7fff)));
-      hn::StoreU(hn::PromoteTo(wide, hn::BitCast(narrow, some)), wide, out + i);
-    }
-  });
-  if (hn::AllTrue(halves, hn::Eq(largest, infinity))) return;
-  for (std::int64_t i = 0; i < count; ++i) to[i] = F16::decode(codes[i]);  // keeps signalling NaNs
-}
-#endif
-
-template <class Format>
-void encode(const float* from, void* to, std::int64_t count) {
-  if (std::is_same_v<Format, F32> && count >= long_copy) return void(std::memcpy(to, from, count * sizeof(float)));
-  convert(from, static_cast<typename Format::Code*>(to), count,
-          [](auto* in, auto* out) { encode_block<Format>(in, out); });
-}
-
-/// With infinity where the code alone would saturate.
-template <class Format>
-void encode_to_infinity(const float* from, void* to, std::int64_t count) {
-  auto* codes = static_cast<typename Format::Code*>(to);
-  for (std::int64_t i = 0; i < count; ++i) codes[i] = halftone::encode<Format>(from[i], Overflow::infinity);
-}
-
-Decode decoder(DType code) {
-  return visit_format(code, [](auto format) -> Decode { return decode<decltype(format)>; });
-}
-Encode encoder(DType code, Overflow overflow) {
-  return visit_format(code, [&](auto format) -> Encode {
-    return overflow == Overflow::infinity && format.overflow == Overflow::saturate
-               ? encode_to_infinity<decltype(format)>
-               : encode<decltype(format)>;  // numbers on the grid are beyond no finite code
-  });
-}
-
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 constexpr hn::CappedTag<std::uint64_t, 8> pairs;
 constexpr std::int64_t pair_lanes = hn::MaxLanes(pairs);
 
@@ -529,8 +342,6 @@ void add_atomically(Noticed& to, const Noticed& more) {
   raise_atomically(to.largest, more.largest);
 }
 
-Decode decoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, decoder(code)); }
-Encode encoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, encoder(code, overflow_of(code))); }
 Draw drawer(Isa isa) { return HALFTONE_PER_ISA(isa, draw); }
 Round rounder(Isa isa, const Grid& grid) { return HALFTONE_PER_ISA(isa, rounder(grid)); }
 
@@ -563,7 +374,7 @@ Access::Access(Isa isa, const TensorSpec& tensor)
       plain(is_plain(tensor.storage)),
       size(static_cast<std::int64_t>(size_of(tensor.storage.code))),
       decode(decoder(isa, tensor.storage.code)),
-      encode(HALFTONE_PER_ISA(isa, encoder(tensor.storage.code, tensor.storage.overflow))),
+      encode(encoder(isa, tensor.storage.code, tensor.storage.overflow)),
       storage(tensor.storage),
       count(tensor.shape.elements()) {
   if (storage.plain()) return;

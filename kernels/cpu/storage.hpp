@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "halftone/graph/kernel.hpp"
-#include "kernels/cpu/isa.hpp"
+#include "kernels/cpu/codes.hpp"
 
 // How kernels read and write: runs of f32 numbers, however they are stored. Plain storages have a loop for each code;
 // everything else (packed codes, scales, other rounding, counting) goes through one way that asks the storage at run
@@ -13,14 +13,6 @@ namespace halftone::cpu {
 
 /// Numbers converted at a time: a few f32 buffers of them stay in the first-level cache. A multiple of 64.
 inline constexpr std::int64_t chunk = 1024;
-
-using Decode = void (*)(const void* from, float* to, std::int64_t count);
-using Encode = void (*)(const float* from, void* to, std::int64_t count);
-
-/// The loops that read and store codes of whole bytes (packed ones as a byte each), without a scale and rounded to
-/// nearest; every result has the bits of the format's scalar functions.
-Decode decoder(Isa isa, DType code);
-Encode encoder(Isa isa, DType code);
 
 /// bits [count] = the random bits of elements [first, first + count) of a tensor, at most `chunk`.
 using Draw = void (*)(const RandomKey& key, std::int64_t first, std::int64_t count, std::uint32_t* bits);

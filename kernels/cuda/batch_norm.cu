@@ -54,17 +54,13 @@ Launch forward(const Request& request) {
   return {.run = run, .workspace = bytes, .overwrites = same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
 
-HALFTONE_DEVICE float inference_factor(float gamma, float variance, float epsilon) {
-  return static_cast<float>(static_cast<double>(gamma) /
-                            std::sqrt(static_cast<double>(variance) + static_cast<double>(epsilon)));
-}
-
-/// The coefficients of `Normalize` from statistics that are there already.
+/// The coefficients of `Normalize` from statistics that are there already; a gradient is not shifted.
 struct InferenceCoefficients {
   static constexpr unsigned threads = 128;
   using Shared = NoShared;
 
-  Source<Any> gamma, beta, mean, variance;
+  Source<Any> gamma, variance, beta, mean;
+  bool shifts;
   float epsilon;
   std::int64_t c;
   float* coefficients;
@@ -72,62 +68,29 @@ struct InferenceCoefficients {
   HALFTONE_DEVICE void operator()(Shared&) const {
     const std::int64_t j = thread_number<InferenceCoefficients>();
     if (j >= c) return;
-    coefficients[j] = mean[j];
-    coefficients[c + j] = inference_factor(gamma[j], variance[j], epsilon);
-    coefficients[2 * c + j] = beta[j];
+    coefficients[j] = shifts ? mean[j] : 0.0f;
+    coefficients[c + j] = static_cast<float>(
+        static_cast<double>(gamma[j]) / std::sqrt(static_cast<double>(variance[j]) + static_cast<double>(epsilon)));
+    coefficients[2 * c + j] = shifts ? beta[j] : 0.0f;
   }
 };
 
+/// Of [x, gamma, beta, mean, variance] or, for its gradient, [d_y, gamma, variance].
 template <class Format, int n>
-Launch inference(const Request& request) {
-  const auto& op = request.attributes<BatchNormInference>();
+Launch by_running_statistics(const Request& request, const Epilogue& epilogue, float epsilon) {
+  const bool shifts = request.inputs.size() > 3;
   const Shape shape = request.inputs[0].shape;
   const Columns columns(1, shape.rows(), shape.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
   const Array<float> coefficients(3 * shape.c, bytes);
-  const auto run = [=, operands = Operands(request), epilogue = Epilogue(op.epilogue),
-                    epsilon = op.epsilon](const Arguments& a) {
-    enqueue(a, blocks_for<InferenceCoefficients>(columns.c),
-            InferenceCoefficients{operands.in(a, 1), operands.in(a, 2), operands.in(a, 3), operands.in(a, 4), epsilon,
-                                  columns.c, coefficients(a)});
+  const auto run = [=, operands = Operands(request)](const Arguments& a) {
+    InferenceCoefficients settle{operands.in(a, 1), {}, {}, {}, shifts, epsilon, columns.c, coefficients(a)};
+    settle.variance = operands.in(a, shifts ? 4 : 2);
+    if (shifts) settle.beta = operands.in(a, 2), settle.mean = operands.in(a, 3);
+    enqueue(a, blocks_for<InferenceCoefficients>(columns.c), settle);
     enqueue(a, columns.blocks(),
             Normalize<Format, n>{columns, operands.in<Format>(a, 0), operands.out<Format>(a, 0), coefficients(a),
                                  epilogue});
-  };
-  return {.run = run, .workspace = bytes, .overwrites = same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
-}
-
-/// Those of its gradient.
-struct InferenceGradientCoefficients {
-  static constexpr unsigned threads = 128;
-  using Shared = NoShared;
-
-  Source<Any> gamma, variance;
-  float epsilon;
-  std::int64_t c;
-  float* coefficients;
-
-  HALFTONE_DEVICE void operator()(Shared&) const {
-    const std::int64_t j = thread_number<InferenceGradientCoefficients>();
-    if (j >= c) return;
-    coefficients[j] = coefficients[2 * c + j] = 0;
-    coefficients[c + j] = inference_factor(gamma[j], variance[j], epsilon);
-  }
-};
-
-template <class Format, int n>
-Launch inference_gradient(const Request& request) {
-  const auto& op = request.attributes<BatchNormInferenceGradient>();
-  const Shape shape = request.inputs[0].shape;
-  const Columns columns(1, shape.rows(), shape.c, n, Columns::many_blocks);
-  std::size_t bytes = 0;
-  const Array<float> coefficients(3 * shape.c, bytes);
-  const auto run = [=, operands = Operands(request), epsilon = op.epsilon](const Arguments& a) {
-    enqueue(a, blocks_for<InferenceGradientCoefficients>(columns.c),
-            InferenceGradientCoefficients{operands.in(a, 1), operands.in(a, 2), epsilon, columns.c, coefficients(a)});
-    enqueue(a, columns.blocks(),
-            Normalize<Format, n>{columns, operands.in<Format>(a, 0), operands.out<Format>(a, 0), coefficients(a),
-                                 Epilogue()});
   };
   return {.run = run, .workspace = bytes, .overwrites = same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
@@ -214,13 +177,18 @@ Launch batch_norm(const Request& request) {
 }
 
 Launch batch_norm_inference(const Request& request) {
+  const auto& op = request.attributes<BatchNormInference>();
   return with_pack({&request.inputs[0], &request.outputs[0]}, request.inputs[0].shape.c % pack == 0,
-                   [&](auto format, auto n) { return inference<decltype(format), n>(request); });
+                   [&](auto format, auto n) {
+                     return by_running_statistics<decltype(format), n>(request, Epilogue(op.epilogue), op.epsilon);
+                   });
 }
 
 Launch batch_norm_inference_gradient(const Request& request) {
-  return with_pack({&request.inputs[0], &request.outputs[0]}, request.inputs[0].shape.c % pack == 0,
-                   [&](auto format, auto n) { return inference_gradient<decltype(format), n>(request); });
+  const float epsilon = request.attributes<BatchNormInferenceGradient>().epsilon;
+  return with_pack(
+      {&request.inputs[0], &request.outputs[0]}, request.inputs[0].shape.c % pack == 0,
+      [&](auto format, auto n) { return by_running_statistics<decltype(format), n>(request, Epilogue(), epsilon); });
 }
 
 Launch batch_norm_gradient(const Request& request) {

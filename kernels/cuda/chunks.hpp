@@ -1,4 +1,6 @@
 #pragma once
+#include <algorithm>
+
 #include "kernels/common/chunks.hpp"
 #include "kernels/cuda/constants.hpp"
 #include "kernels/cuda/stored.hpp"
@@ -56,6 +58,32 @@ HALFTONE_DEVICE void write(const Tensor& tensor, std::int64_t first, int n, cons
   } else {
     tensor.write(first, n, x);
   }
+}
+
+template <class Tensor>
+std::vector<Tensor> bound(const std::vector<ValueSpec>& values, std::span<const Memory> memory, StepState* state,
+                          std::size_t first = 0) {
+  std::vector<Tensor> result;
+  for (std::size_t i = first; i < values.size(); ++i) result.emplace_back(values[i], memory[i], state);
+  return result;
+}
+
+inline std::vector<float*> addresses(std::span<const Memory> memory, std::size_t count) {
+  std::vector<float*> result;
+  for (std::size_t i = 0; i < count; ++i) result.push_back(static_cast<float*>(memory[i].data));
+  return result;
+}
+
+/// Calls f(Known{}) where all values are in storages that all kernels know, else f(Stored{}).
+template <class F>
+Launch with_tensor(const Request& request, const F& f) {
+  const auto known = [](const ValueSpec& value) {  // u8: the step's state
+    return is_compiled(value.storage) || value.storage == DType::u8;
+  };
+  return std::all_of(request.inputs.begin(), request.inputs.end(), known) &&
+                 std::all_of(request.outputs.begin(), request.outputs.end(), known)
+             ? f(Known{})
+             : f(Stored{});
 }
 
 }  // namespace halftone::cuda

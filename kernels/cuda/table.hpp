@@ -70,11 +70,12 @@ Launch accumulate_gradients(const Request&);
 Launch advance(const Request&);
 Launch move_ranges(const Request&);
 Launch settle_ranges(const Request&);
+Launch keep_statistics(const Request&);
+Launch finish(const Request&);
+// update.cu
 Launch update(const Request&);
 std::string decline_update(const Request&);
-Launch keep_statistics(const Request&);
 Launch average_weights(const Request&);
 Launch lookahead(const Request&);
-Launch finish(const Request&);
 
 }  // namespace halftone::cuda

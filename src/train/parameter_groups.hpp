@@ -15,4 +15,11 @@ inline std::size_t group_of(const std::vector<ParameterGroup>& groups, const std
   return g;
 }
 
+/// Whether the parameter's group is no longer trained after `steps` committed steps.
+inline bool is_frozen(const std::vector<ParameterGroup>& groups, const std::string& name, int rank,
+                      std::int64_t steps) {
+  const std::size_t g = group_of(groups, name, rank);
+  return g < groups.size() && groups[g].until <= steps;
+}
+
 }  // namespace halftone

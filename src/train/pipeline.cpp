@@ -34,8 +34,8 @@ std::vector<std::vector<int>> members(const Graph& graph, const Parameters& para
 
 }  // namespace
 
-Graph for_training(const Graph& graph, int loss, const Precision& given, const Device& device,
-                   std::span<const std::string> frozen) {
+Graph for_training(const Graph& graph, int loss, const TrainerOptions& options, std::int64_t steps) {
+  const Precision& given = options.precision;
   for (const auto& exception : given.exceptions) {
     const auto fits = [&](const auto& named) { return in_scope(named.name, exception.scope); };
     if (std::none_of(graph->nodes.begin(), graph->nodes.end(), fits) &&
@@ -44,14 +44,16 @@ Graph for_training(const Graph& graph, int loss, const Precision& given, const D
   }
   Graph result = graph.clone();
   const Precision precision = given.binarizes ? with_signs(given, binarize(result, given)) : given;
-  freeze(result, frozen);
+  freeze(result, options.frozen);
+  for (ParameterInfo& parameter : result->parameters)
+    if (is_frozen(options.groups, parameter.name, parameter.rank, steps)) parameter.trainable = false;
   differentiate(result, result.value(loss));
   std::vector<int> wanted = {loss};
   for (const auto& parameter : result->parameters)
     if (parameter.gradient >= 0) wanted.push_back(parameter.gradient);
   prune(result, wanted);
   narrow(result, precision);
-  if (precision.fuses) fuse(result, device, wanted);
+  if (precision.fuses) fuse(result, options.device, wanted);
   return result;
 }
 

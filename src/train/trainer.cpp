@@ -133,8 +133,7 @@ Identity joined(Identity own, const Identity& given) {
 }  // namespace
 
 struct Trainer::Impl {
-  Impl(Value loss, const TrainerOptions& given)
-      : Impl(loss, given, for_training(graph_of(loss), loss.id(), given.precision, given.device, given.frozen)) {}
+  Impl(Value loss, const TrainerOptions& given) : Impl(loss, given, for_training(graph_of(loss), loss.id(), given)) {}
 
   Impl(Value the_loss, const TrainerOptions& given, Graph graph)
       : loss(the_loss),
@@ -147,6 +146,7 @@ struct Trainer::Impl {
                     .average = options.average_decay > 0,
                     .seed = options.seed}) {
     make_plan(graph);
+    follow_groups();
     ring.resize(options.lockstep ? 1 : static_cast<std::size_t>(options.device.backend().steps_ahead()) + 1);
     StepState state = parameters.read_state();
     state.scale = initial_state(options.precision.loss_scale);
@@ -171,40 +171,24 @@ struct Trainer::Impl {
     if (options.keep_values) keep = values_written(graph);
     add_recomputation(graph, keep);
     plan = std::make_unique<Plan>(graph, parameters, keep);
-    next_freeze = never;
-    for (const ParameterGroup& group : options.groups)
-      if (group.until > last.steps && !options.keep_values) next_freeze = std::min(next_freeze, group.until);
   }
 
-  bool is_frozen(const std::string& name, int rank) const {
-    const std::size_t g = group_of(options.groups, name, rank);
-    return g < options.groups.size() && options.groups[g].until <= last.steps;
-  }
-
-  /// After a jump to another step: a plan for what is frozen there.
+  /// Wherever the steps have come to: a plan that computes the gradients of just those who are trained there, unless
+  /// that is nobody.
   void follow_groups() {
-    bool differs = false;
+    next_freeze = never;
+    if (options.keep_values) return;
+    bool any = false, differs = false;
     for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
       const ParameterSlot& slot = parameters.entries[i];
-      const bool has_gradient = plan->graph()->parameters[i].gradient >= 0;
-      differs = differs || (slot.trainable && has_gradient == is_frozen(slot.name, slot.rank));
+      const bool trains = slot.trainable && !is_frozen(options.groups, slot.name, slot.rank, last.steps);
+      any = any || trains;
+      differs = differs || trains != (plan->graph()->parameters[i].gradient >= 0);
     }
-    if (differs) drop_frozen();
-  }
-
-  /// Nobody needs the gradients of groups that are frozen by now: a plan without them, unless these are all.
-  void drop_frozen() {
-    Graph graph = graph_of(loss).clone();
-    bool any = false;
-    for (ParameterInfo& parameter : graph->parameters) {
-      if (is_frozen(parameter.name, parameter.rank)) parameter.trainable = false;
-      any = any || (parameter.trainable && parameters.find(parameter.name).trainable);
-    }
-    if (!any) {
-      next_freeze = never;
-      return;
-    }
-    make_plan(for_training(graph, loss.id(), given.precision, options.device, given.frozen));
+    if (!any) return;
+    for (const ParameterGroup& group : options.groups)
+      if (group.until > last.steps) next_freeze = std::min(next_freeze, group.until);
+    if (differs) make_plan(for_training(graph_of(loss), loss.id(), options, last.steps));
   }
 
   /// A step that was enqueued; its state is here once `arrived` returns.
@@ -220,7 +204,7 @@ struct Trainer::Impl {
 
   /// Before a step is fed.
   void prepare() {
-    if (under_way == 0 && last.micro_batch == 0 && last.steps >= next_freeze) drop_frozen();
+    if (under_way == 0 && last.micro_batch == 0 && last.steps >= next_freeze) follow_groups();
   }
 
   void enqueue() {
@@ -291,9 +275,6 @@ struct Trainer::Impl {
     return *evaluations.back().plan;
   }
 
-  Value loss;
-  TrainerOptions given, options;  // and with what the number system adds
-  Parameters parameters;
   /// Calls f(values of `output`, images) batch by batch.
   template <class F>
   void evaluate(const Loader& loader, Value output, bool average, const F& f) {
@@ -311,6 +292,9 @@ struct Trainer::Impl {
     }
   }
 
+  Value loss;
+  TrainerOptions given, options;  // and with what the number system adds
+  Parameters parameters;
   double trained = 0;                // weights
   std::int64_t next_freeze = never;  // the step from which on the plan computes gradients in vain
   std::unique_ptr<Plan> plan;
@@ -384,6 +368,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
     const Batch* batch = batches.next();
     if (!batch) break;
     while (impl_->freezes_soon()) take_report();
+    if (!go_on) break;
     impl_->prepare();
     feed(*impl_->plan, inputs_of(*batch));
     impl_->enqueue();

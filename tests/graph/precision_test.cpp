@@ -209,7 +209,7 @@ TEST(Plan, HalfTheBytesForActivationsInSixteenBits) {
   for (DType dtype : {DType::f32, DType::f16}) {
     Precision precision;
     precision.storage = RoleStorage::all(dtype);
-    const Graph training = for_training(g, loss.id(), precision, device);
+    const Graph training = for_training(g, loss.id(), {.device = device, .precision = precision});
     const Parameters parameters(training, device, {});
     bytes[dtype] = Plan(training, parameters).arena_bytes() - 8 * 16 * 16 * 16 * 4;  // less the input, which stays f32
   }

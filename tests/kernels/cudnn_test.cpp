@@ -107,7 +107,7 @@ std::vector<Convolution> convolutions_of(const Net& net, DType format) {
   Precision precision;
   precision.storage = RoleStorage::all(format);
   const Device device = cpu_device({.threads = 1});
-  const Graph training = for_training(graph, loss.id(), precision, device);
+  const Graph training = for_training(graph, loss.id(), {.device = device, .precision = precision});
   std::vector<Convolution> found;
   for (const Node& node : training->nodes) {
     const auto inputs = training.specs(node.inputs), outputs = training.specs(node.outputs);

@@ -23,7 +23,7 @@ float dot(const std::vector<float>& a, const std::vector<float>& b) {
   return sum;
 }
 
-/// Measured on Sapphire Rapids: 32 products are a chain of the first and a chain of the second numbers of all pairs.
+/// The manual again: 32 products are a chain of the first and a chain of the second numbers of all pairs.
 float tile(const std::vector<float>& a, const std::vector<float>& b, float sum) {
   for (std::size_t i = 0; i < a.size(); i += 32) {
     float first = 0, second = 0;

@@ -76,7 +76,7 @@ class Export {
   /// One forward and backward pass of training, without an update.
   void pass() {
     const Device device = cpu_device();
-    Graph graph = for_training(graph_, model_.loss.id(), Precision::f32(), device);
+    Graph graph = for_training(graph_, model_.loss.id(), {.device = device});
     Parameters parameters(graph, device, {.seed = seed_});
     stir(parameters);
     const int keep[] = {model_.logits.id(), model_.loss.id()};

@@ -119,7 +119,7 @@ TEST(RandomGraphs, NeitherSharedMemoryNorFusionNorThreadsChangeAGradient) {
       if (net.draw(2)) precision = precision.except("conv1", RoleStorage::all(DType::f32));
       if (net.draw(2)) precision.storage.weight_gradients = DType::f32;
       if (net.draw(3) == 0) precision.storage.activation_gradients = DType::f32;
-      const Graph fused = for_training(net.graph, net.loss.id(), precision, one);
+      const Graph fused = for_training(net.graph, net.loss.id(), {.device = one, .precision = precision});
       const auto expected = gradients(net, fused, one, false);
       ASSERT_EQ(gradients(net, fused, one, true), expected) << "memory";
       ASSERT_EQ(gradients(net, fused, three, false), expected) << "threads";

@@ -227,6 +227,21 @@ TEST(ToyDevice, AnObserverWhoStopsTooLateStopsNothing) {
   EXPECT_TRUE(trainer.epoch(noise(), [&](const StepReport&) { return ++batches < 8; }).stopped);
 }
 
+/// Before a group freezes the host waits for the steps under way; what it hears then may be the end.
+TEST(ToyDevice, AnObserverWhoStopsWhileAFreezeIsAwaitedStopsTheEpoch) {
+  const Net n = net();
+  TrainerOptions options = options_on(toy({}, 100));
+  options.accumulate = 1;
+  options.groups = {{.scope = "conv1", .until = 3}};
+  Trainer trainer(cross_entropy(n.logits, n.labels), options);
+  int reports = 0;
+  EXPECT_TRUE(trainer.epoch(noise(), [&](const StepReport&) { return ++reports < 2; }).stopped);
+  EXPECT_EQ(reports, 3);
+  EXPECT_EQ(trainer.attempts(), 3);
+  trainer.epoch(noise(), [&](const StepReport&) { return ++reports > 0; });  // the control
+  EXPECT_EQ(trainer.attempts(), 6);
+}
+
 TEST(ToyDevice, GradientsCanBeChecked) {
   Graph g;
   const Value x = g.input("x", {4, 1, 1, 6}), target = g.input("target", {4, 1, 1, 3});

@@ -64,22 +64,23 @@ HALFTONE_HD Taps taps_of(std::int64_t i, int factor, std::int64_t extent, Interp
   return {lower, lower + 1 < extent ? lower + 1 : lower, x - static_cast<float>(lower)};
 }
 
-struct Upsample2d final : Op {
+struct Upsampling : Op {
   Extent factor;
   Interpolation interpolation;
-  Upsample2d(Extent the_factor, Interpolation the_interpolation)
+  Upsampling(Extent the_factor, Interpolation the_interpolation)
       : factor(the_factor), interpolation(the_interpolation) {}
+};
+
+struct Upsample2d final : Upsampling {
+  using Upsampling::Upsampling;
   std::string name() const override { return "upsample2d"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
   std::vector<Value> gradient(const GradientRequest& request) const override;
 };
 
 /// d_y -> d_x.
-struct Upsample2dGradient final : Op {
-  Extent factor;
-  Interpolation interpolation;
-  Upsample2dGradient(Extent the_factor, Interpolation the_interpolation)
-      : factor(the_factor), interpolation(the_interpolation) {}
+struct Upsample2dGradient final : Upsampling {
+  using Upsampling::Upsampling;
   std::string name() const override { return "upsample2d_gradient"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
 };

@@ -5,11 +5,10 @@
 
 namespace halftone {
 
-/// A graph on its way to a plan for training: `frozen` scopes taken out, differentiated, without what neither loss nor
-/// gradients need, in its storage formats, fused. Throws Error for an exception of the precision and a scope that fit
-/// nothing.
-Graph for_training(const Graph& graph, int loss, const Precision& precision, const Device& device,
-                   std::span<const std::string> frozen = {});
+/// A graph on its way to a plan for training: what `options` freezes taken out, scopes at once and groups by their
+/// `until`, after `steps` committed steps; differentiated, without what neither loss nor gradients need, in its storage
+/// formats, fused. Throws Error for an exception of the precision and a frozen scope that fit nothing.
+Graph for_training(const Graph& graph, int loss, const TrainerOptions& options, std::int64_t steps = 0);
 
 /// A graph that computes `output` in evaluation for batches of `batch`, in its storage formats, fused. With `folded`
 /// batch norms become part of the layers before them (`fold_norms`), and it is told which.

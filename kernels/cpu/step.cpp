@@ -71,8 +71,9 @@ std::int64_t apply_rule(Rule rule, typename Rule::Coefficients c, const float* g
   return unchanged;
 }
 
-void blend(const float* w, std::int64_t count, float decay, float* average) {
-  for (std::int64_t i = 0; i < count; ++i) average[i] = decay * average[i] + (1 - decay) * w[i];
+void blend(const float* w, std::int64_t count, float kept, float* average) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) average[i] = blended(average[i], w[i], kept);
 }
 
 template <class Rule>

@@ -104,7 +104,7 @@ struct Average {
     const float kept = kept_average(*state, decay);
     float* average = averages[chunk.tensor] + chunk.first;
     for (int i = static_cast<int>(thread_index()); i < chunk.count; i += static_cast<int>(threads))
-      average[i] = kept * average[i] + (1 - kept) * truths[chunk.tensor][chunk.first + i];
+      average[i] = blended(average[i], truths[chunk.tensor][chunk.first + i], kept);
   }
 };
 
@@ -140,7 +140,7 @@ struct LookAhead {
       float* average = p.average + first;
       float w[most] = {};
       read(p.truth, first, n, w);
-      for_each<most>(n, [&](int i) { w[i] = average[i] = kept * average[i] + (1 - kept) * w[i]; });
+      for_each<most>(n, [&](int i) { w[i] = average[i] = blended(average[i], w[i], kept); });
       write(p.truth, first, n, w);
       for_each<most>(n, [&](int i) { w[i] = p.truth.read_back(first + i); });
       if (p.has_copy) write(p.copy, first, n, w);

@@ -18,15 +18,6 @@ std::int64_t output_extent(std::int64_t in, std::int64_t kernel, int stride, int
   return span < 0 ? 0 : span / stride + 1;
 }
 
-void check(const ConvAttributes& conv) {
-  if (conv.stride.h < 1 || conv.stride.w < 1) fail("stride must be at least 1");
-  if (conv.dilation.h < 1 || conv.dilation.w < 1) fail("dilation must be at least 1");
-  if (std::min({conv.padding.h, conv.padding.w, conv.extra.h, conv.extra.w}) < 0) fail("padding must not be negative");
-  if (conv.groups < 1) fail("groups must be at least 1");
-  for (const Extent& e : {conv.stride, conv.padding, conv.dilation, conv.extra})
-    if (std::max(e.h, e.w) >= largest_attribute) fail("stride, padding and dilation must be less than 2^20");
-}
-
 ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
   ConvAttributes conv{options.stride, 0, options.dilation, options.groups};
   if (options.padding) {
@@ -43,6 +34,15 @@ ConvAttributes attributes_of(const Conv2dOptions& options, Extent kernel) {
 }
 
 }  // namespace
+
+void ConvAttributes::check() const {
+  if (stride.h < 1 || stride.w < 1) fail("stride must be at least 1");
+  if (dilation.h < 1 || dilation.w < 1) fail("dilation must be at least 1");
+  if (std::min({padding.h, padding.w, extra.h, extra.w}) < 0) fail("padding must not be negative");
+  if (groups < 1) fail("groups must be at least 1");
+  for (const Extent& e : {stride, padding, dilation, extra})
+    if (std::max(e.h, e.w) >= largest_attribute) fail("stride, padding and dilation must be less than 2^20");
+}
 
 Value conv2d(Value x, int channels, Extent kernel, const Conv2dOptions& options) {
   Graph g = graph_of(x);
@@ -69,7 +69,7 @@ Value conv2d(Value x, Value weight, Value bias, const Conv2dOptions& options) {
 
 std::vector<ValueSpec> Conv2d::infer(std::span<const ValueSpec> inputs) const {
   const Shape x = inputs[0].shape, w = inputs[1].shape;
-  check(conv);
+  conv.check();
   if (x.c != w.c * conv.groups || w.n % conv.groups)
     fail(fmt::format("input {} does not fit weights {} in {} groups", to_string(x), to_string(w), conv.groups));
   if (inputs.size() > 2 && inputs[2].shape != Shape::vector(w.n))

@@ -127,6 +127,25 @@ TEST(Freezing, IsInCheckpointsAndAResumeMustAgree) {
   fs::remove_all(folder);
 }
 
+TEST(Freezing, LookaheadMovesNoStatisticsThatAreFrozen) {
+  const Dataset data = noise();
+  const Net net = net_of(data);
+  TrainerOptions options = options_for(Precision::f16(), {"stem"});
+  options.average_decay = 0.95f;
+  options.lookahead = 1;
+  options.schedule = Schedule::linear(0.1f, 40);
+  Trainer trainer(net.loss, options);
+  std::vector<float> odd(8);
+  for (std::size_t i = 0; i < odd.size(); ++i) odd[i] = 0.3f + 0.1f * static_cast<float>(i);
+  for (std::size_t i = 0; i < trainer.parameters().statistics.size(); ++i)
+    trainer.parameters().assign_statistic(i, odd);
+  const auto before = numbers_in(trainer, "stem"), others = numbers_in(trainer, "body");
+  const Loader loader(std::make_shared<const Dataset>(data), {.batch = batch});
+  for (int epoch = 0; epoch < 5; ++epoch) trainer.epoch(loader);
+  EXPECT_EQ(numbers_in(trainer, "stem"), before);
+  EXPECT_NE(numbers_in(trainer, "body"), others);
+}
+
 TEST(Freezing, RefusesWhatCannotBe) {
   const Net net = net_of(noise());
   EXPECT_THROW(Trainer(net.loss, options_for(Precision::f32(), {"stern"})), Error);

@@ -70,7 +70,7 @@ struct Update final : StepOp {
   StepPolicy policy;
   float learning_rate = 1;     ///< factor on the schedule's
   float limit = F32::largest;  ///< magnitude that no weight exceeds
-  std::int64_t until = never;  ///< committed steps after which the weights stay as they are
+  std::int64_t until = never;  ///< committed steps after which it leaves the weights as they are
   struct Updated {
     bool compensated = false, has_copy = false;
   };

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "halftone/numeric/loss_scale.hpp"
+#include "halftone/numeric/math.hpp"
 #include "halftone/numeric/philox.hpp"
 #include "halftone/numeric/schedule.hpp"
 
@@ -166,6 +167,11 @@ HALFTONE_HD float kept_average(const StepState& state, float decay, std::int32_t
   if (step % interval != 0) return 1;
   const double share = step < total ? static_cast<double>(step) / static_cast<double>(total) : 1;
   return static_cast<float>(math::power(double{decay}, interval) * share * share * share);
+}
+
+/// A running average that keeps the share `kept` of itself and takes on the rest of x; x itself where it is x already.
+HALFTONE_HD float blended(float average, float x, float kept) {
+  return math::select(average == x, x, kept * average + (1 - kept) * x);
 }
 
 /// The learning rate of parameters that have `factor` on it and are frozen from step `until` on.

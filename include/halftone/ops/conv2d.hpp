@@ -38,6 +38,8 @@ struct ConvAttributes {
   Extent stride = 1, padding = 0, dilation = 1;
   int groups = 1;
   Extent extra = 0;  ///< zeros at the bottom and right, besides the padding
+
+  void check() const;  ///< throws Error where one is less than 1 (padding: 0) or so large that extents may overflow
 };
 
 /// [x, weight, optional bias] -> y, with an activation on the way out.

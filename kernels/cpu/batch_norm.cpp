@@ -6,8 +6,8 @@
 #include "kernels/cpu/columns.hpp"
 #include "kernels/cpu/storage.hpp"
 
-// Two passes over x forward, two over d_y and x backward; all sums in double and, forward, of x less its first row, so
-// that no mean is too large.
+// Two passes over x forward (three where the variance needs the mean first), two over d_y and x backward; all sums in
+// double and, forward, of x less its first row, so that no mean is too large.
 namespace halftone::cpu {
 namespace {
 
@@ -78,10 +78,12 @@ Launch batch_norm(const Request& request) {
   std::size_t bytes = 0;
   const NormalizePass pass(request, machine, columns, op.epilogue, bytes);
   const ColumnSums sums(columns, 2, machine.threads, bytes);
+  const ColumnSums shift_sums(columns, op.shift_based ? 1 : 0, machine.threads, bytes);
   const Vector gamma(request, 1, bytes), beta(request, 2, bytes);
   const auto& loops = column_loops(machine.isa);
 
-  const auto run = [=, epsilon = op.epsilon, rows = static_cast<double>(shape.rows())](const Arguments& a) {
+  const auto run = [=, epsilon = op.epsilon, shift_based = op.shift_based,
+                    rows = static_cast<double>(shape.rows())](const Arguments& a) {
     const Input x(pass.x, a.inputs[0]);
     float* shift = pass.coefficients(a.workspace, 2);  // until the statistics are settled
     x.copy(0, columns.c, shift);
@@ -90,12 +92,27 @@ Launch batch_norm(const Request& request) {
       loops.moments(x(first, count, pass.buffers(a.workspace, thread)), shift, count, columns.width, wide);
     });
     const float *g = gamma.read(a), *b = beta.read(a);
+    float* const inverse = a.out<float>(2);
     const auto statistics = [&](std::int64_t j) {
       return Statistics(shift[j], totals[j], totals[columns.c + j], rows, epsilon);
     };
     pass.fill(a.workspace, 0, [&](std::int64_t j) { return a.out<float>(1)[j] = statistics(j).mean; });
-    pass.fill(a.workspace, 1, [&](std::int64_t j) { return g[j] * (a.out<float>(2)[j] = statistics(j).inverse); });
-    pass.fill(a.workspace, 2, [&](std::int64_t j) { return b[j] - statistics(j).lost * g[j] * statistics(j).inverse; });
+    for (std::int64_t j = 0; j < columns.c; ++j) inverse[j] = statistics(j).inverse;
+    if (shift_based) {
+      pass.fill(a.workspace, 1, [&](std::int64_t j) { return statistics(j).lost; });
+      const double* products =
+          shift_sums.run(a.workspace, [&](std::int64_t first, std::int64_t count, int thread, double* wide) {
+            loops.shift_moments(x(first, count, pass.buffers(a.workspace, thread)), pass.coefficients(a.workspace, 0),
+                                pass.coefficients(a.workspace, 1), count, columns.width, wide);
+          });
+      for (std::int64_t j = 0; j < columns.c; ++j) inverse[j] = inverse_deviation(products[j] / rows, epsilon);
+    }
+    const auto factor = [&](std::int64_t j) {
+      return std::pair(shift_factor(g[j], shift_based), shift_factor(inverse[j], shift_based));
+    };
+    pass.fill(a.workspace, 1, [&](std::int64_t j) { return factor(j).first * factor(j).second; });
+    pass.fill(a.workspace, 2,
+              [&](std::int64_t j) { return b[j] - statistics(j).lost * factor(j).first * factor(j).second; });
     pass.run(a);
   };
   return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
@@ -110,11 +127,11 @@ Launch batch_norm_inference(const Request& request) {
   const Vector gamma(request, 1, bytes), beta(request, 2, bytes);
   const Vector mean(request, 3, bytes), variance(request, 4, bytes);
 
-  const auto run = [=, epsilon = op.epsilon](const Arguments& a) {
+  const auto run = [=, factor = op.factor()](const Arguments& a) {
     const float *g = gamma.read(a), *b = beta.read(a);
     const float *m = mean.read(a), *v = variance.read(a);
     pass.fill(a.workspace, 0, [&](std::int64_t j) { return m[j]; });
-    pass.fill(a.workspace, 1, [&](std::int64_t j) { return norm_factor(g[j], v[j], epsilon); });
+    pass.fill(a.workspace, 1, [&](std::int64_t j) { return factor(g[j], v[j]); });
     pass.fill(a.workspace, 2, [&](std::int64_t j) { return b[j]; });
     pass.run(a);
   };
@@ -128,16 +145,17 @@ Launch batch_norm_inference_gradient(const Request& request) {
   const NormalizePass pass(request, machine_of(request), Columns(shape.rows(), shape.c), {}, bytes);
   const Vector gamma(request, 1, bytes), variance(request, 2, bytes);
 
-  const auto run = [=, epsilon = op.epsilon](const Arguments& a) {
+  const auto run = [=, factor = op.factor()](const Arguments& a) {
     const float *g = gamma.read(a), *v = variance.read(a);
     for (const int i : {0, 2}) pass.fill(a.workspace, i, [](std::int64_t) { return 0.0f; });
-    pass.fill(a.workspace, 1, [&](std::int64_t j) { return norm_factor(g[j], v[j], epsilon); });
+    pass.fill(a.workspace, 1, [&](std::int64_t j) { return factor(g[j], v[j]); });
     pass.run(a);
   };
   return {run, bytes, same_places(request.inputs[0], request.outputs[0]) ? 0 : -1};
 }
 
 Launch batch_norm_gradient(const Request& request) {
+  const auto& op = request.attributes<BatchNormGradient>();
   const Machine machine = machine_of(request);
   const Shape shape = request.inputs[1].shape;
   const Columns columns(shape.rows(), shape.c);
@@ -150,10 +168,12 @@ Launch batch_norm_gradient(const Request& request) {
       d_beta(machine.isa, request.outputs[2]);
   const auto& loops = column_loops(machine.isa);
 
-  const auto run = [=, threads = machine.threads, rows = static_cast<double>(shape.rows())](const Arguments& a) {
+  const auto run = [=, threads = machine.threads, shift_based = op.shift_based,
+                    rows = static_cast<double>(shape.rows())](const Arguments& a) {
     const Input d_y(d_y_access, a.inputs[0]), x(x_access, a.inputs[1]);
     const Output d_x(d_x_access, a, 0);
-    const auto *mean = a.in<float>(3), *inverse = a.in<float>(4);
+    const float* mean = a.in<float>(3);
+    const auto inverse = [&](std::int64_t j) { return shift_factor(a.in<float>(4)[j], shift_based); };
     const auto set = [&](int i) { return coefficients(a.workspace, i); };
     const auto fill = [&](int i, auto&& of_channel) { columns.fill(set(i), of_channel); };
     const auto buffer = [&](int thread, int i) { return buffers(a.workspace, 2 * thread + i); };
@@ -164,13 +184,15 @@ Launch batch_norm_gradient(const Request& request) {
     });
     const double* product = sum + columns.c;  // with x - mean
     const float* g = gamma.read(a);
-    fill(1, [&](std::int64_t j) { return product[j] * inverse[j]; });
+    fill(1, [&](std::int64_t j) { return product[j] * inverse(j); });
     Output(d_gamma, a, 1)(0, columns.c, set(1));
     fill(1, [&](std::int64_t j) { return sum[j]; });
     Output(d_beta, a, 2)(0, columns.c, set(1));
-    const auto factor = [&](std::int64_t j) { return static_cast<double>(g[j]) * inverse[j]; };
+    const auto factor = [&](std::int64_t j) {
+      return static_cast<double>(shift_factor(g[j], shift_based)) * inverse(j);
+    };
     fill(1, factor);
-    fill(2, [&](std::int64_t j) { return -factor(j) * inverse[j] * inverse[j] * product[j] / rows; });
+    fill(2, [&](std::int64_t j) { return -factor(j) * inverse(j) * inverse(j) * product[j] / rows; });
     fill(3, [&](std::int64_t j) { return -factor(j) * sum[j] / rows; });
 
     parallel_for(threads, columns.tasks(), [&](std::int64_t task, int thread) {

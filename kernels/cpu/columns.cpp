@@ -35,6 +35,14 @@ void moments(const float* x, const float* shift, std::int64_t count, std::int64_
             [=](std::int64_t i, std::int64_t j) HWY_ATTR { return shifted(i, j) * shifted(i, j); });
 }
 
+void shift_moments(const float* x, const float* mean, const float* lost, std::int64_t count, std::int64_t width,
+                   double* sums) {
+  add_terms(count, width, sums, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
+    const float centred = x[i] - mean[j] - lost[j];
+    return static_cast<double>(centred) * static_cast<double>(math::approximate_power_of_two(centred));
+  });
+}
+
 void gradient_sums(const float* d_y, const float* x, const float* mean, std::int64_t count, std::int64_t width,
                    double* sums) {
   add_terms(
@@ -51,7 +59,7 @@ void d_input(const float* d_y, const float* x, const float* mean, const float* a
   }
 }
 
-constexpr ColumnLoops loops = {sum, moments, gradient_sums, d_input};
+constexpr ColumnLoops loops = {sum, moments, shift_moments, gradient_sums, d_input};
 
 struct Same {
   HALFTONE_HD float value(float x) const { return x; }

@@ -62,6 +62,10 @@ class Arrays {
   std::size_t offset_, stride_;
 };
 
+inline float inverse_deviation(double variance, float epsilon) {
+  return static_cast<float>(1 / std::sqrt((variance < 0 ? 0 : variance) + epsilon));
+}
+
 /// What a normalisation keeps of the sums of x - shift and of its square. Where the shift is one of the `count`
 /// numbers, it is less than sqrt(count) deviations from their mean, so the squares lose log2(count) of 53 bits at most,
 /// wherever the mean is.
@@ -69,10 +73,9 @@ struct Statistics {
   float mean, inverse;  ///< deviation
   double lost;          ///< what rounding took from the mean
   Statistics(float shift, double sum, double squares, double count, float epsilon)
-      : mean(static_cast<float>(shift + sum / count)), lost(shift - static_cast<double>(mean) + sum / count) {
-    const double variance = squares / count - (sum / count) * (sum / count);
-    inverse = static_cast<float>(1 / std::sqrt((variance < 0 ? 0 : variance) + epsilon));
-  }
+      : mean(static_cast<float>(shift + sum / count)),
+        inverse(inverse_deviation(squares / count - (sum / count) * (sum / count), epsilon)),
+        lost(shift - static_cast<double>(mean) + sum / count) {}
 };
 
 /// Sums of up to two kinds of terms per column, the same bits for any number of threads: each task adds its own in
@@ -114,6 +117,9 @@ struct ColumnLoops {
   void (*sum)(const float* x, std::int64_t count, std::int64_t width, double* sums);
   /// sums[j] += x - shift[j], sums[width + j] += (x - shift[j])^2, in double.
   void (*moments)(const float* x, const float* shift, std::int64_t count, std::int64_t width, double* sums);
+  /// sums[j] += c AP2(c), c = x - mean[j] - lost[j].
+  void (*shift_moments)(const float* x, const float* mean, const float* lost, std::int64_t count, std::int64_t width,
+                        double* sums);
   /// sums[j] += d_y, sums[width + j] += d_y (x - mean[j]).
   void (*gradient_sums)(const float* d_y, const float* x, const float* mean, std::int64_t count, std::int64_t width,
                         double* sums);
@@ -122,11 +128,6 @@ struct ColumnLoops {
                   std::int64_t count, std::int64_t width, float* d_x);
 };
 const ColumnLoops& column_loops(Isa isa);
-
-/// What a batch norm in evaluation multiplies x - mean by.
-inline float norm_factor(float gamma, float variance, float epsilon) {
-  return static_cast<float>(gamma / std::sqrt(static_cast<double>(variance) + epsilon));
-}
 
 /// y = activation(factor[j] (x - mean[j]) + offset[j]); y may be x.
 using Normalize = void (*)(const float* x, const float* mean, const float* factor, const float* offset,

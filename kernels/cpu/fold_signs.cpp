@@ -26,10 +26,10 @@ bool keeps_signs(const std::optional<Activation>& activation) {
 struct SignLayer final : Op {
   std::shared_ptr<const Op> layer;
   std::size_t layer_inputs;
-  float epsilon;
+  NormFactor factor;
   bool rising;
   SignLayer(const Node& node, const BatchNormInference& norm, bool the_rising)
-      : layer(node.op), layer_inputs(node.inputs.size()), epsilon(norm.epsilon), rising(the_rising) {}
+      : layer(node.op), layer_inputs(node.inputs.size()), factor(norm.factor()), rising(the_rising) {}
   std::string name() const override { return layer->name() + "_signs"; }
   Arity arity() const override { return static_cast<int>(layer_inputs + 4); }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override {
@@ -44,14 +44,14 @@ struct SignLayer final : Op {
   }
   Launch lower(const Request& request) const override {
     const Machine machine = machine_of(request);
-    return xnor(convolution(request), xnor_loops(machine.isa), machine.isa, machine.threads, epsilon, rising);
+    return xnor(convolution(request), xnor_loops(machine.isa), machine.isa, machine.threads, factor, rising);
   }
 };
 
 /// [signs, gamma, variance] -> the opposite signs in channels whose batch norm falls.
 struct FlipSigns final : Op {
-  float epsilon;
-  explicit FlipSigns(float the_epsilon) : epsilon(the_epsilon) {}
+  NormFactor factor;
+  explicit FlipSigns(const NormFactor& the_factor) : factor(the_factor) {}
   std::string name() const override { return "flip_signs"; }
   Arity arity() const override { return 3; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override { return {inputs[0]}; }
@@ -62,13 +62,13 @@ struct FlipSigns final : Op {
     std::size_t bytes = 0;
     const Arrays<float> vectors(channels, 2, bytes);
     const Arrays<std::uint8_t> masks(channels / 8, 1, bytes);
-    const auto run = [=, epsilon = epsilon](const Arguments& a) {
+    const auto run = [=, factor = factor](const Arguments& a) {
       const float* g = Input(gamma, a.inputs[1])(0, channels, vectors(a.workspace, 0));
       const float* v = Input(variance, a.inputs[2])(0, channels, vectors(a.workspace, 1));
       std::uint8_t* const mask = masks(a.workspace);
       std::fill_n(mask, channels / 8, 0);
       for (std::int64_t k = 0; k < channels; ++k)
-        if (!(norm_factor(g[k], v[k], epsilon) >= 0)) mask[k / 8] |= static_cast<std::uint8_t>(1 << k % 8);
+        if (!(factor(g[k], v[k]) >= 0)) mask[k / 8] |= static_cast<std::uint8_t>(1 << k % 8);
       for (std::int64_t i = 0; i < pixels * channels / 8; ++i)
         a.out<std::uint8_t>(0)[i] = a.in<std::uint8_t>(0)[i] ^ mask[i % (channels / 8)];
     };
@@ -126,7 +126,7 @@ class Folding {
       return;
     }
     for (const Node* node : {layer, behind_layer}) graph_.info(node->outputs[0]).spec.storage = DType::sign;
-    cast = {std::make_shared<FlipSigns>(norm->epsilon),
+    cast = {std::make_shared<FlipSigns>(norm->factor()),
             {behind_layer->outputs[0], norm_node->inputs[1], norm_node->inputs[4]},
             cast.outputs,
             cast.name};

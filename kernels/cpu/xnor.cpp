@@ -172,7 +172,7 @@ bool leaves(std::int64_t in, std::int64_t out, std::int64_t taps, int stride, in
 
 class Xnor {
  public:
-  Xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads, std::optional<float> epsilon,
+  Xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads, std::optional<NormFactor> norm,
        bool rising)
       : problem_(convolution.problem),
         loops_(loops),
@@ -180,9 +180,9 @@ class Xnor {
         activation_(convolution.activation),
         activate_(activation_ ? activation_loop(isa, *activation_) : nullptr),
         norm_(normalizer(isa, {})),
-        epsilon_(epsilon),
+        norm_factor_(norm),
         rising_(rising),
-        has_bias_(convolution.operands.inputs.size() > (epsilon ? 6 : 2)),
+        has_bias_(convolution.operands.inputs.size() > (norm ? 6 : 2)),
         output_(isa, convolution.operands.output),
         channels_(problem_.c / problem_.groups),
         filters_(problem_.k / problem_.groups),
@@ -197,8 +197,8 @@ class Xnor {
         weight_bytes_(convolution.operands.inputs[1].tensor().bytes()),
         panels_(words_ * padded_, problem_.groups, bytes_),
         ones_(padded_, leaves_input_ ? problem_.groups * problem_.r * problem_.s : 0, bytes_),
-        vectors_(padded_ * problem_.groups, epsilon ? 5 : 1, bytes_),
-        thresholds_(padded_ * problem_.groups, epsilon ? 2 : 0, bytes_),
+        vectors_(padded_ * problem_.groups, norm ? 5 : 1, bytes_),
+        thresholds_(padded_ * problem_.groups, norm ? 2 : 0, bytes_),
         signs_(block_ * words_, threads, bytes_),
         counts_(block_ * padded_, threads, bytes_),
         rows_(padded_, threads, bytes_) {
@@ -277,13 +277,13 @@ class Xnor {
     const auto vector = [&](int i) { return vectors_(a.workspace, i); };
     std::fill_n(vector(bias), count, 0.0f);
     if (has_bias_) read(a, 0, vector(bias));
-    if (!epsilon_) return;
+    if (!norm_factor_) return;
     std::size_t order = has_bias_ ? 1 : 0;
     for (const int i : {mean, factor, offset}) std::fill_n(vector(i), count, 0.0f);
     std::fill_n(vector(variance), count, 1.0f);
     for (const int i : {factor, offset, mean, variance}) read(a, order++, vector(i));
     for (std::int64_t k = 0; k < count; ++k)
-      vector(factor)[k] = norm_factor(vector(factor)[k], vector(variance)[k], *epsilon_);
+      vector(factor)[k] = (*norm_factor_)(vector(factor)[k], vector(variance)[k]);
     fold(a, count);
   }
 
@@ -372,7 +372,7 @@ class Xnor {
 
   void store(const Arguments& a, const Output& output, std::int64_t first, std::int64_t vectors,
              const std::int32_t* counts, std::int32_t signs, float* row) const {
-    if (epsilon_) {
+    if (norm_factor_) {
       loops_.compare(counts, signs, thresholds_(a.workspace, direction) + vectors,
                      thresholds_(a.workspace, threshold) + vectors, filters_, a.out<std::uint8_t>(0) + first / 8);
       return;
@@ -389,7 +389,7 @@ class Xnor {
   std::optional<Activation> activation_;
   ActivationLoop activate_;
   Normalize norm_;
-  std::optional<float> epsilon_;
+  std::optional<NormFactor> norm_factor_;
   bool rising_, has_bias_;
   Access output_;
   std::vector<Access> accesses_;              // of the inputs from the third on
@@ -417,9 +417,9 @@ const XnorLoops& xnor_loops(Isa isa, bool counting) {
   return HALFTONE_PER_ISA(isa, loops);
 }
 
-Launch xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads, std::optional<float> epsilon,
-            bool rising) {
-  const Xnor run(convolution, loops, isa, threads, epsilon, rising);
+Launch xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads,
+            std::optional<NormFactor> norm, bool rising) {
+  const Xnor run(convolution, loops, isa, threads, norm, rising);
   return {run, run.workspace()};
 }
 

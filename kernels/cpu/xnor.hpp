@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "halftone/ops/norm.hpp"
 #include "kernels/cpu/convolution.hpp"
 
 namespace halftone::cpu {
@@ -30,10 +31,10 @@ bool counts_bits();
 const XnorLoops& xnor_loops(Isa isa, bool counting = counts_bits());
 
 /// A convolution of signs with signs, forward: a sum of products is known from how many bits differ, exactly; bias and
-/// activation then are the engine's. With `epsilon` the inputs behind those of the convolution are gamma, beta, mean
+/// activation then are the engine's. With `norm` the inputs behind those of the convolution are gamma, beta, mean
 /// and variance, whatever they are, and the output is the signs of that batch norm: one comparison of integers each.
 /// `rising`: the opposite signs where the norm falls, so that they rise with the sum and a max pool may come behind.
 Launch xnor(const Convolution& convolution, const XnorLoops& loops, Isa isa, int threads,
-            std::optional<float> epsilon = {}, bool rising = false);
+            std::optional<NormFactor> norm = {}, bool rising = false);
 
 }  // namespace halftone::cpu

@@ -4,9 +4,9 @@
 #include "kernels/cuda/columns.hpp"
 #include "kernels/cuda/table.hpp"
 
-// Two passes over x forward, two over d_y and x backward; all sums in double (a few
-// rows of f16 in f32 first) and, forward, of x less its first row, so
-// that no mean is too large. Between the passes one kernel adds up the blocks' sums and makes the coefficients.
+// Two passes over x forward (three where the variance needs the mean first), two over d_y and x backward; all sums in
+// double (a few rows of f16 in f32 first) and, forward, of x less its first row, so that no mean is too large. Between
+// the passes one kernel adds up the blocks' sums and makes the coefficients.
 namespace halftone::cuda {
 namespace {
 
@@ -17,17 +17,46 @@ struct Settle {
   Source<Any> x, gamma, beta;
   double share;  ///< of one row
   float epsilon;
+  bool shift_based;
   std::int64_t c;
   float *mean, *inverse, *coefficients;
 
   HALFTONE_DEVICE void operator()(std::int64_t, std::int64_t j, const double (&sums)[2]) const {
     const Statistics found(x[j], sums[0], sums[1], share, epsilon);
-    const float g = gamma[j];
     mean[j] = coefficients[j] = found.mean;
-    inverse[j] = found.inverse;
-    coefficients[c + j] = g * found.inverse;
-    coefficients[2 * c + j] = static_cast<float>(static_cast<double>(beta[j]) - found.lost * static_cast<double>(g) *
-                                                                                    static_cast<double>(found.inverse));
+    finish(j, found.inverse, found.lost);
+  }
+  HALFTONE_DEVICE void finish(std::int64_t j, float deviation, double lost) const {
+    inverse[j] = deviation;
+    const float g = shift_factor(gamma[j], shift_based), scale = shift_factor(deviation, shift_based);
+    coefficients[c + j] = g * scale;
+    coefficients[2 * c + j] =
+        static_cast<float>(static_cast<double>(beta[j]) - lost * static_cast<double>(g) * static_cast<double>(scale));
+  }
+};
+
+/// The mean alone, as `ShiftMoments` takes it.
+struct SettleMean {
+  static constexpr int kinds = 2;
+
+  Settle all;
+
+  HALFTONE_DEVICE void operator()(std::int64_t, std::int64_t j, const double (&sums)[2]) const {
+    const Statistics found(all.x[j], sums[0], sums[1], all.share, all.epsilon);
+    all.mean[j] = all.coefficients[j] = found.mean;
+    all.coefficients[all.c + j] = static_cast<float>(found.lost);
+  }
+};
+
+/// The rest, from the products of `ShiftMoments`.
+struct SettleShift {
+  static constexpr int kinds = 1;
+
+  Settle all;
+
+  HALFTONE_DEVICE void operator()(std::int64_t, std::int64_t j, const double (&sums)[1]) const {
+    const double lost = static_cast<double>(all.coefficients[all.c + j]);
+    all.finish(j, inverse_deviation(sums[0] * all.share, all.epsilon), lost);
   }
 };
 
@@ -41,13 +70,20 @@ Launch forward(const Request& request) {
   std::size_t bytes = 0;
   const Array<double> partials(summed.all_parts() * 2 * shape.c, bytes);
   const Array<float> coefficients(3 * shape.c, bytes);
-  const auto run = [=, operands = Operands(request), epilogue = Epilogue(op.epilogue),
-                    epsilon = op.epsilon](const Arguments& a) {
+  const auto run = [=, operands = Operands(request), epilogue = Epilogue(op.epilogue), epsilon = op.epsilon,
+                    shift_based = op.shift_based](const Arguments& a) {
     const auto x = operands.in<Format>(a, 0);
     const double share = 1 / static_cast<double>(columns.rows);
-    const Settle settle{operands.in(a, 0), operands.in(a, 1), operands.in(a, 2), share,          epsilon,
-                        columns.c,         a.out<float>(1),   a.out<float>(2),   coefficients(a)};
-    sum_columns(a, summed, Moments<Format, few>{x, 0, 1}, partials(a), settle);
+    const Settle settle{operands.in(a, 0), operands.in(a, 1), operands.in(a, 2), share,           epsilon,
+                        shift_based,       columns.c,         a.out<float>(1),   a.out<float>(2), coefficients(a)};
+    const Moments<Format, few> moments{x, 0, 1};
+    if (shift_based) {
+      sum_columns(a, summed, moments, partials(a), SettleMean{settle});
+      sum_columns(a, summed, ShiftMoments<Format, few>{x, coefficients(a), columns.c}, partials(a),
+                  SettleShift{settle});
+    } else {
+      sum_columns(a, summed, moments, partials(a), settle);
+    }
     enqueue(a, columns.blocks(),
             Normalize<Format, n>{columns, x, operands.out<Format>(a, 0), coefficients(a), epilogue});
   };
@@ -61,7 +97,7 @@ struct InferenceCoefficients {
 
   Source<Any> gamma, variance, beta, mean;
   bool shifts;
-  float epsilon;
+  NormFactor factor;
   std::int64_t c;
   float* coefficients;
 
@@ -69,22 +105,21 @@ struct InferenceCoefficients {
     const std::int64_t j = thread_number<InferenceCoefficients>();
     if (j >= c) return;
     coefficients[j] = shifts ? mean[j] : 0.0f;
-    coefficients[c + j] = static_cast<float>(
-        static_cast<double>(gamma[j]) / std::sqrt(static_cast<double>(variance[j]) + static_cast<double>(epsilon)));
+    coefficients[c + j] = factor(gamma[j], variance[j]);
     coefficients[2 * c + j] = shifts ? beta[j] : 0.0f;
   }
 };
 
 /// Of [x, gamma, beta, mean, variance] or, for its gradient, [d_y, gamma, variance].
 template <class Format, int n>
-Launch by_running_statistics(const Request& request, const Epilogue& epilogue, float epsilon) {
+Launch by_running_statistics(const Request& request, const Epilogue& epilogue, NormFactor factor) {
   const bool shifts = request.inputs.size() > 3;
   const Shape shape = request.inputs[0].shape;
   const Columns columns(1, shape.rows(), shape.c, n, Columns::many_blocks);
   std::size_t bytes = 0;
   const Array<float> coefficients(3 * shape.c, bytes);
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
-    InferenceCoefficients settle{operands.in(a, 1), {}, {}, {}, shifts, epsilon, columns.c, coefficients(a)};
+    InferenceCoefficients settle{operands.in(a, 1), {}, {}, {}, shifts, factor, columns.c, coefficients(a)};
     settle.variance = operands.in(a, shifts ? 4 : 2);
     if (shifts) settle.beta = operands.in(a, 2), settle.mean = operands.in(a, 3);
     enqueue(a, blocks_for<InferenceCoefficients>(columns.c), settle);
@@ -103,12 +138,14 @@ struct SettleGradient {
   Source<Any> gamma;
   const float *mean, *inverse;
   double share;  ///< of one row
+  bool shift_based;
   std::int64_t c;
   float* coefficients;
 
   HALFTONE_DEVICE void operator()(std::int64_t, std::int64_t j, const double (&sums)[2]) const {
-    const double scale = static_cast<double>(inverse[j]), sum = sums[0], product = sums[1];  // with x - mean
-    const double factor = static_cast<double>(gamma[j]) * scale;
+    const double scale = static_cast<double>(shift_factor(inverse[j], shift_based)), sum = sums[0],
+                 product = sums[1];  // with x - mean
+    const double factor = static_cast<double>(shift_factor(gamma[j], shift_based)) * scale;
     coefficients[j] = mean[j];
     coefficients[c + j] = static_cast<float>(factor);
     coefficients[2 * c + j] = static_cast<float>(-factor * scale * scale * product * share);
@@ -120,6 +157,7 @@ struct SettleGradient {
 
 template <class Format, int n>
 Launch backward(const Request& request) {
+  const auto& op = request.attributes<BatchNormGradient>();
   const Shape shape = request.inputs[1].shape;
   constexpr int few = summed_columns<n>;
   const Columns summed(1, shape.rows(), shape.c, few, Columns::few_blocks);
@@ -127,12 +165,12 @@ Launch backward(const Request& request) {
   std::size_t bytes = 0;
   const Array<double> partials(summed.all_parts() * 2 * shape.c, bytes);
   const Array<float> coefficients(4 * shape.c, bytes);
-  const auto run = [=, operands = Operands(request)](const Arguments& a) {
+  const auto run = [=, operands = Operands(request), shift_based = op.shift_based](const Arguments& a) {
     const auto d_y = operands.in<Format>(a, 0), x = operands.in<Format>(a, 1);
     const auto *mean = a.in<float>(3), *inverse = a.in<float>(4);
     const SettleGradient settle{
         operands.out(a, 1), operands.out(a, 2), operands.in(a, 2), mean, inverse, 1 / static_cast<double>(columns.rows),
-        columns.c,          coefficients(a)};
+        shift_based,        columns.c,          coefficients(a)};
     sum_columns(a, summed, GradientTerms<Format, few>{d_y, x, {mean}}, partials(a), settle);
     enqueue(a, columns.blocks(),
             InputGradient<Format, n>{columns, d_y, x, operands.out<Format>(a, 0), coefficients(a)});
@@ -180,15 +218,15 @@ Launch batch_norm_inference(const Request& request) {
   const auto& op = request.attributes<BatchNormInference>();
   return with_pack({&request.inputs[0], &request.outputs[0]}, request.inputs[0].shape.c % pack == 0,
                    [&](auto format, auto n) {
-                     return by_running_statistics<decltype(format), n>(request, Epilogue(op.epilogue), op.epsilon);
+                     return by_running_statistics<decltype(format), n>(request, Epilogue(op.epilogue), op.factor());
                    });
 }
 
 Launch batch_norm_inference_gradient(const Request& request) {
-  const float epsilon = request.attributes<BatchNormInferenceGradient>().epsilon;
+  const NormFactor factor = request.attributes<BatchNormInferenceGradient>().factor();
   return with_pack(
       {&request.inputs[0], &request.outputs[0]}, request.inputs[0].shape.c % pack == 0,
-      [&](auto format, auto n) { return by_running_statistics<decltype(format), n>(request, Epilogue(), epsilon); });
+      [&](auto format, auto n) { return by_running_statistics<decltype(format), n>(request, Epilogue(), factor); });
 }
 
 Launch batch_norm_gradient(const Request& request) {

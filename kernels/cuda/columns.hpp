@@ -235,6 +235,39 @@ struct Moments {
   }
 };
 
+/// c AP2(c), c = x less the mean, which is two f32 numbers, [2, columns].
+template <class Format, int numbers>
+struct ShiftMoments {
+  static constexpr int n = numbers, kinds = 1, inputs = 1;
+  using Sum = SumOfFew<Format>;
+
+  Source<Format> x;
+  const float* mean;
+  std::int64_t c;
+
+  HALFTONE_DEVICE void read_row(std::int64_t first, float (&values)[1][n]) const { read(x, first, values[0]); }
+  struct Of {
+    float mean[n], lost[n];
+    HALFTONE_DEVICE void add(const float (&values)[1][n], std::int64_t, Sum (&sums)[n]) const {
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) {
+        const float centred = values[0][i] - mean[i] - lost[i];
+        sums[i] += static_cast<Sum>(centred) * static_cast<Sum>(math::approximate_power_of_two(centred));
+      }
+    }
+  };
+  HALFTONE_DEVICE Of of(std::int64_t, std::int64_t channel) const {
+    Of result{};
+    read(mean + channel, result.mean);
+    read(mean + c + channel, result.lost);
+    return result;
+  }
+};
+
+HALFTONE_DEVICE inline float inverse_deviation(double variance, float epsilon) {
+  return static_cast<float>(1 / std::sqrt((variance < 0 ? 0 : variance) + static_cast<double>(epsilon)));
+}
+
 /// What a normalisation keeps of the sums of x - shift and of its square. `share` is 1 / count. Where the shift is one
 /// of the `count` numbers, it is less than sqrt(count) deviations from their mean, so the squares lose log2(count) of
 /// 53 bits at most, wherever the mean is.
@@ -245,7 +278,7 @@ struct Statistics {
     const double shifted = sum * share, variance = squares * share - shifted * shifted;
     mean = static_cast<float>(static_cast<double>(shift) + shifted);
     lost = static_cast<double>(shift) - static_cast<double>(mean) + shifted;
-    inverse = static_cast<float>(1 / std::sqrt((variance < 0 ? 0 : variance) + static_cast<double>(epsilon)));
+    inverse = inverse_deviation(variance, epsilon);
   }
 };
 

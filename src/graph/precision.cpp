@@ -65,7 +65,8 @@ constexpr std::pair<std::string_view, Precision (*)()> presets[] = {
     {"mxfp6", [] { return Precision::mx(DType::e3m2); }},
     {"mxfp4", [] { return Precision::mx(DType::e2m1); }},
     {"nvfp4", Precision::nvfp4},
-    {"binary", Precision::binary}};
+    {"binary", [] { return Precision::binary(); }},
+    {"binary:shift", [] { return Precision::binary(true); }}};
 
 std::optional<Precision> parse(const std::string& name) {
   for (const auto& [preset, make] : presets)
@@ -246,9 +247,10 @@ Precision Precision::noticing() const {
   return result;
 }
 
-Precision Precision::binary() {
-  Precision precision{"binary", {}};
+Precision Precision::binary(bool shift_norms) {
+  Precision precision{shift_norms ? "binary:shift" : "binary", {}};
   precision.binarizes = true;
+  precision.shift_norms = shift_norms;
   return precision;
 }
 

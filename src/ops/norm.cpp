@@ -36,7 +36,10 @@ Value group_norm_of(Value x, int groups, bool per_pixel, const NormOptions& opti
   const std::string name = name_for(g, options);
   const auto op = std::make_shared<GroupNorm>(groups, per_pixel, options.epsilon);
   const ValueSpec vector{Shape::vector(x.shape().c)};
-  naming(g.scoped(name), [&] { op->infer(std::vector<ValueSpec>{x.spec(), vector, vector}); });  // before parameters
+  naming(g.scoped(name), [&] {  // before parameters
+    if (options.shift_based) fail("only batch norm can be shift-based");
+    op->infer(std::vector<ValueSpec>{x.spec(), vector, vector});
+  });
   const Affine parameters = affine(g, name, vector.shape.c, options.scale);
   return g.add_one(op, {x, parameters.gamma, parameters.beta}, name);
 }
@@ -50,7 +53,7 @@ Value batch_norm(Value x, const NormOptions& options) {
   const Affine parameters = affine(g, name, vector.c, options.scale);
   const Value mean = g.statistic(name + ".running_mean", vector, 0),
               variance = g.statistic(name + ".running_var", vector, 1);
-  return g.add(std::make_shared<BatchNorm>(options.epsilon, options.momentum),
+  return g.add(std::make_shared<BatchNorm>(options.epsilon, options.momentum, options.shift_based),
                {x, parameters.gamma, parameters.beta, mean, variance}, name)[0];
 }
 
@@ -67,7 +70,7 @@ std::vector<Value> BatchNorm::gradient(const GradientRequest& request) const {
   check_batch(request.inputs[0]);
   const auto d =
       graph_of(request.inputs[0])
-          .add(std::make_shared<BatchNormGradient>(),
+          .add(std::make_shared<BatchNormGradient>(shift_based),
                {request.d_outputs[0], request.inputs[0], request.inputs[1], request.outputs[1], request.outputs[2]});
   return {d[0], d[1], d[2], {}, {}};
 }
@@ -80,7 +83,7 @@ void BatchNorm::commit(std::span<const Value> inputs, std::span<const Value> out
 }
 
 std::shared_ptr<const Op> BatchNorm::inference() const {
-  auto result = std::make_shared<BatchNormInference>(epsilon);
+  auto result = std::make_shared<BatchNormInference>(epsilon, shift_based);
   result->epilogue = epilogue;
   return result;
 }
@@ -99,7 +102,7 @@ std::vector<ValueSpec> BatchNormInference::infer(std::span<const ValueSpec> inpu
 std::vector<Value> BatchNormInference::gradient(const GradientRequest& request) const {
   if (request.wanted[1] || request.wanted[2]) fail("by running statistics gamma and beta have no gradients");
   const auto d_x = graph_of(request.inputs[0])
-                       .add_one(std::make_shared<BatchNormInferenceGradient>(epsilon),
+                       .add_one(std::make_shared<BatchNormInferenceGradient>(epsilon, shift_based),
                                 {request.d_outputs[0], request.inputs[1], request.inputs[4]});
   return {d_x, {}, {}, {}, {}};
 }

@@ -34,6 +34,7 @@ class Binarizing {
       }
       normalise(layers[i]);
     }
+    if (precision_.shift_norms) shift_norms();
     return weights;
   }
 
@@ -113,6 +114,15 @@ class Binarizing {
     const Value sign =
         inserted(n, [&] { return cast(hard_tanh(batch_norm(input, {.name = layer + ".input_norm"})), DType::sign); });
     graph_->nodes[n + graph_->nodes.size() - before].inputs[0] = sign.id();
+  }
+
+  void shift_norms() {
+    for (Node& node : graph_->nodes) {
+      if (!is<BatchNorm>(node) || is_exception(node.name)) continue;
+      const auto op = std::make_shared<BatchNorm>(static_cast<const BatchNorm&>(*node.op));
+      op->shift_based = true;
+      node.op = op;
+    }
   }
 
   std::string draw_weights(const std::string& layer) {

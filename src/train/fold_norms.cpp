@@ -36,7 +36,7 @@ std::vector<FoldedNorm> fold_norms(Graph& graph, std::span<const int> keep) {
     if (!own) continue;
     const auto name = [&](int id) { return id < 0 ? std::string() : graph.info(id).name; };
     folded.push_back({name(weight), name(bias), name(norm.inputs[1]), name(norm.inputs[2]), name(norm.inputs[3]),
-                      name(norm.inputs[4]), op->epsilon});
+                      name(norm.inputs[4]), op->factor()});
     layer->inputs.resize(2);
     layer->inputs.push_back(norm.inputs[2]);
     layer->outputs = norm.outputs;
@@ -59,7 +59,9 @@ void fold_numbers(Parameters& parameters, std::span<const FoldedNorm> norms) {
                              bias = norm.bias.empty() ? std::vector<float>(beta.size()) : numbers(norm.bias);
     const std::size_t each = weight.size() / beta.size();
     for (std::size_t k = 0; k < beta.size(); ++k) {
-      const double factor = gamma[k] / std::sqrt(double{variance[k]} + double{norm.epsilon});
+      const double factor = norm.factor.shift_based
+                                ? double{norm.factor(gamma[k], variance[k])}
+                                : gamma[k] / std::sqrt(double{variance[k]} + double{norm.factor.epsilon});
       for (std::size_t i = k * each; i < (k + 1) * each; ++i) weight[i] = static_cast<float>(weight[i] * factor);
       beta[k] = static_cast<float>(beta[k] + (double{bias[k]} - double{mean[k]}) * factor);
     }

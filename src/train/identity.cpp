@@ -34,7 +34,7 @@ std::string text_of(const Precision& precision) {
   std::string text = text_of(precision.storage);
   for (const auto& e : precision.exceptions) text += fmt::format(" | {}: {}", e.scope, text_of(e.storage));
   if (precision.range_steps > 0) text += fmt::format(" | ranges of {} steps", precision.range_steps);
-  if (precision.binarizes) text += " | binary";
+  if (precision.binarizes) text += precision.shift_norms ? " | binary, shift-based norms" : " | binary";
   return precision.fuses ? text : text + " | not fused";
 }
 

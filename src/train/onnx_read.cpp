@@ -239,7 +239,8 @@ class Import : public OnnxShapes {
     const Item x = item(0);
     need(x.image.h * x.image.w <= 1, "takes a flattened image");
     const std::int64_t c = x.value.shape().c;
-    const auto op = std::make_shared<BatchNorm>(real("epsilon", 1e-5f), 1 - real("momentum", 0.9f));
+    const auto op = std::make_shared<BatchNorm>(real("epsilon", 1e-5f), 1 - real("momentum", 0.9f),
+                                                whole("shift_based", 0) != 0);  // as `describe` writes it
     const Value gamma = vector_at(1, ".weight", c), beta = vector_at(2, ".bias", c),
                 mean = statistic_at(3, ".running_mean", c, 0), variance = statistic_at(4, ".running_var", c, 1);
     put(g_.add(op, {x.value, gamma, beta, mean, variance}, label())[0], x.rank);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <onnx/onnx_pb.h>
 
+#include <algorithm>
 #include <set>
 
 #include "halftone/graph/core_ops.hpp"
@@ -35,7 +36,9 @@ struct Item {
 
 class Export {
  public:
-  Export(const Graph& graph, const Parameters& parameters) : g_(graph), parameters_(parameters) {
+  /// `describes`: for Halftone to read.
+  Export(const Graph& graph, const Parameters& parameters, bool describes = false)
+      : g_(graph), parameters_(parameters), describes_(describes) {
     model_.set_ir_version(8);
     model_.set_producer_name("halftone");
     model_.set_producer_version(version);
@@ -181,10 +184,7 @@ class Export {
     if (op.is_fused()) refuse("is joined to an activation");
     if (const auto* conv2d = dynamic_cast<const Conv2d*>(&op)) return conv(conv2d->conv);
     if (dynamic_cast<const Dense*>(&op)) return dense();
-    if (const auto* norm = dynamic_cast<const BatchNormInference*>(&op)) {
-      NodeProto& node = put("BatchNormalization", {item(0).name, vector(1), vector(2), vector(3), vector(4)}, image(0));
-      return set(node, "epsilon", norm->epsilon);
-    }
+    if (const auto* norm = dynamic_cast<const BatchNormInference*>(&op)) return batch_norm(*norm);
     if (const auto* max = dynamic_cast<const MaxPool2d*>(&op)) return pool("MaxPool", max->pool);
     if (const auto* average = dynamic_cast<const AvgPool2d*>(&op)) return pool("AveragePool", average->pool);
     if (const Activation* activation = op.as_activation()) return activate(*activation);
@@ -221,6 +221,24 @@ class Export {
     set(node, "dilations", {a.dilation.h, a.dilation.w});
     set(node, "pads", {a.padding.h, a.padding.w, a.padding.h + a.extra.h, a.padding.w + a.extra.w});
     set(node, "group", std::int64_t{a.groups});
+  }
+
+  /// A shift-based one has its factors where the scale is, since ONNX knows none; in a description, which only Halftone
+  /// reads, it says what it is.
+  void batch_norm(const BatchNormInference& norm) {
+    const bool has_factors = norm.shift_based && !describes_;
+    std::string scale, variance;
+    if (has_factors) {
+      std::vector<float> factors = numbers(1);
+      std::ranges::transform(factors, numbers(4), factors.begin(), norm.factor());
+      scale = tensor(node_->name + ".factors", {shape(1).c}, factors);
+      variance = tensor(node_->name + ".ones", {shape(1).c}, std::vector<float>(factors.size(), 1));
+    } else {
+      scale = vector(1), variance = vector(4);
+    }
+    NodeProto& node = put("BatchNormalization", {item(0).name, scale, vector(2), vector(3), variance}, image(0));
+    set(node, "epsilon", has_factors ? 0.0f : norm.epsilon);
+    if (norm.shift_based && describes_) set(node, "shift_based", std::int64_t{1});
   }
 
   void conv_transpose(const ConvTranspose2d& op) {
@@ -337,6 +355,7 @@ class Export {
 
   const Graph& g_;
   const Parameters& parameters_;
+  bool describes_;
   onnx::ModelProto model_;
   const Node* node_ = nullptr;
   std::map<int, Item> items_;  // by value
@@ -365,7 +384,7 @@ void write_onnx(const std::filesystem::path& file, Value output, const Parameter
 Metadata describe(const std::string& name, Value logits) {
   const Graph graph = evaluation_of(logits);
   const Parameters parameters(graph, cpu_device({.threads = 1}), {.gradients = false});
-  return {{"net", name}, {"graph", hollow(Export(graph, parameters)(logits.id()))}};
+  return {{"net", name}, {"graph", hollow(Export(graph, parameters, true)(logits.id()))}};
 }
 
 }  // namespace halftone

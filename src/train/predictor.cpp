@@ -140,8 +140,9 @@ ModelDescription read_model_description(const std::filesystem::path& checkpoint)
 
 Precision precision_for(const ModelDescription& model, const std::optional<Precision>& wanted) {
   const Precision trained = precision_by_name(model.precision);
-  if (wanted && wanted->binarizes != trained.binarizes)
-    fail(fmt::format("precision {}: the net was trained in {}, and binary is another net", wanted->name, trained.name));
+  if (wanted && (wanted->binarizes != trained.binarizes || wanted->shift_norms != trained.shift_norms))
+    fail(fmt::format("precision {}: the net was trained in {}, and {} is another net", wanted->name, trained.name,
+                     wanted->shift_norms || trained.shift_norms ? "binary:shift" : "binary"));
   return wanted.value_or(trained);
 }
 

@@ -230,15 +230,15 @@ TEST(Cli, AnInterruptEndsTheSearchForRanges) {
 
 TEST(Cli, ABinaryNetIsAnotherNet) {
   const Folder folder;
-  for (const auto& [trained, other] : {std::pair("f32", "binary"), {"binary", "f32"}}) {
+  for (const auto& [trained, other] : {std::pair("f32", "binary"), {"binary", "f32"}, {"binary:shift", "binary"}}) {
     expect_success({"train", "--net", "mlp", "--data", "digits", "--limit", "256", "--epochs", "1", "--precision",
                     trained, "--out", folder / "out"});
     for (const char* command : {"eval", "predict"}) {
       Program program({command, "--checkpoint", folder / "out", "--precision", other});
       EXPECT_EQ(program.wait(), 2);
-      EXPECT_EQ(program.err(), fmt::format("halftone: --precision {}: the net was trained in {}, and binary is another "
-                                           "net\n",
-                                           other, trained));
+      EXPECT_EQ(program.err(),
+                fmt::format("halftone: --precision {}: the net was trained in {}, and {} is another net\n", other,
+                            trained, trained == std::string("f32") ? "binary" : "binary:shift"));
     }
   }
 }

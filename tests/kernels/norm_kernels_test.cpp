@@ -224,6 +224,130 @@ TEST(BatchNormKernels, GiveTheGradients) {
   }
 }
 
+/// AP2 of Courbariaux et al. 2016, by logarithms.
+double power_of(double x) { return x == 0 ? x : std::copysign(std::exp2(std::round(std::log2(std::abs(x)))), x); }
+
+Doubles powers_of(Doubles x) {
+  std::ranges::transform(x, x.begin(), power_of);
+  return x;
+}
+
+/// Shapes whose numbers of rows are powers of two, so that means of integers are exact.
+const std::vector<Shape> dyadic_shapes = {{1, 1, 1, 1},  {8, 1, 1, 3},    {2, 4, 2, 16},  {2, 2, 2, 17},
+                                          {4, 4, 4, 64}, {2, 2, 1, 1100}, {8, 64, 64, 3}, {4, 32, 32, 17}};
+
+/// Courbariaux et al. 2016, algorithm 3, of integers: all is exact up to the inverse deviation's rounding, but the sums
+/// with beta.
+/// Somewhere it differs from the ordinary norm by `least_difference`.
+void check_shift_based(Shape shape, std::vector<float> x, const Storage& stored, double least_difference,
+                       std::optional<Activation> epilogue = {}) {
+  BatchNorm op(epsilon, 0.1f, true);
+  op.epilogue = epilogue;
+  const Shape vector = Shape::vector(shape.c);
+  double difference = 0;
+  check_kernels({op,
+                 {shape, vector, vector, vector, vector},
+                 formats(5, stored, DType::f32),
+                 {std::move(x), random_values(shape.c, 2), random_values(shape.c, 3), random_values(shape.c, 4),
+                  random_values(shape.c, 5)},
+                 [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                   const auto statistics = statistics_of(in[0], shape.c, in[1].size(), by_channel);
+                   const Doubles &mean = statistics.first, &usual = statistics.second;
+                   Doubles inverse(mean.size()), y(in[0].size());
+                   for (std::size_t i = 0; i < y.size(); ++i) {
+                     const double centred = in[0][i] - mean[i % mean.size()];
+                     inverse[i % mean.size()] += centred * power_of(centred) / static_cast<double>(shape.rows());
+                   }
+                   for (double& v : inverse)
+                     v = static_cast<double>(static_cast<float>(1 / std::sqrt(v + static_cast<double>(epsilon))));
+                   for (std::size_t i = 0; i < y.size(); ++i) {
+                     const std::size_t j = i % mean.size();
+                     const double centred = in[0][i] - mean[j];
+                     y[i] = power_of(in[1][j]) * power_of(inverse[j]) * centred + in[2][j];
+                     difference = std::max(difference, std::abs(y[i] - (in[1][j] * usual[j] * centred + in[2][j])));
+                     if (epilogue)
+                       y[i] = std::visit([&](auto f) { return f.value(static_cast<float>(y[i])); }, *epilogue);
+                   }
+                   return {y, mean, inverse};
+                 },
+                 {normalized, {0, 1, 0}, {0, 1, 0}}});
+  EXPECT_GE(difference, least_difference);
+}
+
+TEST(BatchNormKernels, ShiftBasedOnesMultiplyByPowersOfTwo) {
+  const Storage exact[] = {DType::f32, DType::f16, DType::bf16, in_range(DType::i16), Storage::fixed(8, 8)};
+  for (const Shape& shape : dyadic_shapes)
+    for (const Storage& stored : exact)
+      check_shift_based(shape, random_integers(shape.elements(), 1, -15, 15), stored, shape.rows() > 1 ? 0.1 : 0);
+  for (const auto& activation : {Activation(Relu{}), Activation(HardTanh{})})
+    check_shift_based({4, 4, 4, 64}, random_integers(4096, 1), DType::f16, 0.1, activation);
+}
+
+/// Where the mean is no f32 number, what rounding took from it counts.
+TEST(BatchNormKernels, ShiftBasedOnesAreRightWhereTheMeanIsLarge) {
+  for (const Shape& shape : {Shape{32, 32, 32, 1}, Shape{8, 64, 64, 3}})
+    for (const float middle : {1000.0f, 0x1p23f}) {
+      std::vector<float> x = random_integers(shape.elements(), 1, -7, 7);
+      for (float& value : x) value += middle;
+      check_shift_based(shape, std::move(x), DType::f32, 0.01);
+    }
+}
+
+TEST(BatchNormKernels, ShiftBasedOnesUseTheRunningStatisticsInEvaluation) {
+  const BatchNormInference op(epsilon, true);
+  const BatchNormInferenceGradient gradient(epsilon, true);
+  for (const Shape& shape : shapes) {
+    const Shape vector = Shape::vector(shape.c);
+    const auto gamma = random_values(shape.c, 2), variance = random_values(shape.c, 5, 0.5f, 4);
+    const auto factor = [](double g, double v) {
+      return power_of(g) * power_of(1 / std::sqrt(v + static_cast<double>(epsilon)));
+    };
+    for (const Storage& stored : {Storage(DType::f32), Storage(DType::bf16)}) {
+      check_kernels(
+          {op,
+           {shape, vector, vector, vector, vector},
+           formats(5, stored, DType::f32),
+           {random_values(shape.elements(), 1), gamma, random_values(shape.c, 3), random_values(shape.c, 4), variance},
+           [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+             Doubles y(in[0].size());
+             for (std::size_t i = 0; i < y.size(); ++i) {
+               const std::size_t j = i % in[1].size();
+               y[i] = factor(in[1][j], in[4][j]) * (in[0][i] - in[3][j]) + in[2][j];
+             }
+             return {y};
+           },
+           {{0.5, 2, 18}}});  // factors are at most 4
+      check_kernels({gradient,
+                     {shape, vector, vector},
+                     {stored, DType::f32, DType::f32, stored},
+                     {random_values(shape.elements(), 1), gamma, variance},
+                     [&](const std::vector<Doubles>& in) -> std::vector<Doubles> {
+                       Doubles d_x(in[0].size());
+                       for (std::size_t i = 0; i < d_x.size(); ++i)
+                         d_x[i] = in[0][i] * factor(in[1][i % in[1].size()], in[2][i % in[1].size()]);
+                       return {d_x};
+                     }});
+    }
+  }
+}
+
+/// The ordinary gradient, with the factors that the forward pass multiplied by.
+TEST(BatchNormKernels, ShiftBasedOnesHaveStraightThroughGradients) {
+  for (const Shape& shape : shapes) {
+    for (const Storage& stored : storages) {
+      const auto channels = static_cast<std::size_t>(shape.c);
+      const auto [mean, inverse] =
+          statistics_of(rounded(random_values(shape.elements(), 2), stored), shape.c, channels, by_channel);
+      const Doubles powers = powers_of(inverse);
+      check_gradient(BatchNormGradient(true), shape, Shape::vector(shape.c), {to_floats(mean), to_floats(inverse)},
+                     static_cast<double>(shape.rows()), *std::max_element(powers.begin(), powers.end()), stored,
+                     [](const std::vector<Doubles>& in) {
+                       return gradient_of(in[0], in[1], powers_of(in[2]), in[3], powers_of(in[4]), by_channel);
+                     });
+    }
+  }
+}
+
 TEST(BatchNormKernels, UpdateRunningStatisticsOnlyInAGoodStep) {
   constexpr std::int64_t c = 19, rows = 12;
   const UpdateRunningStatistics op(epsilon, 0.25f, rows);

@@ -182,9 +182,9 @@ TEST(Xnor, PaddingIsNoSign) {
 }
 
 /// The signs of the library's own batch norm of x [rows, gamma's].
-std::vector<std::byte> signs_of_norm(Isa isa, float epsilon, Numbers x, std::vector<Numbers> vectors) {
+std::vector<std::byte> signs_of_norm(Isa isa, const NormFactor& factor, Numbers x, std::vector<Numbers> vectors) {
   const Device device = cpu_device({.threads = 1, .isa = name_of(isa)});
-  const BatchNormInference norm(epsilon);
+  const BatchNormInference norm(factor.epsilon, factor.shift_based);
   const Shape channels = Shape::vector(std::ssize(vectors[0]));
   const ValueSpec y{Shape::matrix(std::ssize(x) / channels.c, channels.c), DType::sign};
   const ValueSpec inputs[] = {{y.shape}, {channels}, {channels}, {channels}, {channels}};
@@ -205,7 +205,7 @@ TEST(Xnor, FoldsNormAndSignExactly) {
     const Signs usual(problem);
     const auto sums = usual.sums();
     const auto k = static_cast<std::size_t>(problem.k);
-    for (const float epsilon : {1e-5f, 0.0f})
+    for (const NormFactor& factor : {NormFactor{1e-5f, false}, {0, false}, {1e-5f, true}, {0, true}})
       for (unsigned round = 0; round < 6; ++round) {
         Signs signs = usual;
         std::mt19937 random(round);
@@ -232,10 +232,11 @@ TEST(Xnor, FoldsNormAndSignExactly) {
         for (int i = 0; i < 4; ++i) convolution.operands.inputs.push_back({Shape::vector(problem.k)});
         for_loops([&](const XnorLoops& loops, Isa isa) {
           const std::vector<Numbers> vectors = {gamma, beta, mean, variance};
-          const auto bits = signs_of_norm(isa, epsilon, x, vectors);
+          const auto bits = signs_of_norm(isa, factor, x, vectors);
           for (const int threads : {1, 3})
-            EXPECT_EQ(run(xnor(convolution, loops, isa, threads, epsilon), signs, bits.size(), vectors), bits)
-                << "k " << problem.k << ", epsilon " << epsilon << ", round " << round;
+            EXPECT_EQ(run(xnor(convolution, loops, isa, threads, factor), signs, bits.size(), vectors), bits)
+                << "k " << problem.k << ", epsilon " << factor.epsilon << ", shift-based " << factor.shift_based
+                << ", round " << round;
         });
       }
   }
@@ -287,11 +288,11 @@ std::vector<Numbers> evaluate(const Precision& precision, bool keeps_all, std::v
     parameters.assign_statistic(i, numbers);
   }
   for (const ParameterSlot& slot : parameters.entries) {
-    if (!slot.name.starts_with("norm")) continue;
+    if (slot.name.find("norm") == std::string::npos) continue;
     constexpr float gammas[] = {1, -1, 0.3f, 1e-40f, -1e-40f, 0}, betas[] = {0, 1e-41f, -1e-41f, 0.5f, -0.5f};
     Numbers numbers(static_cast<std::size_t>(slot.shape.elements()));
     for (std::size_t j = 0; j < numbers.size(); ++j)
-      numbers[j] = slot.name.ends_with("weight") ? gammas[j % 6] : betas[j % 5];
+      numbers[j] = slot.name.ends_with(".weight") ? gammas[j % 6] : betas[j % 5];
     parameters.assign(slot, numbers);
   }
   std::vector<int> keep = {x.id()};
@@ -312,25 +313,34 @@ TEST(Xnor, ABinaryNetIsFoldedAndComputesTheSame) {
   const auto count = [](const std::vector<std::string>& kernels, const char* ending) {
     return std::count_if(kernels.begin(), kernels.end(), [&](const auto& kernel) { return kernel.ends_with(ending); });
   };
-  const auto output = evaluate(Precision::binary(), false, folded);
-  EXPECT_EQ(count(folded, "conv2d_signs/own"), 2);
-  EXPECT_EQ(count(folded, "dense_signs/own"), 1) << "a pool of signs is signs";
-  EXPECT_EQ(count(folded, "dense/xnor"), 1) << "the last layer reads numbers";
-  EXPECT_EQ(evaluate(Precision::binary(), true, whole), output);
-  EXPECT_EQ(count(whole, "signs/own"), 0) << "what is kept is computed";
-  EXPECT_EQ(count(whole, "xnor"), 4);
-  EXPECT_NE(evaluate(Precision::f32(), false, other), output);
+  std::set<std::vector<Numbers>> outputs = {evaluate(Precision::f32(), false, other)};
+  for (const Precision& precision : {Precision::binary(), Precision::binary(true)}) {
+    const auto output = evaluate(precision, false, folded);
+    EXPECT_EQ(count(folded, "conv2d_signs/own"), 2);
+    EXPECT_EQ(count(folded, "dense_signs/own"), 1) << "a pool of signs is signs";
+    EXPECT_EQ(count(folded, "dense/xnor"), 1) << "the last layer reads numbers";
+    EXPECT_EQ(evaluate(precision, true, whole), output);
+    EXPECT_EQ(count(whole, "signs/own"), 0) << "what is kept is computed";
+    EXPECT_EQ(count(whole, "xnor"), 4);
+    outputs.insert(output);
+  }
+  EXPECT_EQ(outputs.size(), 3u) << "three nets";
   EXPECT_EQ(count(other, "xnor"), 0);
 }
 
 /// BinaryNet's order: layer, max pool, batch norm, signs. Where gamma is negative the smallest sum counts.
 TEST(Xnor, AMaxPoolBeforeTheNormIsOneOfSigns) {
   std::vector<std::string> folded, whole;
-  const auto output = evaluate(Precision::binary(), false, folded, true);
-  EXPECT_EQ(std::ranges::count(folded, "conv2d_signs/own"), 2);
-  EXPECT_EQ(std::ranges::count(folded, "flip_signs/own"), 2);
-  EXPECT_EQ(evaluate(Precision::binary(), true, whole, true), output);
-  EXPECT_EQ(std::ranges::count(whole, "flip_signs/own"), 0);
+  std::set<std::vector<Numbers>> outputs;
+  for (const Precision& precision : {Precision::binary(), Precision::binary(true)}) {
+    const auto output = evaluate(precision, false, folded, true);
+    EXPECT_EQ(std::ranges::count(folded, "conv2d_signs/own"), 2);
+    EXPECT_EQ(std::ranges::count(folded, "flip_signs/own"), 2);
+    EXPECT_EQ(evaluate(precision, true, whole, true), output);
+    EXPECT_EQ(std::ranges::count(whole, "flip_signs/own"), 0);
+    outputs.insert(output);
+  }
+  EXPECT_EQ(outputs.size(), 2u) << "shift-based norms are others";
   EXPECT_EQ(std::ranges::count_if(whole, [](const auto& name) { return name.starts_with("batch_norm_inference"); }), 5)
       << "a norm behind a pool is the layer's";
 }
@@ -349,6 +359,7 @@ TEST(Xnor, FoldsOnlyWhatIsALayerItsNormAndItsSigns) {
   half.storage.activations = DType::f16;
   const Case cases[] = {
       {"a layer, its norm and its signs", [&](Value x) { return signs(batch_norm(layer(x))); }, 1},
+      {"shift-based", [&](Value x) { return signs(batch_norm(layer(x), {.shift_based = true})); }, 1},
       {"hard tanh keeps signs", [&](Value x) { return signs(hard_tanh(batch_norm(layer(x)))); }, 1},
       {"also by itself", [&](Value x) { return signs(hard_tanh(batch_norm(layer(x)))); }, 1, separate},
       {"no norm", [&](Value x) { return signs(layer(x)); }},
@@ -379,10 +390,10 @@ TEST(Xnor, FoldsOnlyWhatIsALayerItsNormAndItsSigns) {
     const Graph net = for_evaluation(graph, output.id(), 7, precision, device);
     Parameters parameters(net, device, {.precision = precision, .gradients = false, .seed = 3});
     for (const ParameterSlot& slot : parameters.entries) {
-      if (!slot.name.starts_with("norm")) continue;
+      if (slot.name.find("norm") == std::string::npos) continue;
       Numbers numbers(static_cast<std::size_t>(slot.shape.elements()));  // as many norms are almost 0 as are not
       for (std::size_t j = 0; j < numbers.size(); ++j)
-        numbers[j] = slot.name.ends_with("bias") ? (j % 2 ? -1e-9f : 0) : (j % 4 < 2 ? 0 : 1.0f);
+        numbers[j] = slot.name.ends_with(".bias") ? (j % 2 ? -1e-9f : 0) : (j % 4 < 2 ? 0 : 1.0f);
       parameters.assign(slot, numbers);
     }
     std::vector<int> all, last = {output.id()};

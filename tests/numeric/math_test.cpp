@@ -72,5 +72,34 @@ TEST(Math, RoundsAndTruncatesLikeTheStandardLibrary) {
   for (int n = -149; n < 128; ++n) EXPECT_EQ(math::power_of_two(n), std::ldexp(1.0f, n));
 }
 
+TEST(Math, ApproximatePowersOfTwoRoundTheLogarithm) {
+  const auto bits_of_power = [](float x) { return bit_cast<std::uint32_t>(math::approximate_power_of_two(x)); };
+  for (std::uint64_t i = 0; i < 1ull << 32; i += 4099) {
+    const float x = bit_cast<float>(static_cast<std::uint32_t>(i));
+    if (!std::isfinite(x) || x == 0) continue;
+    const double power = std::min(std::exp2(std::round(std::log2(std::abs(double{x})))), 0x1p127);
+    ASSERT_EQ(bits_of_power(x), bit_cast<std::uint32_t>(static_cast<float>(std::copysign(power, x)))) << x;
+  }
+  const float below = 1.41421354f, above = 1.41421366f;  // no f32 number is the root of 2
+  EXPECT_EQ(std::nextafter(below, 2.0f), above);
+  EXPECT_LT(double{below} * double{below}, 2);
+  EXPECT_GT(double{above} * double{above}, 2);
+  for (int n = -149; n < 128; ++n) {
+    const float power = std::ldexp(1.0f, n);
+    for (const float sign : {-1.0f, 1.0f}) {
+      EXPECT_EQ(math::approximate_power_of_two(sign * power), sign * power);
+      if (n < -126) continue;
+      EXPECT_EQ(math::approximate_power_of_two(sign * power * below), sign * power);
+      EXPECT_EQ(math::approximate_power_of_two(sign * power * above), sign * (n < 127 ? 2 * power : power));
+    }
+  }
+  EXPECT_EQ(math::approximate_power_of_two(3 * 0x1p-149f), 0x1p-147f);
+  EXPECT_EQ(math::approximate_power_of_two(5 * 0x1p-149f), 0x1p-147f);
+  EXPECT_EQ(math::approximate_power_of_two(std::numeric_limits<float>::max()), 0x1p127f);
+  for (const float x : {0.0f, -0.0f, infinity, -infinity}) EXPECT_EQ(bits_of_power(x), bit_cast<std::uint32_t>(x));
+  EXPECT_TRUE(std::isnan(math::approximate_power_of_two(std::nanf(""))));
+  EXPECT_TRUE(std::isnan(math::approximate_power_of_two(-std::nanf(""))));
+}
+
 }  // namespace
 }  // namespace halftone

@@ -77,6 +77,11 @@ Value everything(Value x, int classes) {
   return dense(softmax(dense(relu(flatten(x)), 12)), classes);
 }
 
+Value shift_based(Value x, int classes) {
+  x = relu(batch_norm(conv2d(x, 8, 3), {.shift_based = true}));
+  return dense(flatten(batch_norm(x, {.shift_based = true})), classes);
+}
+
 /// And what nets of mobile devices and decoders need.
 Value spatial(Value x, int classes) {
   x = hard_swish(batch_norm(conv2d(pad2d(x, {0, 1, 2, -1}), 8, 3, {.stride = 2, .padding = Extent(0)})));
@@ -87,7 +92,9 @@ Value spatial(Value x, int classes) {
 }
 
 TEST_F(Onnx, WhatIsWrittenIsReadAsTheSameNet) {
-  std::vector<Net> all = {{"everything", {1, 12, 16, 3}, 5, everything}, {"spatial", {1, 12, 16, 3}, 5, spatial}};
+  std::vector<Net> all = {{"everything", {1, 12, 16, 3}, 5, everything},
+                          {"spatial", {1, 12, 16, 3}, 5, spatial},
+                          {"shift_based", {1, 12, 16, 3}, 5, shift_based}};
   for (const char* name : {"lenet5", "gupta", "mlp", "resnet20"}) all.push_back(net_by_name(name));
   for (const Net& net : all) {
     const std::vector<float> before = write(net);
@@ -194,7 +201,7 @@ TEST_F(Onnx, ACheckpointHoldsANetThatNobodyElseKnows) {
   Graph graph;
   const auto [images, labels] = inputs(graph, train);
   const auto stage = [](Value x, int channels) {
-    return max_pool2d(hard_swish(batch_norm(conv2d(x, channels, 3))), 2);
+    return max_pool2d(hard_swish(batch_norm(conv2d(x, channels, 3), {.shift_based = channels == 8})), 2);
   };
   const Value logits = dense(dropout(stage(stage(images, 4), 8), 0.1f), 10);
   Trainer trainer(cross_entropy(logits, labels), {.device = cpu_device({.threads = 1})});

@@ -53,7 +53,8 @@ constexpr const char* number_systems[] = {"f32",
                                           "mxfp8",
                                           "nvfp4",
                                           "int8",
-                                          "binary"};
+                                          "binary",
+                                          "binary:shift"};
 
 TEST(Predictor, AgreesWithTheTrainersEvaluation) {
   for (const char* system : number_systems) {
@@ -101,7 +102,11 @@ TEST(Predictor, ComputesAnyValueFromAFile) {
 
 /// Each folded number and each sum is rounded once more than without.
 TEST(Predictor, FoldsBatchNormInF32) {
-  for (Value (*net)(Value, int) : {resnet20, resnet18}) {
+  const auto shift_based = [](Value x, int classes) {
+    x = relu(batch_norm(conv2d(x, 8, 3), {.shift_based = true}));
+    return dense(batch_norm(conv2d(x, 8, 3, {.stride = 4}), {.shift_based = true}), classes);
+  };
+  for (Value (*net)(Value, int) : {resnet20, resnet18, +shift_based}) {
     Graph graph;
     const Value images = graph.input("images", {2, 32, 32, 3}), logits = net(images, 10);
     const Device device = cpu_device({.threads = 1});

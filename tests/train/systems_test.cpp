@@ -254,6 +254,61 @@ TEST(Binary, OnlySignsCountAsSigns) {
   }
 }
 
+TEST(Binary, ShiftBasedNormsAreAllNormsButThoseOfExceptions) {
+  const Task task("mlp", 100);
+  Graph graph = task.graph.clone();
+  batch_norm(graph.value(graph->inputs[0]), {.name = "own"});
+  binarize(graph, precision_by_name("binary:shift+dense2=f32"));
+  std::map<std::string, bool> shift_based;
+  for (const Node& node : graph->nodes)
+    if (const auto* norm = dynamic_cast<const BatchNorm*>(node.op.get())) shift_based[node.name] = norm->shift_based;
+  EXPECT_EQ(shift_based, (std::map<std::string, bool>{
+                             {"dense1.norm", true}, {"dense2.norm", false}, {"dense3.norm", true}, {"own", true}}));
+  const auto identity = [&](const Precision& precision) { return identity_of(task.options(precision)).fixed; };
+  EXPECT_NE(identity(Precision::binary(true)), identity(Precision::binary()));
+  Precision renamed = Precision::binary(true);
+  renamed.name = "binary";
+  EXPECT_NE(identity(renamed), identity(Precision::binary())) << "whatever it is called";
+}
+
+/// What a step leaves of weights before a batch norm and of its bias, where all that AP2 sees are powers of two but
+/// gamma.
+std::vector<float> after_a_step(bool shift_based, float gamma) {
+  Graph graph;
+  const Value x = graph.input("x", Shape::matrix(4, 2)), target = graph.input("target", Shape::matrix(4, 2));
+  const Value y = batch_norm(dense(x, 2, {.bias = false, .name = "layer"}),
+                             {.epsilon = 0, .name = "norm", .shift_based = shift_based});
+  Trainer trainer(mean_squared_error(y, target),
+                  {.device = cpu_device({.threads = 1}), .optimizer = Sgd{}, .schedule = Schedule::constant(1)});
+  Parameters& p = trainer.parameters();
+  p.assign(p.find("layer.weight"), std::vector<float>{1, 0, 0, 1});
+  p.assign(p.find("norm.weight"), std::vector<float>{gamma, -gamma});
+  const std::vector<float> values = {3, 10, -1, 2, 3, 2, -1, 10}, targets = {1, 0, 0.5f, 0.25f, -1, 2, 3, 0.75f};
+  const std::span<const std::byte> inputs[] = {std::as_bytes(std::span(values)), std::as_bytes(std::span(targets))};
+  trainer.step(inputs);
+  std::vector<float> result = p.truth(p.find("layer.weight")).read();
+  for (const float bias : p.truth(p.find("norm.bias")).read()) result.push_back(bias);
+  return result;
+}
+
+TEST(ShiftBasedNorm, HasTheOrdinaryGradientWithItsFactors) {
+  EXPECT_EQ(after_a_step(true, 0.25f), after_a_step(false, 0.25f));
+  EXPECT_EQ(after_a_step(true, 0.3f), after_a_step(false, 0.25f)) << "AP2(0.3) is 1/4";
+  EXPECT_NE(after_a_step(false, 0.3f), after_a_step(false, 0.25f)) << "the control";
+}
+
+TEST(ShiftBasedNorm, IsBatchNorm) {
+  Graph graph;
+  const Value x = graph.input("x", {2, 2, 2, 4});
+  try {
+    group_norm(x, 2, {.name = "norm", .shift_based = true});
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "norm: only batch norm can be shift-based");
+  }
+  EXPECT_THROW(layer_norm(x, {.shift_based = true}), Error);
+}
+
 TEST(Binary, FindsRangesWithoutDoublingItsGroups) {
   const Task task("mlp", 100);
   Precision precision = Precision::binary();

@@ -42,6 +42,7 @@ struct Precision {
   std::vector<Exception> exceptions = {};  ///< the first that fits counts
   std::int64_t range_steps = 0;  ///< of a first training, in words of 24 bits, of which only the ranges are kept
   bool binarizes = false;        ///< the net becomes a binary one first (`binarize` in train/binarize.hpp)
+  bool shift_norms = false;      ///< and its batch norms are shift-based (`NormOptions::shift_based`)
   bool fuses = true;  ///< an activation may join the operation before it; the number between is not rounded then
 
   static Precision f32();
@@ -80,8 +81,8 @@ struct Precision {
   static Precision nvfp4();
 
   /// Weights and inputs of all convolutions and dense layers but the first and the last are signs, all else is f32
-  /// (Courbariaux et al. 2016).
-  static Precision binary();
+  /// (Courbariaux et al. 2016). With `shift_norms` batch norms multiply by powers of two, as in its algorithm 3.
+  static Precision binary(bool shift_norms = false);
 
   /// In words of 24 bits where integers have ranges that move, and these ten times as fast: finds ranges.
   Precision wide() const;

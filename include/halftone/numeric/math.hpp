@@ -36,6 +36,17 @@ HALFTONE_HD constexpr float nearest_power_of_two(float x) {
   return bit_cast<float>((bit_cast<std::uint32_t>(x) + (0x800000u - above_root_of_two)) & 0x7f800000u);
 }
 
+/// AP2(x), sign(x) 2^round(log2 |x|) of any x (Courbariaux et al. 2016): the next power of two from sqrt(2) times one
+/// on, which no f32 number is exactly, and 2^127 for all finite ones above. 0, infinities and NaN stay what they are.
+HALFTONE_HD constexpr float approximate_power_of_two(float x) {
+  constexpr float largest = 0x1p127f;
+  const float magnitude = abs(x);
+  const bool is_small = magnitude < 0x1p-126f, is_special = !(magnitude > 0 && magnitude <= 0x1.fffffep127f);
+  const float power =
+      nearest_power_of_two(magnitude * select(is_small, 0x1p24f, 1.0f)) * select(is_small, 0x1p-24f, 1.0f);
+  return select(is_special, x, copy_sign(select(power > largest, largest, power), x));
+}
+
 /// base^exponent by squaring: the same bits on host and device, which `std::pow` does not promise.
 HALFTONE_HD constexpr double power(double base, std::int64_t exponent) {
   double result = 1;

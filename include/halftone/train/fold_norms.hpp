@@ -1,5 +1,6 @@
 #pragma once
 #include "halftone/graph/parameters.hpp"
+#include "halftone/ops/norm.hpp"
 
 namespace halftone {
 
@@ -7,7 +8,7 @@ namespace halftone {
 /// norm's bias is the layer's from now on.
 struct FoldedNorm {
   std::string weight, bias, gamma, beta, mean, variance;  ///< bias: that the layer had, or none
-  float epsilon;
+  NormFactor factor;
 };
 
 /// Folds each batch norm that alone reads a convolution's or dense layer's output into that layer, unless `keep` names

@@ -37,7 +37,8 @@ std::map<std::string, std::string> describe(const std::string& name, Value logit
 
 /// Writes what computes `output` in evaluation as an ONNX file of opset 17, in f32, with the numbers that `parameters`
 /// hold (the averaged ones where there are such). Images and activations are [n, c, h, w] with any n, images of the
-/// input's own dtype. Throws Error naming the first node that has no counterpart, or where libonnx is not compiled in.
+/// input's own dtype; a shift-based batch norm's factors are its scale. Throws Error naming the first node that has no
+/// counterpart, or where libonnx is not compiled in.
 void write_onnx(const std::filesystem::path& file, Value output, const Parameters& parameters);
 
 /// The same for the logits of a checkpoint's net, which take images as they come from its data set.

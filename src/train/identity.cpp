@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <cstring>
+#include <set>
 
 #include "halftone/train/checkpoint.hpp"
 
@@ -59,6 +60,12 @@ std::string rules_of(const TrainerOptions& options) {
   return text;
 }
 
+/// Their order means nothing.
+std::string frozen_in(const TrainerOptions& options) {
+  const std::set<std::string> scopes(options.frozen.begin(), options.frozen.end());
+  return scopes.empty() ? "none" : fmt::format("{}", fmt::join(scopes, ","));
+}
+
 std::string average_of(const TrainerOptions& options) {
   if (options.average_decay == 0) return "none";
   const std::string every = options.lookahead > 0 ? fmt::format(" lookahead {}", options.lookahead) : "";
@@ -86,7 +93,7 @@ Identity identity_of(const TrainerOptions& options) {
   return {{{"precision", options.precision.name},
            {"storage", text_of(options.precision)},
            {"optimizer", rules_of(options)},
-           {"freeze", options.frozen.empty() ? "none" : fmt::format("{}", fmt::join(options.frozen, ","))},
+           {"freeze", frozen_in(options)},
            {"ema", average_of(options)},
            {"accumulate", std::to_string(options.accumulate)},
            {"loss-scale", text_of(options.precision.loss_scale)},

@@ -3,20 +3,14 @@
 #include <gtest/gtest.h>
 
 #include "halftone/halftone.hpp"
+#include "tests/data/noise.hpp"
 
 namespace halftone {
 namespace {
 
 constexpr std::int64_t batch = 8;
 
-Loader noise() {
-  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(32) * 16 * 16 * 3);
-  std::vector<std::int32_t> labels(32);
-  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(bits(5, 0, 0, i));
-  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(bits(6, 0, 0, i) % 4);
-  return Loader(std::make_shared<const Dataset>(in_memory("noise", {1, 16, 16, 3}, pixels, std::move(labels), 4)),
-                {.batch = batch});
-}
+Loader noise() { return Loader(std::make_shared<const Dataset>(test::noise(32, {1, 16, 16, 3})), {.batch = batch}); }
 
 /// Blocks with all that has a state: batch norm, dropout, an activation whose slope needs its input, a view.
 Value net(const Loader& loader, const std::vector<std::string>& scopes) {

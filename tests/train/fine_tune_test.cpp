@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "halftone/halftone.hpp"
+#include "tests/data/noise.hpp"
 #include "tests/io/temporary_folder.hpp"
 
 namespace halftone {
@@ -14,12 +15,9 @@ namespace {
 namespace fs = std::filesystem;
 
 Loader noise(int classes) {
-  std::vector<std::uint8_t> pixels(16 * 32 * 32 * 3);
-  std::vector<std::int32_t> labels(16);
-  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(bits(5, 0, 0, i));
-  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(i) % classes;
-  return Loader(std::make_shared<const Dataset>(in_memory("noise", {1, 32, 32, 3}, pixels, labels, classes)),
-                {.batch = 8});
+  Dataset data = test::noise(16, {1, 32, 32, 3}, classes);
+  for (std::size_t i = 0; i < data.labels.size(); ++i) data.labels[i] = static_cast<std::int32_t>(i) % classes;
+  return Loader(std::make_shared<const Dataset>(std::move(data)), {.batch = 8});
 }
 
 /// What docs/guide.md shows.

@@ -4,21 +4,15 @@
 #include <filesystem>
 
 #include "halftone/halftone.hpp"
+#include "tests/data/noise.hpp"
 
 namespace halftone {
 namespace {
 
 namespace fs = std::filesystem;
+using test::noise;
 
 constexpr std::int64_t batch = 8;
-
-Dataset noise() {
-  std::vector<std::uint8_t> pixels(32 * 8 * 8 * 3);
-  std::vector<std::int32_t> labels(32);
-  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(bits(5, 0, 0, i));
-  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(bits(6, 0, 0, i) % 4);
-  return in_memory("noise", {1, 8, 8, 3}, pixels, std::move(labels), 4);
-}
 
 /// A trunk of two convolutions with batch norm, and a head.
 struct Net {
@@ -115,7 +109,8 @@ TEST(Freezing, IsInCheckpointsAndAResumeMustAgree) {
   const Loader loader(std::make_shared<const Dataset>(data), {.batch = batch});
   const fs::path folder = fs::temp_directory_path() / ("halftone-freeze-" + std::to_string(getpid()));
   const auto options = options_for(Precision::f16(), {"stem", "body.norm1"});
-  Trainer whole(net.loss, options), first(net.loss, options), second(net.loss, options);
+  Trainer whole(net.loss, options), first(net.loss, options);
+  Trainer second(net.loss, options_for(Precision::f16(), {"body.norm1", "stem"}));
   whole.epoch(loader), whole.epoch(loader);
   first.epoch(loader);
   first.save(folder);
@@ -144,6 +139,18 @@ TEST(Freezing, LookaheadMovesNoStatisticsThatAreFrozen) {
   for (int epoch = 0; epoch < 5; ++epoch) trainer.epoch(loader);
   EXPECT_EQ(numbers_in(trainer, "stem"), before);
   EXPECT_NE(numbers_in(trainer, "body"), others);
+}
+
+TEST(Freezing, TheOrderOfScopesMeansNothing) {
+  const auto freeze = [](std::vector<std::string> scopes) {
+    for (const auto& [name, text] : identity_of(options_for(Precision::f32(), std::move(scopes))).fixed)
+      if (name == "freeze") return text;
+    return std::string();
+  };
+  EXPECT_EQ(freeze({}), "none");
+  EXPECT_EQ(freeze({"stem", "body.norm1"}), "body.norm1,stem");
+  EXPECT_EQ(freeze({"body.norm1", "stem", "stem"}), "body.norm1,stem");
+  EXPECT_NE(freeze({"body", "stem"}), freeze({"body.norm1", "stem"}));
 }
 
 TEST(Freezing, RefusesWhatCannotBe) {

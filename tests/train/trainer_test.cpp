@@ -9,20 +9,14 @@
 #include <limits>
 
 #include "halftone/halftone.hpp"
+#include "tests/data/noise.hpp"
 
 namespace halftone {
 namespace {
 
-constexpr std::int64_t batch = 8;
+using test::noise;
 
-/// Random images of four classes, on which nothing can be learned but everything can be trained.
-Dataset noise(std::int64_t count = 32) {
-  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(count) * 8 * 8 * 3);
-  std::vector<std::int32_t> labels(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(bits(5, 0, 0, i));
-  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int32_t>(bits(6, 0, 0, i) % 4);
-  return in_memory("noise", {1, 8, 8, 3}, pixels, std::move(labels), 4);
-}
+constexpr std::int64_t batch = 8;
 
 struct Net {
   Graph graph;

@@ -50,8 +50,8 @@ class ConvolutionPlans {
   /// "cuDNN 9.19.0, NVIDIA H100 80GB HBM3"
   std::string name() const;
 
-  /// Best first by cuDNN's judgement, those that keep numbers and sums in f32 between reading and storing, give the
-  /// same bits in each run and need no compiler; in f32 none on tensor cores without `tf32`. Empty where there is none.
+  /// Best first by cuDNN's judgement, those that by its notes keep numbers in f32 between reading and storing, give
+  /// the same bits in each run and need no compiler; in f32 none on tensor cores without `tf32`. Empty where there is none.
   /// Asked once for each description.
   std::vector<ConvolutionPlan> allowed(const Convolution& convolution) const;
 

@@ -163,7 +163,7 @@ bool has_numerical_note(const Descriptor& engine, Notes... notes) {
 }
 
 /// Whether its results are what this library promises, by its own notes. Transforms would round numbers in between.
-/// That sums may be of reduced precision is noted of plans that keep them in f32 too: `Agreement` tells.
+/// Sums that may be of reduced precision are for `Agreement` to see.
 bool keeps_promises(const Descriptor& engine) {
   return !has_numerical_note(engine, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC,
                              CUDNN_NUMERICAL_NOTE_WINOGRAD, CUDNN_NUMERICAL_NOTE_FFT) &&

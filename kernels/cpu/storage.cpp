@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #undef HWY_TARGET_INCLUDE
@@ -166,11 +167,13 @@ float largest_of(const float* x, std::int64_t count) {
   return bit_cast<float>(hn::GetLane(hn::MaxOfLanes(i32, largest)));
 }
 
-HWY_NOINLINE std::int64_t count_zeros(const float* x, std::int64_t count) {
-  std::int32_t zeros = 0;
-#pragma omp simd reduction(+ : zeros)
-  for (std::int64_t i = 0; i < count; ++i) zeros += x[i] == 0;
-  return zeros;
+/// How many magnitudes are not 0 and yet up to `flushes`.
+HWY_NOINLINE std::int64_t count_small(float flushes, const float* x, std::int64_t count) {
+  const auto last = bit_cast<std::uint32_t>(flushes);
+  std::int32_t small = 0;
+#pragma omp simd reduction(+ : small)
+  for (std::int64_t i = 0; i < count; ++i) small += (bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu) - 1 < last;
+  return small;
 }
 
 /// What `notice` does with magnitudes as large as hardly any.
@@ -195,28 +198,28 @@ HWY_NOINLINE void notice_large(float end, const float* x, std::int64_t count, No
 bool notice(float end, float flushes, float limit, const float* x, std::int64_t count, Noticed& to) {
   constexpr hn::ScalableTag<float> f32;
   constexpr hn::RebindToSigned<decltype(f32)> i32;
+  constexpr hn::RebindToUnsigned<decltype(f32)> u32;
   const std::size_t n = static_cast<std::size_t>(count), rest = n % hn::Lanes(f32);
-  const auto least_kept = hn::Set(i32, bit_cast<std::int32_t>(flushes) + 1);
-  auto largest = hn::Zero(i32), counts = hn::Zero(i32);
-  const auto look = [&](auto some) HWY_ATTR {
+  const auto zero = hn::Zero(i32), one = hn::Set(i32, 1);
+  auto largest = zero, counts = zero;
+  auto least = hn::Set(u32, ~0u);  // less 1, so that zeros are none
+  const auto look = [&](auto some, auto flushing) HWY_ATTR {
     const auto bits = hn::BitCast(i32, hn::Abs(some));
-    counts = hn::IfThenElse(hn::Lt(bits, least_kept), hn::Add(counts, hn::Set(i32, 1)), counts);
+    counts = hn::IfThenElse(hn::Eq(bits, zero), hn::Add(counts, one), counts);
     largest = hn::Max(largest, bits);
+    if constexpr (flushing) least = hn::Min(least, hn::BitCast(u32, hn::Sub(bits, one)));
   };
+  const auto look_at_all = [&](auto flushing) HWY_ATTR {
 #pragma GCC unroll 4
-  for (std::size_t i = 0; i < n - rest; i += hn::Lanes(f32)) look(hn::LoadU(f32, x + i));
-  std::int64_t small = 0;
-  if (rest > 0) {
-    look(hn::MaskedLoad(hn::FirstN(f32, rest), f32, x + n - rest));
-    small -= static_cast<std::int64_t>(hn::Lanes(f32) - rest);
-  }
-  if (!hn::AllFalse(i32, hn::Gt(counts, hn::Zero(i32)))) small += hn::GetLane(hn::SumOfLanes(i32, counts));
-  std::int64_t zeros = small;
-  if (flushes > 0 && small > 0) {
-    zeros = count_zeros(x, count);
-    add_atomically(to.flushed, small - zeros);
-  }
+    for (std::size_t i = 0; i < n - rest; i += hn::Lanes(f32)) look(hn::LoadU(f32, x + i), flushing);
+    if (rest > 0) look(hn::MaskedLoad(hn::FirstN(f32, rest), f32, x + n - rest), flushing);
+  };
+  flushes > 0 ? look_at_all(std::true_type()) : look_at_all(std::false_type());
+  std::int64_t zeros = rest > 0 ? static_cast<std::int64_t>(rest) - static_cast<std::int64_t>(hn::Lanes(f32)) : 0;
+  if (!hn::AllFalse(i32, hn::Gt(counts, zero))) zeros += hn::GetLane(hn::SumOfLanes(i32, counts));
   add_atomically(to.zeros, zeros);
+  if (!hn::AllFalse(u32, hn::Lt(least, hn::Set(u32, bit_cast<std::uint32_t>(flushes)))))
+    add_atomically(to.flushed, count_small(flushes, x, count));
   float so_far;
   __atomic_load(&to.largest, &so_far, __ATOMIC_RELAXED);
   const float usual = std::min({bit_cast<float>(bit_cast<std::int32_t>(end / 2) - 1), so_far, limit});

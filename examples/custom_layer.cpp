@@ -1,5 +1,5 @@
-// Squeeze-and-excitation by channel and by pixel (Roy et al. 2018) out of library functions and one operation of our own:
-// custom_layer [FOLDER WITH MNIST]
+// Squeeze-and-excitation by channel and by pixel (Roy et al. 2018) out of library functions and one operation of our
+// own: custom_layer [FOLDER WITH MNIST]
 #include <algorithm>
 #include <halftone/halftone.hpp>
 #include <iostream>

@@ -31,8 +31,10 @@ void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: " + data_spellings());
   s.net();
-  if (s.recipe.reflect && s.recipe.crop == 0) fail("--reflect: there is no --crop whose padding it could be");
-  if (s.recipe.alternate && !s.recipe.flip) fail("--alternate: it says how to --flip");
+  if (s.recipe.reflect && s.recipe.crop == 0)
+    fail("--reflect: it says what --crop pads with, and there is no --crop (--no-reflect drops a recipe's)");
+  if (s.recipe.alternate && !s.recipe.flip)
+    fail("--alternate: it says when --flip mirrors an image, and there is no --flip (--no-alternate drops a recipe's)");
   if (s.new_head && s.init_from.empty() && !s.recipe.net.ends_with(".onnx"))
     fail("--new-head: --init-from must say where all the other layers begin");
   if (!s.init_from.empty() && !s.resume.empty()) fail("--init-from: --resume brings all numbers");
@@ -89,6 +91,20 @@ TrainerOptions trainer_options(const TrainSettings& s, const Precision& precisio
           .lockstep = !s.capsule.empty()};
 }
 
+/// SCOPE:EPOCHS of `--freeze`. Where scopes lie in one another the first that fits a parameter counts; else their order
+/// means nothing.
+std::string frozen_later(const Recipe& r) {
+  std::vector<std::string> later, scopes;
+  for (const std::string& text : r.freeze)
+    if (const std::size_t end = text.find(':'); end != std::string::npos)
+      later.push_back(text), scopes.push_back(text.substr(0, end));
+  bool apart = true;
+  for (std::size_t i = 0; i < scopes.size(); ++i)
+    for (std::size_t j = 0; j < scopes.size(); ++j) apart = apart && (i == j || !in_scope(scopes[i], scopes[j]));
+  if (apart) std::ranges::sort(later);
+  return fmt::format("{}", fmt::join(later, " "));
+}
+
 /// What may change from run to run, each as its option spells it.
 Identity::Facts changeable_of(const Recipe& r) {
   const bool timed = r.schedule != "constant" && !r.schedule.starts_with("step");
@@ -112,10 +128,7 @@ Identity::Facts changeable_of(const Recipe& r) {
                              {"cutout", std::to_string(r.cutout)}});
   if (r.vector_rate != 1) facts.emplace_back("vector-lr", fmt::format("{}", r.vector_rate));
   if (!r.whiten.empty()) facts.emplace_back("whiten", r.whiten);
-  std::vector<std::string_view> later;
-  for (const std::string& scope : r.freeze)
-    if (scope.find(':') != std::string::npos) later.push_back(scope);
-  if (!later.empty()) facts.emplace_back("freeze-after", fmt::format("{}", fmt::join(later, " ")));
+  if (const std::string later = frozen_later(r); !later.empty()) facts.emplace_back("freeze-after", later);
   return facts;
 }
 

@@ -64,9 +64,11 @@ void add_beginning(CLI::App& app, TrainSettings& s) {
 
 void add_augmentation(CLI::App& app, Recipe& r) {
   app.add_option("--crop", r.crop, "pads by so many pixels, then crops at random")->check(within(0, 1e4));
-  app.add_flag("--reflect,!--no-reflect", r.reflect, "that padding is the image reflected at its border");
+  app.add_flag("--reflect,!--no-reflect", r.reflect,
+               "with --crop: the padding is the image reflected at its border, not the mean");
   app.add_flag("--flip,!--no-flip", r.flip, "mirrors half of the images");
-  app.add_flag("--alternate,!--no-alternate", r.alternate, "with --flip: each image in every other epoch");
+  app.add_flag("--alternate,!--no-alternate", r.alternate,
+               "with --flip: mirrors each image in every other epoch, not at random");
   app.add_option("--whiten", r.whiten, "scope of a convolution whose weights whiten the images' patches");
   app.add_option("--cutout", r.cutout, "blanks a square of this side")->check(within(0, 1e4));
 }

@@ -89,6 +89,10 @@ TEST_F(FineTuneProgram, PatienceEndsTheRunAlsoAcrossAResume) {
   EXPECT_NE(run(joined(train, {"--epochs", "9", "--patience", "2"})).find("no better test accuracy for 2 epochs"),
             std::string::npos);
   EXPECT_EQ(json_of(folder / "r.json")["epochs"].size(), 3u);
+  const Words resumed = joined(train, {"--resume", folder / "run", "--epochs", "9"});
+  EXPECT_NE(refusal(joined(resumed, {"--patience", "2"})).find("--patience 2: the checkpoint in"), std::string::npos);
+  run(joined(resumed, {"--patience", "3"}));
+  EXPECT_EQ(json_of(folder / "r.json")["epochs"].size(), 1u) << "epoch 4";
   run(joined(train, {"--epochs", "2", "--patience", "3"}));
   train = joined(train, {"--resume", folder / "run", "--epochs", "9", "--patience", "3"});
   run(train);

@@ -264,7 +264,7 @@ struct ShiftMoments {
   }
 };
 
-HALFTONE_DEVICE inline float inverse_deviation(double variance, float epsilon) {
+HALFTONE_DEVICE float inverse_deviation(double variance, float epsilon) {
   return static_cast<float>(1 / std::sqrt((variance < 0 ? 0 : variance) + static_cast<double>(epsilon)));
 }
 

@@ -74,8 +74,9 @@ TEST(Predictor, AgreesWithTheTrainersEvaluation) {
     EXPECT_NEAR(toy.trainer.evaluate(toy.loader, toy.loss), loss, 1e-6 * std::max(1., loss));
     EXPECT_EQ(predict(toy.data->pixels), logits);
     const std::vector<float> first(logits.begin(), logits.begin() + 3);
-    if (std::string(system) != "nvfp4")  // where a block of 16 logits spans images
+    if (std::string(system) != "nvfp4") {  // where a block of 16 logits spans images
       EXPECT_EQ(predict(std::span(toy.data->pixels).first(16)), first);
+    }
     EXPECT_TRUE(predict(std::span<const std::byte>()).empty());
     const std::vector<float> before = logits;
     toy.trainer.epoch(toy.loader);

@@ -51,8 +51,8 @@ class ConvolutionPlans {
   std::string name() const;
 
   /// Best first by cuDNN's judgement, those that by its notes keep numbers in f32 between reading and storing, give
-  /// the same bits in each run and need no compiler; in f32 none on tensor cores without `tf32`. Empty where there is none.
-  /// Asked once for each description.
+  /// the same bits in each run and need no compiler; in f32 none on tensor cores without `tf32`. Empty where there is
+  /// none. Asked once for each description.
   std::vector<ConvolutionPlan> allowed(const Convolution& convolution) const;
 
   /// A plan built anew from its engine and knobs. Throws Failure where cuDNN cannot.

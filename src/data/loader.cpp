@@ -157,7 +157,7 @@ Loader Loader::in_order() const { return in_order(options_.view); }
 Loader Loader::in_order(const View& view) const {
   LoaderOptions options = options_;
   options.view = view;
-  options.shuffle = options.drop_last = options.flip = false;
+  options.shuffle = options.drop_last = options.flip = options.alternate = options.reflect = false;
   options.crop = options.cutout = 0;
   return Loader(dataset_, options);
 }

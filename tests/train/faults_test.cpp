@@ -310,7 +310,8 @@ TEST(Average, WarmsUpAndTakesStatisticsAlong) {
     step(trainer, Data(static_cast<unsigned>(n)));
     const float kept = static_cast<float>(1 + n) / static_cast<float>(10 + n);
     const auto blend = [&](std::vector<float>& average, const std::vector<float>& now) {
-      for (std::size_t i = 0; i < average.size(); ++i) average[i] = kept * average[i] + (1 - kept) * now[i];
+      for (std::size_t i = 0; i < average.size(); ++i)
+        if (average[i] != now[i]) average[i] = kept * average[i] + (1 - kept) * now[i];
     };
     blend(weights, p.truth(slot).read());
     blend(statistics, p.statistic(0).read());

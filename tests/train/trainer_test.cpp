@@ -461,7 +461,7 @@ TEST(Trainer, NoCompensationLooksAhead) {
   options.average_decay = 0.5f;
   options.lookahead = 2;
   EXPECT_NO_THROW(Trainer(net.loss, options));
-  options.precision.except("conv1", precision_by_name("bf16_pure:kahan").storage);
+  options.precision = options.precision.except("conv1", precision_by_name("bf16_pure:kahan").storage);
   EXPECT_THROW(Trainer(net.loss, options), Error);
 }
 

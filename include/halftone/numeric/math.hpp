@@ -102,7 +102,7 @@ HALFTONE_HD constexpr float log(float x) {
   return static_cast<float>(n) * 0.693147181f + z * series;
 }
 
-/// ln(1 + x) of x in [0, 1] to 3 ulp: ln of the rounded sum, corrected by how it was rounded (Kahan).
+/// ln(1 + x) of x in [0, 1] to 4 ulp: ln of the rounded sum, corrected by how it was rounded (Kahan).
 HALFTONE_HD constexpr float log1p(float x) {
   const float sum = 1.0f + x;
   return select(sum == 1.0f, x, log(sum) * (x / (sum - 1.0f)));

@@ -105,6 +105,13 @@ std::string frozen_later(const Recipe& r) {
   return fmt::format("{}", fmt::join(later, " "));
 }
 
+Value loss_of(const TrainSettings& s, Value logits, Value labels) {
+  const std::vector<float>& weights = s.recipe.class_weights;
+  if (!weights.empty() && std::ssize(weights) != logits.channels())
+    fail(fmt::format("--class-weights: there are {} for {} classes", weights.size(), logits.channels()));
+  return cross_entropy(logits, labels, {.label_smoothing = s.recipe.label_smoothing, .class_weights = weights});
+}
+
 /// What may change from run to run, each as its option spells it.
 Identity::Facts changeable_of(const Recipe& r) {
   const bool timed = r.schedule != "constant" && !r.schedule.starts_with("step");
@@ -126,6 +133,8 @@ Identity::Facts changeable_of(const Recipe& r) {
                                       : r.alternate ? "alternate"
                                                     : "on"},
                              {"cutout", std::to_string(r.cutout)}});
+  facts.emplace_back("class-weights",
+                     r.class_weights.empty() ? "none" : fmt::format("{}", fmt::join(r.class_weights, ",")));
   if (r.vector_rate != 1) facts.emplace_back("vector-lr", fmt::format("{}", r.vector_rate));
   if (!r.whiten.empty()) facts.emplace_back("whiten", r.whiten);
   if (const std::string later = frozen_later(r); !later.empty()) facts.emplace_back("freeze-after", later);
@@ -143,7 +152,7 @@ class Run {
         net_(settings.net()),
         checksum_(fmt::format("{:08x}-{:08x}", checksum_of(train_.dataset()), checksum_of(test_.dataset()))),
         logits_(build()),
-        loss_(cross_entropy(logits_, labels_, {.label_smoothing = settings.recipe.label_smoothing})),
+        loss_(loss_of(settings, logits_, labels_)),
         trainer_(loss_, trainer_options(settings, precision_, static_cast<double>(train_.batches()))),
         accuracy_(accuracy(logits_, labels_)),
         trace_(settings.trace),
@@ -507,7 +516,7 @@ Setting::Setting(const TrainSettings& s, Loader the_loader, double batches)
   Graph graph;
   const Inputs in = inputs(graph, loader);
   const Value logits = build_net(s, in.images, loader.dataset());
-  loss = cross_entropy(logits, in.labels, {.label_smoothing = s.recipe.label_smoothing});
+  loss = loss_of(s, logits, in.labels);
 }
 
 TrainResult train_quietly(const TrainSettings& settings, const Interrupt& interrupt) {

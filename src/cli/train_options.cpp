@@ -50,6 +50,10 @@ void add_optimizer(CLI::App& app, Recipe& r) {
   app.add_option("--warmup", r.warmup, "epochs of linear rise that come first")->check(within(0, 1e6));
   app.add_option("--label-smoothing", r.label_smoothing, "share of the target spread over all classes")
       ->check(within(0, 0.999999));
+  app.add_option("--class-weights", r.class_weights, "W0,W1,..: of the classes in the loss, one each [all 1]")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(positive());
   app.add_option("--ema", r.average_decay, "evaluates averaged weights; the average's decay")
       ->check(within(0, 0.999999));
   app.add_option("--lookahead", r.lookahead, "with --ema: every so many steps the weights become the average")

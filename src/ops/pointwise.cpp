@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "halftone/ops/spatial.hpp"
+
 namespace halftone {
 
 Value activate(Value x, const Activation& activation) {
@@ -17,6 +19,10 @@ Value flatten(Value x) { return reshape(x, {-1, 1, 1, x.shape().features()}); }
 Value concat(std::span<const Value> parts) {
   if (parts.empty()) fail("concat: there is nothing to join");
   return graph_of(parts[0]).add_one(std::make_shared<Concat>(), {parts.begin(), parts.end()});
+}
+
+Value slice(Value x, std::int64_t first, std::int64_t count) {
+  return graph_of(x).add_one(std::make_shared<Slice>(first, count), {x});
 }
 
 Value dropout(Value x, float rate) {
@@ -80,6 +86,13 @@ std::vector<ValueSpec> Slice::infer(std::span<const ValueSpec> inputs) const {
     fail(fmt::format("channels {} to {} of {}", first, first + count, to_string(shape)));
   shape.c = count;
   return {{shape, DType::f32, result_role(inputs)}};
+}
+
+/// The channels that were left out get zeros: rows of pixels, whose channels lie side by side, get margins.
+std::vector<Value> Slice::gradient(const GradientRequest& request) const {
+  const auto [n, h, w, c] = request.inputs[0].shape();
+  const Margins margins{0, 0, static_cast<int>(first), static_cast<int>(c - first - count)};
+  return {reshape(pad2d(reshape(request.d_outputs[0], {-1, h * w, count, 1}), margins), {-1, h, w, c})};
 }
 
 std::vector<ValueSpec> Dropout::infer(std::span<const ValueSpec> inputs) const {

@@ -36,8 +36,8 @@ class Import : public OnnxShapes {
       for (const std::string& input : node.input()) ++readers_[input];
       const std::string& type = node.op_type();
       node_ = &node;
-      if (type == "Constant" && attribute("value") && node.output_size() > 0)
-        constants_[node.output(0)] = &attribute("value")->t();
+      if (type == "Constant" && node.output_size() > 0)
+        if (const TensorProto* tensor = held()) constants_[node.output(0)] = tensor;
       if ((type == "Conv" || type == "Gemm" || type == "MatMul") && constant_at(1)) head_ = &node;
     }
   }

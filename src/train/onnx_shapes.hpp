@@ -1,6 +1,8 @@
 #pragma once
 #include <fmt/ranges.h>
 
+#include <list>
+
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/spatial.hpp"
 #include "src/train/onnx_values.hpp"
@@ -62,7 +64,7 @@ class OnnxShapes : protected OnnxValues {
     put(pad2d(image_at(0), margins), 4);
   }
 
-  /// Rows or columns that follow each other, or numbers of a shape.
+  /// Channels, rows or columns that follow each other, or numbers of a shape.
   void slice() {
     const auto of = [&](int i, const char* name, Numbers otherwise) {
       return has(i) ? numbers_at(i).value_or(Numbers()) : wholes(name, std::move(otherwise));
@@ -86,10 +88,15 @@ class OnnxShapes : protected OnnxValues {
       return put({.numbers = Numbers(numbers->begin() + first, numbers->begin() + last)});
     }
     Item x = item(0);
-    need(x.rank == 4, "takes a part of a flattened image");
+    need(x.image.h * x.image.w <= 1, "takes a part of a flattened image");
     for (std::size_t i = 0; i < axes.size(); ++i) {
       const std::int64_t axis = axes[i] < 0 ? axes[i] + x.rank : axes[i];
-      need(axis == 2 || axis == 3, "takes a part of the batch or of the channels");
+      need(axis > 0 && axis < x.rank, "takes a part of the batch");
+      if (axis == 1) {
+        const auto [first, last] = part(i, x.value.shape().c);
+        x.value = halftone::slice(x.value, first, last - first);
+        continue;
+      }
       const std::int64_t extent = axis == 2 ? x.value.shape().h : x.value.shape().w;
       const auto [first, last] = part(i, extent);
       const int before = static_cast<int>(-first), after = static_cast<int>(last - extent);
@@ -231,10 +238,24 @@ class OnnxShapes : protected OnnxValues {
     identity();
   }
 
-  void constant() {
-    const AttributeProto* value = attribute("value");
-    need(value && value->has_t() && node_->output_size() > 0, "holds no tensor");
-    constants_[node_->output(0)] = &value->t();
+  void constant() { need(constants_.contains(node_->output(0)), "holds no tensor"); }
+
+  /// The tensor of a Constant, which may be numbers in its attributes; null where it has none.
+  const TensorProto* held() {
+    if (const AttributeProto* value = attribute("value")) return value->has_t() ? &value->t() : nullptr;
+    for (const AttributeProto& value : node_->attribute()) {
+      TensorProto tensor;
+      const bool is_list = value.name() == "value_ints" || value.name() == "value_floats";
+      if (value.name() == "value_int") tensor.add_int64_data(value.i());
+      if (value.name() == "value_float") tensor.add_float_data(value.f());
+      if (value.name() == "value_ints") *tensor.mutable_int64_data() = value.ints();
+      if (value.name() == "value_floats") *tensor.mutable_float_data() = value.floats();
+      if (!is_list && tensor.int64_data().empty() && tensor.float_data().empty()) continue;
+      tensor.set_data_type(value.name().starts_with("value_int") ? TensorProto::INT64 : TensorProto::FLOAT);
+      if (is_list) tensor.add_dims(tensor.int64_data_size() + tensor.float_data_size());
+      return &made_.emplace_back(std::move(tensor));
+    }
+    return nullptr;
   }
 
   void shape() {
@@ -256,6 +277,7 @@ class OnnxShapes : protected OnnxValues {
   }
 
   std::map<std::string, std::vector<float>> factors_;  // numbers that are known before anything runs
+  std::list<TensorProto> made_;                        // of constants that are attributes
 };
 
 }  // namespace halftone

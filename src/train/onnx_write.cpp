@@ -194,6 +194,7 @@ class Export {
     if (dynamic_cast<const Add*>(&op)) return both("Add");
     if (dynamic_cast<const Multiply*>(&op)) return both("Mul");
     if (dynamic_cast<const Concat*>(&op)) return concat();
+    if (const auto* slice = dynamic_cast<const Slice*>(&op)) return part(*slice);
     if (const auto* reshape = dynamic_cast<const Reshape*>(&op)) return flatten(*reshape);
     if (const auto* pad = dynamic_cast<const Pad2d*>(&op)) {
       const auto [top, bottom, left, right] = pad->margins;
@@ -343,6 +344,14 @@ class Export {
       inputs.push_back(item(i).name);
     }
     set(put("Concat", inputs, item(0)), "axis", std::int64_t{1});
+  }
+
+  void part(const Slice& slice) {
+    if (item(0).image.h * item(0).image.w > 1) refuse("takes a part of a flattened image");
+    put("Slice",
+        {item(0).name, integers("starts", {slice.first}), integers("ends", {slice.first + slice.count}),
+         integers("axes", {1})},
+        item(0));
   }
 
   /// [n, h, w, c] to [n, 1, 1, h w c] is left to the dense layer behind it.

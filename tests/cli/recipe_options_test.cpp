@@ -52,5 +52,26 @@ TEST(RecipeOptions, AllTogetherTestTheEndBySixViewsAndResume) {
   EXPECT_EQ(text_of(folder / "parts/model.safetensors"), text_of(folder / "out/model.safetensors"));
 }
 
+TEST(RecipeOptions, ClassWeightsAreTheLosss) {
+  const Folder folder;
+  const auto run = [&](const std::string& out, std::vector<std::string> more) {
+    std::vector<std::string> words{"train", "--net", "lenet5", "--data", "digits", "--limit", "256", "--threads", "1"};
+    words.insert(words.end(), {"--out", folder / out});
+    words.insert(words.end(), more.begin(), more.end());
+    Program program(words);
+    EXPECT_EQ(program.wait(), 0) << program.err();
+    return program.out();
+  };
+  const auto model = [&](const std::string& out) { return text_of(folder / (out + "/model.safetensors")); };
+  const std::string ones = "1,1,1,1,1,1,1,1,1,1", eights = "8,1,1,1,1,1,1,1,1,1";
+  run("none", {"--epochs", "1"});
+  run("ones", {"--epochs", "1", "--class-weights", ones});
+  run("eights", {"--epochs", "1", "--class-weights", eights});
+  EXPECT_EQ(model("ones"), model("none"));
+  EXPECT_NE(model("eights"), model("none"));
+  const std::string resumed = run("eights", {"--epochs", "2", "--resume", folder / "eights"});
+  EXPECT_NE(resumed.find("changed: class-weights was " + eights), std::string::npos) << resumed;
+}
+
 }  // namespace
 }  // namespace halftone

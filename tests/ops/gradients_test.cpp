@@ -120,6 +120,10 @@ TEST(Gradients, BatchNormByRunningStatistics) {
   check_layer(layer, {4, 3, 2, 5});
 }
 
+TEST(Gradients, Channels) {
+  check_layer([](Value x) { return concat({slice(x, 0, 2), slice(x, 1, 3), slice(x, 3, 2)}); }, {2, 3, 4, 5});
+}
+
 TEST(Gradients, Spatial) {
   check_layer([](Value x) { return pad2d(x, {1, 2, 0, -1}); }, {2, 3, 4, 3});
   for (const Interpolation way : {Interpolation::nearest, Interpolation::bilinear})

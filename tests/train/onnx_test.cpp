@@ -1,5 +1,6 @@
 #include "halftone/train/onnx.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -77,6 +78,13 @@ Value everything(Value x, int classes) {
   return dense(softmax(dense(relu(flatten(x)), 12)), classes);
 }
 
+/// The first half of the channels, and a part of what is left of them.
+Value halves(Value x, int classes) {
+  x = relu(conv2d(x, 8, 3));
+  x = concat({slice(x, 0, 4), tanh(slice(x, 4, 4))});
+  return slice(dense(flatten(slice(x, 3, 2)), classes + 2), 1, classes);
+}
+
 Value shift_based(Value x, int classes) {
   x = relu(batch_norm(conv2d(x, 8, 3), {.shift_based = true}));
   return dense(flatten(batch_norm(x, {.shift_based = true})), classes);
@@ -94,6 +102,7 @@ Value spatial(Value x, int classes) {
 TEST_F(Onnx, WhatIsWrittenIsReadAsTheSameNet) {
   std::vector<Net> all = {{"everything", {1, 12, 16, 3}, 5, everything},
                           {"spatial", {1, 12, 16, 3}, 5, spatial},
+                          {"halves", {1, 12, 16, 3}, 5, halves},
                           {"shift_based", {1, 12, 16, 3}, 5, shift_based}};
   for (const char* name : {"lenet5", "gupta", "mlp", "resnet20"}) all.push_back(net_by_name(name));
   for (const Net& net : all) {
@@ -236,6 +245,65 @@ TEST_F(Onnx, TheGuidesExample) {
   std::filesystem::current_path(before);
   EXPECT_TRUE(std::filesystem::exists(dir_ / "trained.onnx"));
   EXPECT_EQ(Predictor(dir_ / "my_net")(train).size(), 640u);
+}
+
+/// A net without weights: what `nodes` make of images [n, 3, 4, 4], then the means of the channels.
+std::vector<float> means_of(const std::string& nodes, const std::string& initializers) {
+  const auto value = [](const char* name, const char* extents) {
+    return fmt::format(R"({{"name": "{}", "type": {{"tensorType": {{"elemType": 1, "shape": {{"dim": [{}]}}}}}}}})",
+                       name, extents);
+  };
+  const std::string text = fmt::format(
+      R"({{"irVersion": "8", "opsetImport": [{{"version": "17"}}], "graph": {{
+           "input": [{}], "output": [{}], "initializer": [{}],
+           "node": [{}, {{"opType": "GlobalAveragePool", "input": ["y"], "output": ["means"]}},
+                    {{"opType": "Flatten", "input": ["means"], "output": ["logits"]}}]}}}})",
+      value("images", R"({"dimParam": "n"}, {"dimValue": "3"}, {"dimValue": "4"}, {"dimValue": "4"})"),
+      value("logits", ""), initializers, nodes);
+  Graph graph;
+  const Value images = graph.input("images", {1, 4, 4, 3});
+  Predictor predict(onnx_net("made", text).build(images, 2), {.device = cpu_device({.threads = 1})});
+  std::vector<float> numbers;  // of pixel (h, w) and channel c: 64 c + 8 h + w
+  for (int i = 0; i < 48; ++i) numbers.push_back(static_cast<float>(64 * (i % 3) + 8 * (i / 12) + i / 3 % 4));
+  return predict(std::as_bytes(std::span(numbers)));
+}
+
+std::string whole_numbers(const std::string& name, const std::string& values, int count) {
+  return fmt::format(R"({{"name": "{}", "dataType": 7, "dims": ["{}"], "int64Data": [{}]}})", name, count, values);
+}
+
+TEST_F(Onnx, PartsOfChannelsAndOfPixels) {
+  const std::string slice =
+      R"({"opType": "Slice", "name": "cut", "input": ["images", "from", "to", "axes"], "output": ["y"]})";
+  const auto numbers = [](const char* from, const char* to, const char* axes) {
+    return whole_numbers("from", from, 2) + "," + whole_numbers("to", to, 2) + "," + whole_numbers("axes", axes, 2);
+  };
+  // Channels 1 and 2 in rows 1 and 2; channels 0 and 1 in columns 2 and 3. The mean row is 1.5 both times.
+  EXPECT_EQ(means_of(slice, numbers("1, 1", "3, 3", "1, 2")), (std::vector<float>{64 + 12 + 1.5f, 128 + 12 + 1.5f}));
+  EXPECT_EQ(means_of(slice, numbers("0, -2", "-1, 9", "-3, -1")), (std::vector<float>{12 + 2.5f, 64 + 12 + 2.5f}));
+  EXPECT_TRUE(contains(file_error([&] { means_of(slice, numbers("0, 0", "1, 1", "0, 1")); }),
+                       "made: node cut (Slice) takes a part of the batch"));
+  EXPECT_TRUE(contains(file_error([&] { means_of(slice, numbers("2, 0", "2, 1", "1, 2")); }), "takes nothing"));
+}
+
+TEST_F(Onnx, PadsMayBeAnInitializerOrAConstant) {
+  const std::string cut = R"({"opType": "Slice", "input": ["images", "from", "to", "axes"], "output": ["two"]},)",
+                    pad = R"({"opType": "Pad", "name": "frame", "input": ["two", "pads"], "output": ["y"]})",
+                    two = whole_numbers("from", "1", 1) + "," + whole_numbers("to", "3", 1) + "," +
+                          whole_numbers("axes", "1", 1),
+                    pads = "0, 0, 4, 0, 0, 0, 0, 4";                                // rows above, columns behind
+  const std::vector<float> padded = {(64 + 12 + 1.5f) / 4, (128 + 12 + 1.5f) / 4};  // 16 pixels of 64
+  EXPECT_EQ(means_of(cut + pad, two + "," + whole_numbers("pads", pads, 8)), padded);
+  const auto constant = [](const std::string& attribute) {
+    return R"({"opType": "Constant", "output": ["pads"], "attribute": [)" + attribute + "]},";
+  };
+  const std::string list = fmt::format(R"({{"name": "value_ints", "type": 7, "ints": [{}]}})", pads),
+                    tensor = fmt::format(R"({{"name": "value", "type": 4, "t": {}}})", whole_numbers("", pads, 8));
+  for (const std::string& attribute : {list, tensor})
+    EXPECT_EQ(means_of(cut + constant(attribute) + pad, two), padded) << attribute;
+  const std::string computed = R"({"opType": "Relu", "input": ["two"], "output": ["pads"]},)";
+  EXPECT_TRUE(contains(file_error([&] { means_of(cut + computed + pad, two); }),
+                       "made: node frame (Pad) has not two pads for each of four axes"));
 }
 
 TEST_F(Onnx, NamesWhatItLacks) {

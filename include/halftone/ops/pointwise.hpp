@@ -43,6 +43,9 @@ inline Value concat(std::initializer_list<Value> parts) {
   return concat(std::span<const Value>(parts.begin(), parts.size()));
 }
 
+/// Channels [first, first + count). Throws Error where x has not so many.
+Value slice(Value x, std::int64_t first, std::int64_t count);
+
 /// In training each number is zeroed with probability `rate` and else divided by 1 - rate; in evaluation nothing
 /// happens.
 Value dropout(Value x, float rate);
@@ -94,6 +97,7 @@ struct Slice final : Op {
   Slice(std::int64_t the_first, std::int64_t the_count) : first(the_first), count(the_count) {}
   std::string name() const override { return "slice"; }
   std::vector<ValueSpec> infer(std::span<const ValueSpec> inputs) const override;
+  std::vector<Value> gradient(const GradientRequest& request) const override;
   bool selects() const override { return true; }
 };
 

@@ -25,12 +25,13 @@ struct Recipe {
   int crop = 0, cutout = 0;                               ///< pixels
   bool reflect = false, flip = false, alternate = false;  ///< as in `LoaderOptions`
   float label_smoothing = 0;
-  float average_decay = 0;               ///< of the averaged weights that are evaluated then; 0: none
-  int lookahead = 0;                     ///< as in `TrainerOptions`
-  std::string whiten = {};               ///< scope of a convolution that `whiten` gives its weights
-  std::vector<std::string> freeze = {};  ///< each SCOPE or SCOPE:EPOCHS, after which it is frozen
-  std::int64_t test_every = 1;           ///< epochs; the last one is tested in any case
-  bool views = false;                    ///< the last test adds up the logits of `six_views`
+  std::vector<float> class_weights = {};  ///< of the loss, one a class, above 0; none: all 1
+  float average_decay = 0;                ///< of the averaged weights that are evaluated then; 0: none
+  int lookahead = 0;                      ///< as in `TrainerOptions`
+  std::string whiten = {};                ///< scope of a convolution that `whiten` gives its weights
+  std::vector<std::string> freeze = {};   ///< each SCOPE or SCOPE:EPOCHS, after which it is frozen
+  std::int64_t test_every = 1;            ///< epochs; the last one is tested in any case
+  bool views = false;                     ///< the last test adds up the logits of `six_views`
 };
 
 /// The recipes that come with the library.

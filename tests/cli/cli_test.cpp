@@ -238,7 +238,7 @@ TEST(Cli, ABinaryNetIsAnotherNet) {
       EXPECT_EQ(program.wait(), 2);
       EXPECT_EQ(program.err(),
                 fmt::format("halftone: --precision {}: the net was trained in {}, and {} is another net\n", other,
-                            trained, trained == std::string("f32") ? "binary" : "binary:shift"));
+                            trained, trained == std::string("binary:shift") ? trained : "binary"));
     }
   }
 }

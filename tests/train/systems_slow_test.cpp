@@ -103,6 +103,25 @@ TEST_F(Systems, EightBitIntegersTrainFourLoseMuch) {
   EXPECT_GT(error_of("int4"), 1.5 * error_of("int8"));
 }
 
+/// BinaryNet's own training: batch norm and update multiply by powers of two alone. Its rate is the paper's, halved
+/// every second epoch.
+TEST_F(Systems, BinaryNetsTrainByShifts) {
+  const std::filesystem::path folder = find_data("mnist");
+  const Loader train = mnist(folder, Split::train, {.batch = 100, .seed = 1}),
+               test = mnist(folder, Split::test, {.batch = 500});
+  Graph graph;
+  const auto [images, labels] = inputs(graph, train);
+  const Value logits = net_by_name("mlp").build(images, 10);
+  const std::int64_t halvings[] = {2 * train.batches(), 4 * train.batches()};
+  TrainerOptions options;
+  options.precision = Precision::binary(true);
+  options.optimizer = AdaMax{.shift = true};
+  options.schedule = Schedule::step(0x1p-6f, halvings, 0.5f);
+  Trainer trainer(cross_entropy(logits, labels), options);
+  for (int epoch = 0; epoch < 5; ++epoch) trainer.epoch(train);
+  EXPECT_LT(1 - trainer.evaluate(test, accuracy(logits, labels)), 0.05);
+}
+
 /// Powers of two alone are too coarse as scales of blocks of four bits: losses over three seeds.
 TEST_F(Systems, FourBitsNeedFineScales) {
   const auto loss = [](const char* name) {

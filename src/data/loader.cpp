@@ -121,10 +121,12 @@ void check(const Dataset& data, const LoaderOptions& options) {
   const bool shifts = view.dy != 0 || view.dx != 0;
   if (shifts && options.crop > 0 && !options.reflect)
     fail("loader option view: a shifted one is reflected at the border, so crop must be too (reflect)");
-  const std::int64_t reach = std::int64_t{options.crop} + std::max(std::abs(view.dy), std::abs(view.dx));
-  if (reach >= std::min(data.image.h, data.image.w))
-    fail(fmt::format("loader option {}: it reaches {} pixels beyond images of {} x {} ({})", shifts ? "view" : "crop",
-                     reach, data.image.h, data.image.w, data.name));
+  const std::int64_t extent = std::min(data.image.h, data.image.w);
+  const std::string images = fmt::format("the images of {} have {} x {} pixels", data.name, data.image.h, data.image.w);
+  if (options.crop >= extent) fail(fmt::format("crop {}: {}", options.crop, images));
+  if (std::max(std::abs(view.dy), std::abs(view.dx)) + options.crop >= extent)
+    fail(fmt::format("loader option view: shifted by ({}, {}) with a crop of {}, but {}", view.dy, view.dx,
+                     options.crop, images));
   if (data.pixels.size() != data.labels.size() * data.image_bytes() ||
       data.mean.size() != static_cast<std::size_t>(data.image.c))
     fail(fmt::format("data set {}: pixels, labels and mean do not fit together", data.name));

@@ -1,7 +1,6 @@
 #include "halftone/train/fold_norms.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "halftone/ops/conv2d.hpp"
 #include "halftone/ops/dense.hpp"
@@ -59,9 +58,7 @@ void fold_numbers(Parameters& parameters, std::span<const FoldedNorm> norms) {
                              bias = norm.bias.empty() ? std::vector<float>(beta.size()) : numbers(norm.bias);
     const std::size_t each = weight.size() / beta.size();
     for (std::size_t k = 0; k < beta.size(); ++k) {
-      const double factor = norm.factor.shift_based
-                                ? double{norm.factor(gamma[k], variance[k])}
-                                : gamma[k] / std::sqrt(double{variance[k]} + double{norm.factor.epsilon});
+      const double factor = norm.factor(gamma[k], variance[k]);
       for (std::size_t i = k * each; i < (k + 1) * each; ++i) weight[i] = static_cast<float>(weight[i] * factor);
       beta[k] = static_cast<float>(beta[k] + (double{bias[k]} - double{mean[k]}) * factor);
     }

@@ -96,7 +96,7 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {{"info", "--threads", "1025"}, "--threads"},
       {{"info", "--precision", "f17"}, "--precision f17"},
       {but({"--seed", "-1"}), "--seed"},
-      {but({"--crop", "28"}), "crop: it reaches 28 pixels beyond images of 28 x 28"},
+      {but({"--crop", "28"}), "--crop 28"},
       {but({"--reflect"}), "--reflect: it says what --crop pads with, and there is no --crop"},
       {but({"--reflect", "--crop", "0"}), "--reflect: "},
       {but({"--alternate", "--crop", "2"}),

@@ -128,12 +128,13 @@ TEST(Loader, RefusesWrongOptions) {
   EXPECT_EQ(error([&] { Loader(data, {.batch = 0}); }), "loader option batch is 0, it must be at least 1");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .workers = -1}); }),
             "loader option workers is -1, it must be at least 0");
-  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .crop = 1}); }),
-            "loader option crop: it reaches 1 pixels beyond images of 1 x 1 (numbered)");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .crop = 1}); }), "crop 1: the images of numbered have 1 x 1 pixels");
   EXPECT_EQ(error([&] {
               Loader(data, {.batch = 1, .crop = std::numeric_limits<int>::max(), .reflect = true, .view = {.dy = 1}});
             }),
-            "loader option view: it reaches 2147483648 pixels beyond images of 1 x 1 (numbered)");
+            "crop 2147483647: the images of numbered have 1 x 1 pixels");
+  EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .view = {.dy = 1}}); }),
+            "loader option view: shifted by (1, 0) with a crop of 0, but the images of numbered have 1 x 1 pixels");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .reflect = true}); }),
             "loader option reflect: there is no crop whose padding it could be");
   EXPECT_EQ(error([&] { Loader(data, {.batch = 1, .alternate = true}); }),

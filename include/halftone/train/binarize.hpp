@@ -10,9 +10,8 @@ namespace halftone {
 /// Makes a net binary (Courbariaux et al. 2016), before it is differentiated. A batch norm comes behind every
 /// convolution and dense layer but the last where none is. Before all but the first and the last, a hard tanh, which
 /// lets gradients pass where |x| < 1, and a sign of one bit take the place of the net's own activation; their weights
-/// are drawn from [-1, 1). All batch norms are shift-based
-/// where `precision` says so. What it has exceptions for stays as it is. Returns the names of the weights that
-/// are to be signs.
+/// are drawn from [-1, 1). All batch norms are shift-based where `precision` says so. What it has exceptions for stays
+/// as it is. Returns the names of the weights that are to be signs.
 std::vector<std::string> binarize(Graph& graph, const Precision& precision);
 
 /// The precision in which these weights are signs.

@@ -108,7 +108,8 @@ std::string Agreement::differs(const Launch& launch) const {
 }
 
 bool Agreement::differs(const Launch& launch, int largest, bool finite) const {
-  const auto& [values, result] = convolution_.operands;
+  const auto& values = convolution_.operands.inputs;
+  const auto& result = convolution_.operands.output;
   std::vector<Memory> inputs;
   for (const Scratch& input : inputs_) inputs.push_back({input.data()});
   Arguments on_stream;

@@ -121,16 +121,16 @@ TEST(CudaTraining, OverflowsSkipTheStepsThatTheCpuSkips) {
 }
 
 TEST(CudaTraining, LooksAheadAndFreezesAsTheCpuDoes) {
-  for (const auto& [precision, epsilon] :
+  for (const auto& [name, epsilon] :
        {std::pair{"f32", 0x1p-18}, {"f16", epsilon_of(DType::f16)}, {"fixed:6.10:nearest", epsilon_of(DType::f16)}}) {
-    const auto train_on = [&](const Device& device) {
+    const auto train_on = [&, precision = name](const Device& device) {
       TrainerOptions options = options_on(device, precision);
       options.average_decay = 0.9f;
       options.lookahead = 2;
       options.groups = {{.scope = "conv1", .until = 1}};
       return train(lenet, options, 3);
     };
-    EXPECT_LT(distance(train_on(direct_cpu()), train_on(cuda_device())), 8 * epsilon) << precision;
+    EXPECT_LT(distance(train_on(direct_cpu()), train_on(cuda_device())), 8 * epsilon) << name;
   }
   const auto frozen_after_a_step = [](const Device& device) {
     TrainerOptions options = options_on(device, "f16");

@@ -194,41 +194,51 @@ HWY_NOINLINE void notice_large(float end, const float* x, std::int64_t count, No
 
 /// As the scalar `notice` but for the count of numbers, where the magnitudes that become zero are those up to
 /// `flushes`. Says whether all are up to `limit`; the largest that is stored is `end`. Magnitudes are compared as
-/// integers, among which NaN is the largest.
+/// integers, among which NaN is the largest. Zeros are counted where the tensor has had some, or where a first look at
+/// the least magnitude asks for it.
 bool notice(float end, float flushes, float limit, const float* x, std::int64_t count, Noticed& to) {
   constexpr hn::ScalableTag<float> f32;
   constexpr hn::RebindToSigned<decltype(f32)> i32;
-  constexpr hn::RebindToUnsigned<decltype(f32)> u32;
-  const std::size_t n = static_cast<std::size_t>(count), rest = n % hn::Lanes(f32);
-  const auto zero = hn::Zero(i32), one = hn::Set(i32, 1);
-  auto largest = zero, counts = zero;
-  auto least = hn::Set(u32, ~0u);  // less 1, so that zeros are none
-  const auto look = [&](auto some, auto flushing) HWY_ATTR {
+  const auto n = static_cast<std::size_t>(count), step = hn::Lanes(f32), rest = n % step;
+  const auto zero = hn::Zero(i32), most = hn::Set(i32, std::numeric_limits<std::int32_t>::max());
+  auto largest = zero, least = most, nonzeros = zero;
+  const auto look = [&](auto some, auto counting) HWY_ATTR {
     const auto bits = hn::BitCast(i32, hn::Abs(some));
-    counts = hn::IfThenElse(hn::Eq(bits, zero), hn::Add(counts, one), counts);
     largest = hn::Max(largest, bits);
-    if constexpr (flushing) least = hn::Min(least, hn::BitCast(u32, hn::Sub(bits, one)));
+    if constexpr (counting) {
+      const auto more = hn::Ne(bits, zero);
+      nonzeros = hn::IfThenElse(more, hn::Add(nonzeros, hn::Set(i32, 1)), nonzeros);
+      least = hn::IfThenElse(more, hn::Min(least, bits), least);
+    } else {
+      least = hn::Min(least, bits);
+    }
   };
-  const auto look_at_all = [&](auto flushing) HWY_ATTR {
+  const auto look_at_whole = [&](auto counting) HWY_ATTR {
 #pragma GCC unroll 4
-    for (std::size_t i = 0; i < n - rest; i += hn::Lanes(f32)) look(hn::LoadU(f32, x + i), flushing);
-    if (rest > 0) look(hn::MaskedLoad(hn::FirstN(f32, rest), f32, x + n - rest), flushing);
+    for (std::size_t i = 0; i < n - rest; i += step) look(hn::LoadU(f32, x + i), counting);
   };
-  flushes > 0 ? look_at_all(std::true_type()) : look_at_all(std::false_type());
-  std::int64_t zeros = rest > 0 ? static_cast<std::int64_t>(rest) - static_cast<std::int64_t>(hn::Lanes(f32)) : 0;
-  if (!hn::AllFalse(i32, hn::Gt(counts, zero))) zeros += hn::GetLane(hn::SumOfLanes(i32, counts));
-  add_atomically(to.zeros, zeros);
-  if (!hn::AllFalse(u32, hn::Lt(least, hn::Set(u32, bit_cast<std::uint32_t>(flushes)))))
-    add_atomically(to.flushed, count_small(flushes, x, count));
+  const auto exceed = [=](auto magnitudes, float bound)
+                          HWY_ATTR { return hn::Gt(magnitudes, hn::Set(i32, bit_cast<std::int32_t>(bound))); };
+  bool counting = n < step || __atomic_load_n(&to.zeros, __ATOMIC_RELAXED) > 0;
+  if (!counting) {
+    look_at_whole(std::false_type());
+    if (rest > 0) look(hn::LoadU(f32, x + n - step), std::false_type());
+    counting = !hn::AllTrue(i32, exceed(least, flushes));
+    least = most;
+  }
+  if (counting) {
+    look_at_whole(std::true_type());
+    if (rest > 0) look(hn::MaskedLoad(hn::FirstN(f32, rest), f32, x + n - rest), std::true_type());
+    add_atomically(to.zeros, count - hn::GetLane(hn::SumOfLanes(i32, nonzeros)));
+    if (flushes > 0 && !hn::AllTrue(i32, exceed(least, flushes)))
+      add_atomically(to.flushed, count_small(flushes, x, count));
+  }
   float so_far;
   __atomic_load(&to.largest, &so_far, __ATOMIC_RELAXED);
   const float usual = std::min({bit_cast<float>(bit_cast<std::int32_t>(end / 2) - 1), so_far, limit});
-  const auto exceeds = [=](float bound) HWY_ATTR {
-    return !hn::AllFalse(i32, hn::Gt(largest, hn::Set(i32, bit_cast<std::int32_t>(bound))));
-  };
-  if (!exceeds(usual)) return true;
+  if (hn::AllFalse(i32, exceed(largest, usual))) return true;
   notice_large(end, x, count, to);
-  return !exceeds(limit);
+  return hn::AllFalse(i32, exceed(largest, limit));
 }
 
 std::int64_t count_flushed(const float* x, const float* rounded, std::int64_t count) {

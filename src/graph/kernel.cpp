@@ -72,8 +72,12 @@ Launch make_staged(const Kernel& kernel, const Request& request) {
     if (inner) inner({*inputs.memory, *outputs.memory, rest, a.state, a.stream});
     for (const auto& value : outputs.values) cast(value, *outputs.memory, a.outputs);
   };
+  int overwrites = -1;  // where output 0 is staged it is written when all inputs have been read
+  for (std::size_t i = request.inputs.size(); i-- > 0 && !outputs.values.empty() && outputs.values[0].index == 0;)
+    if (request.inputs[i].tensor().bytes() == request.outputs[0].tensor().bytes()) overwrites = static_cast<int>(i);
   return {.run = [=, inner = launch.run](const Arguments& a) { in_turn(inner, &Launch::run, a); },
           .workspace = bytes + std::max(launch.workspace, scratch),
+          .overwrites = overwrites,
           .on_host = launch.on_host,
           .prepare = [=, inner = launch.prepare](const Arguments& a) { in_turn(inner, &Launch::prepare, a); }};
 }

@@ -125,6 +125,15 @@ TEST(Fp8, TakesAByteANumberAndScalesFollowTheTensors) {
 }
 
 /// From a file or a trainer of f32, and at birth, where batch norm's weights are 1.
+/// A cast behind a kernel writes when all has been read, so it may write where an input lies that nobody reads later.
+TEST(Fp8, ScalesThatComeAfterTheNumbersTakeNoMoreMemory) {
+  const Task task("gupta", 100);
+  const auto activations = [&](const char* name) {
+    return Trainer(task.loss, task.options(precision_by_name(name))).memory().activations;
+  };
+  EXPECT_LT(activations("fp8:current"), activations("fp8:delayed") * 101 / 100);
+}
+
 TEST(MovingScales, MakeRoomForNumbersThatComeFromElsewhere) {
   const TemporaryFolder folder;
   Graph graph;

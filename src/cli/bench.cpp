@@ -153,7 +153,7 @@ void add_bench(CLI::App& app, Command& command) {
   auto s = std::make_shared<BenchSettings>();
   sub->add_option("--net", s->net, "the net to train, FILE.onnx or one that `halftone info` lists")->required();
   sub->add_option("--precision", s->precision, "the number system")->capture_default_str();
-  sub->add_option("--batch", s->batch, "images a step")->check(within(1, 1e9))->capture_default_str();
+  sub->add_option("--batch", s->batch, "images a step")->check(whole(1, 1e9))->capture_default_str();
   sub->add_option("--seconds", s->seconds, "how long to measure")->check(within(0, 1e6))->capture_default_str();
   CLI::Option* inference = sub->add_flag("--inference", s->inference, "evaluates the net instead of training it");
   sub->add_option("--profile", s->profile,

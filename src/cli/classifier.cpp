@@ -17,7 +17,7 @@ void ClassifierOptions::add_to(CLI::App& app) {
   add_data_options(app, reading);
   app.add_option("--precision", precision, "the number system [as trained]");
   app.add_flag("--raw", raw, "the weights themselves where the checkpoint has an average (train --ema)");
-  app.add_option("--batch", batch, "images at a time")->check(within(1, 1e9))->capture_default_str();
+  app.add_option("--batch", batch, "images at a time")->check(whole(1, 1e9))->capture_default_str();
   device.add_to(app);
 }
 
@@ -42,6 +42,9 @@ Classifier::Classifier(const ClassifierOptions& o, Split split)
   print_left_out(*data_);
   if (data_->image.c != model_.image.c)
     throw FileError(fmt::format("{}: its mean is not that of {} channels", checkpoint_, data_->image.c));
+  if (data_->dtype != model_.dtype)
+    throw FileError(fmt::format("{}: its images are {}, those of {} {}", checkpoint_, halftone::name_of(model_.dtype),
+                                data_->name, halftone::name_of(data_->dtype)));
   if (data_->classes > classes())
     throw FileError(
         fmt::format("{}: it tells {} classes apart, {} has {}", checkpoint_, classes(), data_->name, data_->classes));
@@ -51,9 +54,7 @@ Classifier::Classifier(const ClassifierOptions& o, Split split)
 std::vector<float> Classifier::operator()(Value (*of_logits)(Value)) const {
   Shape images = data_->image;
   images.n = batch_;
-  ModelDescription model = model_;
-  model.dtype = data_->dtype;
-  Predictor predictor(of_logits(logits_of(model, Graph(), images)),
+  Predictor predictor(of_logits(logits_of(model_, Graph(), images)),
                       {.device = device_, .precision = precision_by_name(precision_), .fold_norms = false});
   predictor.load(model_file(checkpoint_), {.weights = raw_ ? ModelWeights::raw : ModelWeights::best});
   std::vector<float> values = predictor(Loader(data_, {.batch = batch_, .shuffle = false, .drop_last = false}));

@@ -92,7 +92,8 @@ void check(const DoctorSettings& s) {
   if (!t.loss_scale.empty() && !s.precisions.empty() && t.recipe.precision == "f32")
     fail("--loss-scale goes with --precision; the systems of --precisions have their own");
   if (t.accumulate > 1) fail("--accumulate: the doctor looks at steps of one batch");
-  check_outputs({{"--json", t.json}, {"--html", s.html}});
+  check_outputs({{"--json", t.json}, {"--html", s.html}}, {{"--init-from", t.init_from}},
+                files_read(t.recipe.net, t.recipe.data));
 }
 
 /// The usual ones or --precisions, and what --precision, --keep and --loss-scale ask for.
@@ -145,7 +146,7 @@ void add_doctor(CLI::App& app, Command& command) {
   settings->train.add_shared(*sub);
   settings->train.add_system(*sub);
   sub->add_option("--json", settings->train.json, "JSON file with the results");
-  sub->add_option("--steps", settings->steps, "in f32")->check(within(40, 1e6))->capture_default_str();
+  sub->add_option("--steps", settings->steps, "in f32")->check(whole(40, 1e6))->capture_default_str();
   sub->add_option("--precisions", settings->precisions, "number systems, with commas between them [the usual ones]")
       ->delimiter(',');
   sub->add_flag("--rehearse,!--no-rehearse", settings->rehearse, "lets doubtful number systems train the same steps");

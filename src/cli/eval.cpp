@@ -67,7 +67,7 @@ Json by_class(const Classifier& net, const std::vector<Score>& scores) {
 }
 
 int evaluate(const EvalSettings& s) {
-  check_outputs({{"--json", s.json}}, {{"--checkpoint", s.net.checkpoint}});
+  check_outputs({{"--json", s.json}}, {{"--checkpoint", s.net.checkpoint}}, files_read("", s.net.data));
   const Classifier net(s.net, Split::test);
   const Results test = results_of(net);
   const std::string part = net.part();

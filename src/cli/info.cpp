@@ -129,7 +129,7 @@ void add_info(CLI::App& app, Command& command) {
   sub->add_option("--net", s->net, "the net whose kernels to show");
   sub->add_option("--data", s->data, "a data set in files, to be told the folder that it lies in");
   sub->add_option("--precision", s->precision, "the number system")->capture_default_str();
-  sub->add_option("--batch", s->batch, "images a step")->check(within(1, 1e9))->capture_default_str();
+  sub->add_option("--batch", s->batch, "images a step")->check(whole(1, 1e9))->capture_default_str();
   s->device.add_to(*sub);
   sub->callback([s, &command] { command = [s] { return info(*s); }; });
 }

@@ -74,7 +74,7 @@ void check_file(const std::string& option, const fs::path& file, const std::vect
 
 void DeviceOptions::add_to(CLI::App& app) {
   app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  app.add_option("--threads", cpu.threads, "threads of the CPU; 0: all")->check(within(0, 1024))->capture_default_str();
+  app.add_option("--threads", cpu.threads, "threads of the CPU; 0: all")->check(whole(0, 1024))->capture_default_str();
   app.add_option("--isa", cpu.isa, "instruction set: auto, " + listed(isa_names(), " or "))->capture_default_str();
   app.add_option("--algorithms", cpu.algorithms, "of a CPU's convolutions: fastest, or direct alone")
       ->check(CLI::IsMember({"fastest", "direct"}))
@@ -109,6 +109,17 @@ CLI::Validator within(double least, double most) {
       "NUMBER");
 }
 
+CLI::Validator whole(double least, double most) {
+  return CLI::Validator(
+      [=](const std::string& text) {
+        const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+        const auto value = number(text);
+        const bool good = digits && value && *value >= least && *value <= most;
+        return good ? std::string() : fmt::format("'{}' is not a whole number {}", text, range(least, most));
+      },
+      "INTEGER");
+}
+
 LossScale parse_loss_scale(const std::string& text) {
   constexpr std::string_view prefix = "dynamic:";
   if (text == "none") return LossScale::none();
@@ -123,8 +134,18 @@ LossScale parse_loss_scale(const std::string& text) {
   return dynamic ? LossScale::dynamic({.initial = scale}) : LossScale::fixed(scale);
 }
 
-void check_outputs(const std::vector<Output>& files, const std::vector<Output>& checkpoints) {
+std::vector<Output> files_read(const std::string& net, const std::string& data) {
+  constexpr std::string_view npz = "npz:";
+  std::vector<Output> files;
+  if (net.ends_with(".onnx")) files.push_back({"--net", net});
+  if (data.starts_with(npz)) files.push_back({"--data", data.substr(npz.size())});
+  return files;
+}
+
+void check_outputs(const std::vector<Output>& files, const std::vector<Output>& checkpoints,
+                   const std::vector<Output>& inputs) {
   std::vector<Output> taken;
+  for (const auto& [option, file] : inputs) taken.push_back({option, place_of(file)});
   std::vector<fs::path> folders;
   for (const auto& [option, folder] : checkpoints) {
     if (folder.empty()) continue;

@@ -26,6 +26,9 @@ void add_data_options(CLI::App& app, DataOptions& options);
 /// Accepts a number within [least, most] that f32 can hold.
 CLI::Validator within(double least, double most);
 
+/// The same for a whole number.
+CLI::Validator whole(double least, double most);
+
 inline CLI::Validator positive() {
   return within(std::numeric_limits<float>::min(), std::numeric_limits<float>::max());
 }
@@ -39,9 +42,13 @@ struct Output {
   std::filesystem::path place;
 };
 
-/// Throws Error naming the option where one of `files` cannot be written, or where that would write over another or
-/// over a checkpoint in one of `checkpoints`. A folder that `--out` makes counts as there.
-void check_outputs(const std::vector<Output>& files, const std::vector<Output>& checkpoints = {});
+/// Throws Error naming the option where one of `files` cannot be written, or where that would write over another, over
+/// a checkpoint in one of `checkpoints` or over one of `inputs`. A folder that `--out` makes counts as there.
+void check_outputs(const std::vector<Output>& files, const std::vector<Output>& checkpoints = {},
+                   const std::vector<Output>& inputs = {});
+
+/// The files that --net and --data name, if they do.
+std::vector<Output> files_read(const std::string& net, const std::string& data);
 
 /// Throws Error naming the option where a folder that does not exist cannot be made there.
 void check_output_folder(const std::string& option, const std::filesystem::path& folder);

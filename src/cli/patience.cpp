@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "halftone/tensor/text.hpp"
 
@@ -25,8 +26,16 @@ void Patience::note(Identity& identity) const {
 }
 
 void Patience::resume(const Metadata& state) {
-  best_ = parse_number(text_at(state, best_key)).value_or(-1);
-  since_ = static_cast<std::int64_t>(parse_number(text_at(state, since_key)).value_or(0));
+  const auto number = [&](const char* key, double otherwise, double least, double most) {
+    const std::string text = text_at(state, key);
+    if (text.empty()) return otherwise;
+    const auto value = parse_number(text);
+    if (!value || !(*value >= least && *value <= most) || (key == since_key && std::floor(*value) != *value))
+      throw FileError(fmt::format("{}: '{}': no training leaves it so", key, text));
+    return *value;
+  };
+  best_ = number(best_key, -1, -1, 1);
+  since_ = static_cast<std::int64_t>(number(since_key, 0, 0, 1e9));
 }
 
 }  // namespace halftone::cli

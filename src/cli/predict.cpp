@@ -53,7 +53,7 @@ void print_confusion(const Classifier& net, const std::vector<std::int64_t>& pre
 }
 
 int predict(const PredictSettings& s) {
-  check_outputs({{"--out", s.out}}, {{"--checkpoint", s.net.checkpoint}});
+  check_outputs({{"--out", s.out}}, {{"--checkpoint", s.net.checkpoint}}, files_read("", s.net.data));
   const Classifier net(s.net, s.split == "train" ? Split::train : Split::test);
   const std::vector<float> shares = net(softmax);
   std::vector<std::int64_t> predicted;

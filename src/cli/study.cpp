@@ -368,7 +368,7 @@ void add_study(CLI::App& app, Command& command) {
       ->delimiter(',')
       ->required();
   sub->add_option("--seeds", settings->seeds, "runs of each, from --seed on")
-      ->check(within(1, 1000))
+      ->check(whole(1, 1000))
       ->capture_default_str();
   sub->callback([settings, &command] { command = [settings] { return study(*settings); }; });
 }

@@ -42,17 +42,29 @@ void check(const TrainSettings& s) {
     fail(fmt::format("--init-from: {} draws its own weights", s.recipe.precision));
   if (!s.tensorboard.empty()) check_output_folder("--tensorboard", s.tensorboard);
   if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
+  std::error_code ignored;
   if (!s.out.empty()) check_output_folder("--out", s.out);
   if (!s.capsule.empty()) check_output_folder("--capsule", s.capsule);
   if (!s.capsule.empty() && s.accumulate > 1)
     fail("--capsule: a step of several batches has no capsule (--accumulate 1)");
   if (s.keep_best && s.out.empty()) fail("--keep-best: --out must say where");
-  std::vector<Output> checkpoints = {{"--out", s.out}, {"--out", best_folder(s)}, {"--resume", s.resume}};
-  for (const auto& [option, folder] : checkpoints)
-    if (!s.capsule.empty() && !folder.empty() && fs::weakly_canonical(s.capsule) == fs::weakly_canonical(folder))
+  const bool is_file = fs::is_regular_file(s.init_from, ignored);
+  const fs::path source = is_file ? fs::path(s.init_from).parent_path() : fs::path(s.init_from);
+  std::vector<Output> checkpoints = {
+      {"--init-from", source}, {"--out", s.out}, {"--out", best_folder(s)}, {"--resume", s.resume}};
+  for (const auto& [option, folder] : checkpoints) {
+    if (folder.empty()) continue;
+    if (!s.out.empty() && option == "--init-from" && place_of(s.out) == place_of(folder))
+      fail(fmt::format("--out {}: that is taken by {}", s.out, option));
+    if (!s.capsule.empty() && place_of(s.capsule) == place_of(folder))
       fail(fmt::format("--capsule {}: that is taken by {}", s.capsule, option));
+  }
+  for (const char* name : {"model.safetensors", "state.safetensors"})
+    if (!s.capsule.empty() && fs::exists(fs::path(s.capsule) / name, ignored) &&
+        !fs::exists(fs::path(s.capsule) / "capsule.safetensors", ignored))
+      fail(fmt::format("--capsule {}: a checkpoint lies there", s.capsule));
   checkpoints.push_back({"--capsule", s.capsule});
-  check_outputs({{"--json", s.json}, {"--trace", s.trace}}, checkpoints);
+  check_outputs({{"--json", s.json}, {"--trace", s.trace}}, checkpoints, files_read(s.recipe.net, s.recipe.data));
 }
 
 Precision precision_of(const TrainSettings& s) {
@@ -135,9 +147,11 @@ Identity::Facts changeable_of(const Recipe& r) {
                              {"cutout", std::to_string(r.cutout)}});
   facts.emplace_back("class-weights",
                      r.class_weights.empty() ? "none" : fmt::format("{}", fmt::join(r.class_weights, ",")));
-  if (r.vector_rate != 1) facts.emplace_back("vector-lr", fmt::format("{}", r.vector_rate));
-  if (!r.whiten.empty()) facts.emplace_back("whiten", r.whiten);
-  if (const std::string later = frozen_later(r); !later.empty()) facts.emplace_back("freeze-after", later);
+  facts.emplace_back("vector-lr", fmt::format("{}", r.vector_rate));
+  facts.emplace_back("no-decay", r.decay_vectors ? "none" : "norms,biases");
+  facts.emplace_back("whiten", r.whiten.empty() ? "none" : r.whiten);
+  const std::string later = frozen_later(r);
+  facts.emplace_back("freeze-after", later.empty() ? "none" : later);
   return facts;
 }
 
@@ -157,7 +171,9 @@ class Run {
         accuracy_(accuracy(logits_, labels_)),
         trace_(settings.trace),
         best_(best_folder(settings)),
-        patience_(settings.patience) {}
+        patience_(settings.patience) {
+    naming("--data " + settings.recipe.data, [&] { check_images(graph_, test_); });
+  }
 
   TrainResult quietly(const Interrupt& interrupt) {
     quiet_ = true;
@@ -254,7 +270,7 @@ class Run {
       fail(fmt::format("--epochs {}: the checkpoint in {} has seen them all", settings_.recipe.epochs,
                        settings_.resume));
     best_.resume(settings_.resume);
-    patience_.resume(read_state_metadata(settings_.resume));
+    naming(settings_.resume, [&] { patience_.resume(read_state_metadata(settings_.resume)); });
     if (patience_.is_over())
       fail(fmt::format("--patience {}: the checkpoint in {} has been so long without a better test accuracy",
                        settings_.patience, settings_.resume));
@@ -357,6 +373,8 @@ class Run {
   }
 
   void encapsulate(const std::string& reason) {
+    make_folder(settings_.capsule);
+    const FolderLock lock = naming("--capsule " + settings_.capsule, [&] { return FolderLock(settings_.capsule); });
     Metadata facts = metadata_of(train_.dataset());
     say_net(facts);
     facts["precision"] = settings_.recipe.precision;
@@ -456,6 +474,9 @@ void normalize_as(const std::string& checkpoint, Dataset& data) {
   if (model.image.c != data.image.c)
     fail(fmt::format("--init-from {}: its images have {} channels, those of {} {}", checkpoint, model.image.c,
                      data.name, data.image.c));
+  if (model.dtype != data.dtype)
+    fail(fmt::format("--init-from {}: its images are {}, those of {} {}", checkpoint, name_of(model.dtype), data.name,
+                     name_of(data.dtype)));
   data.mean = model.mean, data.stddev = model.stddev;
 }
 
@@ -487,6 +508,11 @@ const Net& TrainSettings::net() const {
 
 Value build_net(const TrainSettings& s, Value images, const Dataset& data, LoadReport* report) {
   const Value logits = s.net().build(images, data.classes);
+  for (const std::string& text : s.recipe.freeze) {
+    const auto frozen = [&](const auto& p) { return in_scope(p.name, text.substr(0, text.find(':'))); };
+    if (std::ranges::none_of(graph_of(logits)->parameters, frozen))
+      fail(fmt::format("--freeze {}: no parameter lies in it", text));
+  }
   if (!s.recipe.whiten.empty()) whiten(graph_of(logits), s.recipe.whiten + ".weight", data);
   if (s.init_from.empty()) return logits;
   LoadOptions options;

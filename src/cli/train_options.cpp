@@ -12,13 +12,13 @@ void add_run(CLI::App& app, Recipe& r) {
   app.add_option("--net", r.net, "the net to train, FILE.onnx or one that `halftone info` lists");
   app.add_option("--data", r.data, "digits (drawn, needs no files), " + data_spellings());
   app.add_option("--epochs", r.epochs, "counted from the start of training")
-      ->check(within(1, 1e6))
+      ->check(whole(1, 1e6))
       ->capture_default_str();
   app.add_option("--test-every", r.test_every, "epochs from test to test; the last is tested too")
-      ->check(within(1, 1e6))
+      ->check(whole(1, 1e6))
       ->capture_default_str();
   app.add_flag("--views,!--no-views", r.views, "the last test adds up six views: mirrored, shifted by a pixel");
-  app.add_option("--batch", r.batch, "images a step")->check(within(1, 1e9))->capture_default_str();
+  app.add_option("--batch", r.batch, "images a step")->check(whole(1, 1e9))->capture_default_str();
 }
 
 void add_optimizer(CLI::App& app, Recipe& r) {
@@ -50,14 +50,22 @@ void add_optimizer(CLI::App& app, Recipe& r) {
   app.add_option("--warmup", r.warmup, "epochs of linear rise that come first")->check(within(0, 1e6));
   app.add_option("--label-smoothing", r.label_smoothing, "share of the target spread over all classes")
       ->check(within(0, 0.999999));
-  app.add_option("--class-weights", r.class_weights, "W0,W1,..: of the classes in the loss, one each [all 1]")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->check(positive());
+  app.add_option_function<std::string>(
+         "--class-weights",
+         [&r](const std::string& text) {
+           r.class_weights.clear();
+           for (const std::string_view part : parts(text, ',')) {
+             if (const std::string bad = positive()(std::string(part)); !bad.empty())
+               fail(fmt::format("--class-weights {}: {}", text, bad));
+             r.class_weights.push_back(static_cast<float>(*parse_number(part)));
+           }
+         },
+         "W0,W1,..: of the classes in the loss, one each [all 1]")
+      ->type_name("W,W..");
   app.add_option("--ema", r.average_decay, "evaluates averaged weights; the average's decay")
       ->check(within(0, 0.999999));
   app.add_option("--lookahead", r.lookahead, "with --ema: every so many steps the weights become the average")
-      ->check(within(0, 1e6));
+      ->check(whole(0, 1e6));
 }
 
 void add_beginning(CLI::App& app, TrainSettings& s) {
@@ -67,21 +75,21 @@ void add_beginning(CLI::App& app, TrainSettings& s) {
 }
 
 void add_augmentation(CLI::App& app, Recipe& r) {
-  app.add_option("--crop", r.crop, "pads by so many pixels, then crops at random")->check(within(0, 1e4));
+  app.add_option("--crop", r.crop, "pads by so many pixels, then crops at random")->check(whole(0, 1e4));
   app.add_flag("--reflect,!--no-reflect", r.reflect,
                "with --crop: the padding is the image reflected at its border, not the mean");
   app.add_flag("--flip,!--no-flip", r.flip, "mirrors half of the images");
   app.add_flag("--alternate,!--no-alternate", r.alternate,
                "with --flip: mirrors each image in every other epoch, not at random");
   app.add_option("--whiten", r.whiten, "scope of a convolution whose weights whiten the images' patches");
-  app.add_option("--cutout", r.cutout, "blanks a square of this side")->check(within(0, 1e4));
+  app.add_option("--cutout", r.cutout, "blanks a square of this side")->check(whole(0, 1e4));
 }
 
 void add_numerics(CLI::App& app, TrainSettings& s) {
   app.add_option("--loss-scale", s.loss_scale, "none, a number, dynamic or dynamic:INITIAL [the precision's own]");
   app.add_option("--stress", s.stress, "multiplies the gradient at the loss and divides it out again")
       ->check(positive());
-  app.add_option("--accumulate", s.accumulate, "batches a step")->check(within(1, 1e6))->capture_default_str();
+  app.add_option("--accumulate", s.accumulate, "batches a step")->check(whole(1, 1e6))->capture_default_str();
   app.add_option("--clip-norm", s.clip_norm, "greatest norm of the gradients; 0: no clipping")->check(within(0, 1e30));
   app.add_option("--seed", s.seed, "of weights, order and augmentation")
       ->check(within(0, 0x1p63))
@@ -90,8 +98,8 @@ void add_numerics(CLI::App& app, TrainSettings& s) {
 
 void add_places(CLI::App& app, TrainSettings& s) {
   add_data_options(app, s.data);
-  app.add_option("--limit", s.data.limit, "only the first so many training images; 0: all")->check(within(0, 1e12));
-  app.add_option("--workers", s.workers, "threads that make batches")->check(within(0, 256))->capture_default_str();
+  app.add_option("--limit", s.data.limit, "only the first so many training images; 0: all")->check(whole(0, 1e12));
+  app.add_option("--workers", s.workers, "threads that make batches")->check(whole(0, 256))->capture_default_str();
 }
 
 void add_files(CLI::App& app, TrainSettings& s) {
@@ -102,7 +110,7 @@ void add_files(CLI::App& app, TrainSettings& s) {
   app.add_option("--capsule", s.capsule,
                  "folder for the step that goes wrong, else the last one; `replay` does it again");
   app.add_option("--patience", s.patience, "epochs without a better test accuracy that end the run; 0: none do")
-      ->check(within(0, 1e6));
+      ->check(whole(0, 1e6));
   app.add_option("--tensorboard", s.tensorboard, "folder for an event file with a step's and an epoch's numbers");
   app.add_option("--trace", s.trace, "CSV file with one row a step; a resume goes on in it");
   app.add_option("--json", s.json, "JSON file with the results");
@@ -143,7 +151,7 @@ void TrainSettings::add_system(CLI::App& app) {
   app.add_option("--keep", keep, "ROLE=PRECISION or SCOPE=PRECISION: stored as in another number system")
       ->allow_extra_args(false);
   app.add_option("--range-steps", range_steps, "of a first training that only finds ranges [dynamic_fixed 200]")
-      ->check(within(0, 1e9));
+      ->check(whole(0, 1e9));
   app.add_flag("--notice", notice, "counts zeros, flushed and saturated numbers of every tensor for --json");
 }
 

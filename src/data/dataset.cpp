@@ -59,7 +59,8 @@ void measure(Dataset& data, std::span<const T> values, double unit) {
       squares += d * d;
     }
     data.mean.push_back(static_cast<float>(mean / unit));
-    data.stddev.push_back(squares > 0 ? static_cast<float>(std::sqrt(squares / count) / unit) : 1.0f);
+    const auto deviation = static_cast<float>(std::sqrt(squares / count) / unit);
+    data.stddev.push_back(deviation >= std::numeric_limits<float>::min() ? deviation : 1.0f);
   }
 }
 

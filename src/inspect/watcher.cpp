@@ -17,18 +17,22 @@ bool is_lost(float weight, float update) {
 
 Watcher::Watcher(const Trainer& trainer) : trainer_(trainer) {
   if (!trainer.options().keep_values) fail("Watcher: the trainer keeps no values (TrainerOptions::keep_values)");
-  const Graph& graph = trainer.plan().graph();
-  const auto layers = [&](const std::string& name) {
-    return std::any_of(graph->nodes.begin(), graph->nodes.end(), [&](const Node& n) { return n.name == name; });
-  };
+  find_sources();
+}
+
+void Watcher::find_sources() {
+  const Graph& graph = trainer_.plan().graph();
+  graph_ = graph.identity();
+  sources_.clear();
   for (const Node& node : graph->nodes) {
     if (node.op->is_view()) continue;
     for (const int id : node.outputs) {
       const ValueInfo& info = graph.info(id);
       if (info.spec.role == Role::input || info.spec.role == Role::exact) continue;
+      if (info.store != Store::none && info.store != Store::gradients) continue;  // weights come below
       if (info.spec.storage.code != DType::f32) fail("Watcher: the trainer's precision must be f32");
       const bool of_layer = info.spec.role == Role::activation_gradient || info.spec.role == Role::weight_gradient;
-      const std::string layer = of_layer && layers(parent(node.name)) ? parent(node.name) : node.name;
+      const std::string layer = of_layer ? parent(node.name) : node.name;
       sources_.push_back({id, tensor_of(layer, name_of(info.spec.role))});
     }
   }
@@ -49,6 +53,7 @@ void Watcher::begin() {
 }
 
 void Watcher::look() {
+  if (trainer_.plan().graph().identity() != graph_) find_sources();
   for (const auto& [value, tensor] : sources_) {
     const TensorView view = trainer_.plan().view(value);
     numbers_.resize(std::max(numbers_.size(), static_cast<std::size_t>(view.spec.shape.elements())));

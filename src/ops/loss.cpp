@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace halftone {
@@ -24,7 +25,12 @@ std::vector<ValueSpec> number() { return {{Shape{}, DType::f32, Role::exact}}; }
 
 }  // namespace
 
-Value cross_entropy(Value logits, Value labels, const CrossEntropyOptions& options) {
+Value cross_entropy(Value logits, Value labels, const CrossEntropyOptions& given) {
+  CrossEntropyOptions options = given;
+  float largest = 0;
+  for (const float weight : options.class_weights) largest = std::max(largest, weight);
+  for (float& weight : options.class_weights)  // a power of two changes nothing, and no sum leaves f32's range
+    if (largest > 0 && std::isfinite(largest)) weight = std::ldexp(weight, -std::ilogb(largest));
   return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(options), {logits, labels},
                                   graph_of(logits).numbered("cross_entropy"));
 }

@@ -136,8 +136,8 @@ void check_identity(const SafeTensors& file, const Identity& identity) {
 std::vector<std::string> changes(const SafeTensors& file, const Identity& identity) {
   std::vector<std::string> result;
   for (const auto& [key, value] : identity.changeable)
-    if (const auto found = file.metadata.find(key); found != file.metadata.end() && found->second != value)
-      result.push_back(fmt::format("{} was {:.40}, is {}", key, found->second, value));
+    if (const std::string before = file.metadata.contains(key) ? file.metadata.at(key) : "none"; before != value)
+      result.push_back(fmt::format("{} was {:.40}, is {}", key, before, value));
   return result;
 }
 
@@ -227,7 +227,7 @@ std::filesystem::path model_file(const std::filesystem::path& checkpoint) {
 }
 
 std::vector<std::string> load_checkpoint(const std::filesystem::path& directory, Parameters& parameters,
-                                         const Identity& identity) {
+                                         const Identity& identity, const LossScale& loss_scale) {
   const SafeTensors file = read_safetensors(directory / "state.safetensors");
   check_format(file);
   check_identity(file, identity);
@@ -239,6 +239,11 @@ std::vector<std::string> load_checkpoint(const std::filesystem::path& directory,
     }
   };
   const StepState step = take([&] { return step_state_of(file.metadata); });
+  const DynamicOptions& o = loss_scale.options;
+  const float scale = step.scale.scale, least = std::min(o.min, o.initial), most = std::max(o.max, o.initial);
+  if (loss_scale.mode == LossScale::Mode::dynamic && !(scale >= least && scale <= most))
+    throw FileError(
+        fmt::format("{}: state.scale: {} is not between {} and {}", file.file.string(), scale, least, most));
   double weights = 0;
   for (const auto& slot : parameters.entries) weights += static_cast<double>(slot.shape.elements());
   if (step.micro_batch > 0 && static_cast<double>(step.zero_gradients) > weights * step.good_micro_batches)

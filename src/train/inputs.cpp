@@ -21,6 +21,17 @@ Inputs inputs(Graph graph, const Dataset& dataset, std::int64_t batch) {
   return {normalize(images, dataset.mean, dataset.stddev), labels};
 }
 
+void check_images(const Graph& graph, const Loader& loader) {
+  if (graph->inputs.empty()) return;
+  const ValueInfo& input = graph.info(graph->inputs[0]);
+  const Dataset& data = loader.dataset();
+  Shape taken = input.spec.shape;
+  taken.n = data.image.n;
+  if (taken != data.image || input.spec.storage.code != data.dtype)
+    fail(fmt::format("{}: the graph takes {} of {}, the images of {} are {} of {}", input.name, to_string(taken),
+                     name_of(input.spec.storage.code), data.name, to_string(data.image), name_of(data.dtype)));
+}
+
 Metadata metadata_of(const Dataset& dataset) {
   const Shape& image = dataset.image;
   Metadata metadata = {{"data", dataset.name},

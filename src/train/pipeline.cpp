@@ -40,7 +40,7 @@ Graph for_training(const Graph& graph, int loss, const TrainerOptions& options, 
     const auto fits = [&](const auto& named) { return in_scope(named.name, exception.scope); };
     if (std::none_of(graph->nodes.begin(), graph->nodes.end(), fits) &&
         std::none_of(graph->parameters.begin(), graph->parameters.end(), fits))
-      fail(fmt::format("exception \"{}\": no node and no parameter lies in it", exception.scope));
+      fail(fmt::format("precision {}: no node and no parameter lies in \"{}\"", given.name, exception.scope));
   }
   Graph result = graph.clone();
   const Precision precision = given.binarizes ? with_signs(given, binarize(result, given)) : given;

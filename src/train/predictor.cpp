@@ -330,6 +330,7 @@ std::vector<float> Predictor::operator()(const Batch& batch) {
 }
 
 std::vector<float> Predictor::operator()(const Loader& loader) {
+  check_images(impl_->graph, loader);
   std::vector<float> result;
   const Loader in_order = loader.in_order();
   Epoch batches = in_order.epoch(0);

@@ -66,6 +66,7 @@ Schedule one_cycle(const Recipe& recipe, std::string_view arguments, float peak,
 std::pair<std::string, double> frozen(std::string_view text) {
   const bool at_once = text.find(':') == std::string_view::npos;
   const std::string scope(take_until(text, ':'));
+  if (scope.empty()) fail("freeze: it reads SCOPE or SCOPE:EPOCHS");
   const auto epochs = at_once ? 0 : parse_number(text);
   if (!epochs || !(*epochs >= 0 && *epochs < 1e9))
     fail(fmt::format("freeze {}: '{}' is no number of epochs", scope, text));

@@ -108,6 +108,8 @@ void put_scale(const RangeState& state, const std::string& value, std::map<std::
 StepState step_state_of(const std::map<std::string, std::string>& metadata) {
   StepState state;
   const Read read{metadata, of_step}, of_training{metadata, ""};
+  for (const char* name : {"seed", "attempts", "steps", "scale"})
+    if (!metadata.contains(std::string(of_step) + name)) fail(fmt::format("{}{} is missing", of_step, name));
   for_each_field(state, read);
   std::uint64_t seed = state.seed;
   std::int32_t accumulate = most_in_a_row;

@@ -11,6 +11,7 @@
 
 #include "halftone/graph/recompute.hpp"
 #include "halftone/train/binarize.hpp"
+#include "halftone/train/inputs.hpp"
 #include "halftone/train/pipeline.hpp"
 #include "src/train/parameter_groups.hpp"
 
@@ -177,7 +178,6 @@ struct Trainer::Impl {
   /// that is nobody.
   void follow_groups() {
     next_freeze = never;
-    if (options.keep_values) return;
     bool any = false, differs = false;
     for (std::size_t i = 0; i < parameters.entries.size(); ++i) {
       const ParameterSlot& slot = parameters.entries[i];
@@ -282,6 +282,7 @@ struct Trainer::Impl {
     if (average && parameters.bytes(Store::average) == 0)
       fail("evaluate: this trainer keeps no averaged weights (average_decay)");
     if (average) averaged.emplace(parameters);
+    check_images(graph_of(output), loader);
     const Loader in_order = loader.in_order();
     Epoch batches = in_order.epoch(0);
     while (const Batch* batch = batches.next()) {
@@ -345,6 +346,7 @@ EpochReport Trainer::epoch(const Loader& loader, const Observer& observer) {
   if (!*loader.options().drop_last && loader.size() % loader.batch() != 0)
     fail(fmt::format("epoch: the last batch of {} images would be shorter than {}; training needs drop_last",
                      loader.size(), loader.batch()));
+  check_images(impl_->plan->graph(), loader);
   impl_->settle();
   if (impl_->consumed() == 0 && !impl_->ranges_found) find_ranges(loader, impl_->options.precision.range_steps);
   const auto began = std::chrono::steady_clock::now();
@@ -411,9 +413,10 @@ void Trainer::save(const std::filesystem::path& directory, const Metadata& model
 
 std::vector<std::string> Trainer::load(const std::filesystem::path& directory, const Identity& identity) {
   impl_->settle();
-  auto changes = load_checkpoint(directory, impl_->parameters, joined(identity_of(impl_->options), identity));
-  StepState state = impl_->parameters.read_state();
   const LossScale& loss_scale = impl_->options.precision.loss_scale;
+  auto changes =
+      load_checkpoint(directory, impl_->parameters, joined(identity_of(impl_->options), identity), loss_scale);
+  StepState state = impl_->parameters.read_state();
   state.stress = impl_->options.stress;
   state.scale.stop = 0;
   if (loss_scale.mode != LossScale::Mode::dynamic) state.scale.scale = loss_scale.options.initial;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include "halftone/io/atomic_file.hpp"
 #include "halftone/io/safetensors.hpp"
 #include "tests/cli/program.hpp"
 
@@ -37,6 +38,27 @@ TEST(CapsuleProgram, KeepsTheLastStepWhereNoneWentWrong) {
   Program replay({"replay", capsule, "--threads", "1"});  // all else is the capsule's
   EXPECT_EQ(replay.wait(), 0) << replay.err();
   EXPECT_NE(replay.out().find("all numbers are finite"), std::string::npos) << replay.out();
+}
+
+TEST(CapsuleProgram, RepeatsAStepOfWhichAPartIsFrozen) {
+  const Folder folder;
+  const std::string capsule = folder / "c";
+  Program program(train(capsule, {"--freeze", "dense2:0.5", "--clip-norm", "0.1"}));
+  EXPECT_EQ(program.wait(), 0) << program.err();
+  Program replay({"replay", capsule, "--threads", "1"});
+  EXPECT_EQ(replay.wait(), 0) << replay.err();
+  EXPECT_NE(replay.out().find("the same bits"), std::string::npos) << replay.out();
+}
+
+TEST(CapsuleProgram, LeavesAFolderThatAnotherTrainingHoldsAlone) {
+  const Folder folder;
+  const std::string capsule = folder / "c";
+  std::filesystem::create_directory(capsule);
+  const FolderLock held(capsule);
+  Program program(train(capsule, {}));
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_NE(program.err().find("--capsule " + capsule + ": the folder"), std::string::npos) << program.err();
+  EXPECT_TRUE(std::filesystem::is_empty(capsule));
 }
 
 /// With checksums that are right.

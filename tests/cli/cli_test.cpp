@@ -141,6 +141,11 @@ TEST(Cli, AResumeTellsWhatHasChanged) {
         "changed: weight-decay was 0.0005, is 0.25\n", "changed: crop was 2, is 0\n", "changed: flip was off, is on\n",
         "changed: clip-norm was 0, is 3\n"})
     EXPECT_NE(other.find(line), std::string::npos) << line << other;
+  run({"--epochs", "1", "--vector-lr", "2", "--freeze", "dense1:2", "--out", folder / "a"});
+  const std::string by_scope = also({"--vector-lr", "3", "--no-decay", "norms,biases"});
+  for (const char* line : {"changed: vector-lr was 2, is 3\n", "changed: no-decay was none, is norms,biases\n",
+                           "changed: freeze-after was dense1:2, is none\n"})
+    EXPECT_NE(by_scope.find(line), std::string::npos) << line << by_scope;
 }
 
 TEST(Cli, KeepsRolesWiderAndGoesOnInALongerWord) {

@@ -49,7 +49,10 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {but({"--precision", "f17"}), "--precision f17"},
       {but({"--keep", "update"}), "--precision f32+update"},
       {but({"--keep", "update=f17"}), "'f17' is none"},
-      {but({"--keep", "conv7=f16"}), "halftone: exception \"conv7\""},
+      {but({"--keep", "conv7=f16"}), "--precision f32+conv7=f16: no node and no parameter lies in \"conv7\""},
+      {but({"--freeze", "conv7:3"}), "--freeze conv7:3: no parameter lies in it"},
+      {but({"--freeze", "conv7"}), "--freeze conv7"},
+      {but({"--freeze", ":3"}), "--freeze: it reads SCOPE or SCOPE:EPOCHS"},
       {but({"--convert"}), "--convert"},
       {but({"--batch", "0"}), "--batch"},
       {but({"--batch", "-5"}), "--batch"},
@@ -80,6 +83,8 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {but({"--class-weights", "1,2"}), "--class-weights: there are 2 for 10 classes"},
       {but({"--class-weights", "1,1,1,1,1,1,1,1,1,0"}), "--class-weights"},
       {but({"--class-weights", "1,heavy"}), "--class-weights"},
+      {but({"--class-weights", "1,,1,1,1,1,1,1,1,1,1"}), "--class-weights 1,,1"},
+      {but({"--class-weights", "1,1,1,1,1,1,1,1,1,1,"}), "--class-weights 1,1"},
       {but({"--schedule", "sometimes"}), "--schedule"},
       {but({"--schedule", "step:1,2,:0.1"}), "--schedule"},
       {but({"--optimizer", "nobody"}), "--optimizer"},
@@ -97,6 +102,8 @@ TEST(Cli, WrongUseIsOneLineThatNamesTheOption) {
       {{"info", "--precision", "f17"}, "--precision f17"},
       {but({"--seed", "-1"}), "--seed"},
       {but({"--crop", "28"}), "--crop 28"},
+      {but({"--crop", "1.5"}), "--crop: '1.5' is not a whole number"},
+      {but({"--patience", "1e3"}), "--patience: '1e3' is not a whole number"},
       {but({"--reflect"}), "--reflect: it says what --crop pads with, and there is no --crop"},
       {but({"--reflect", "--crop", "0"}), "--reflect: "},
       {but({"--alternate", "--crop", "2"}),
@@ -177,6 +184,32 @@ TEST(Cli, PlacesThatCannotBeWrittenAreFoundBeforeTraining) {
   }
   EXPECT_EQ(text_of(file), "somebody's");
   EXPECT_FALSE(std::filesystem::exists(folder / "a") || std::filesystem::exists(folder / "o"));
+}
+
+TEST(Cli, WhatIsReadIsNotWrittenOver) {
+  const Folder folder;
+  const std::string from = folder / "from", model = from + "/model.safetensors", set = folder / "set.npz";
+  ASSERT_EQ(Program(but({"--out", from})).wait(), 0);
+  std::ofstream(set, std::ios::binary) << "an archive";
+  const std::string before = text_of(model);
+  const Words own = {"train", "--net", "mlp", "--data", "npz:" + set};
+  const auto with = [](Words words, const Words& more) {
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  for (const Case& c : {Case{but({"--init-from", from, "--out", from}), "--out " + from + ": that is taken by"},
+                        Case{but({"--init-from", model, "--out", from}), "--out " + from + ": that is taken by"},
+                        Case{but({"--init-from", from, "--capsule", from}), "--capsule " + from},
+                        Case{but({"--init-from", model, "--json", model}), "--json " + model},
+                        Case{but({"--capsule", from}), "--capsule " + from + ": a checkpoint lies there"},
+                        Case{with(own, {"--trace", set}), "--trace " + set + ": that is taken by --data"},
+                        Case{with(own, {"--json", set}), "--json " + set + ": that is taken by --data"},
+                        Case{{"doctor", "--net", "mlp", "--data", "npz:" + set, "--html", set}, "--html " + set},
+                        Case{{"eval", "--checkpoint", from, "--data", "npz:" + set, "--json", set}, "--json " + set},
+                        Case{{"predict", "--checkpoint", from, "--data", "npz:" + set, "--out", set}, "--out " + set}})
+    expect_one_line(c, 2);
+  EXPECT_EQ(text_of(model), before);
+  EXPECT_EQ(text_of(set), "an archive");
 }
 
 TEST(Cli, ReportsMayLieBesideACheckpointInAFolderToBeMade) {

@@ -62,7 +62,7 @@ TEST_F(FineTuneProgram, ANewHeadOnATrunkThatStaysOrLearns) {
             std::string::npos);
   EXPECT_NE(refusal(joined(train_four, {"--new-head"})).find("--new-head: --init-from must say"), std::string::npos);
   const Words tuned = joined(train_four, {"--init-from", folder / "ten", "--new-head"});
-  EXPECT_NE(refusal(joined(tuned, {"--freeze", "conv7"})).find("freeze \"conv7\": no parameter lies in it"),
+  EXPECT_NE(refusal(joined(tuned, {"--freeze", "conv7"})).find("--freeze conv7: no parameter lies in it"),
             std::string::npos);
   run(joined(tuned, {"--freeze", "conv1", "--out", folder / "four", "--tensorboard", folder / "logs"}));
   const SafeTensors ten = model("ten"), four = model("four");
@@ -97,6 +97,18 @@ TEST_F(FineTuneProgram, PatienceEndsTheRunAlsoAcrossAResume) {
   train = joined(train, {"--resume", folder / "run", "--epochs", "9", "--patience", "3"});
   run(train);
   EXPECT_EQ(json_of(folder / "r.json")["epochs"].size(), 2u) << "epochs 3 and 4";
+  const SafeTensors state = read_safetensors(folder / "run/state.safetensors");
+  for (const auto& [key, value] : {std::pair("patience_epochs", "1e300"),
+                                   {"patience_epochs", "-5"},
+                                   {"patience_epochs", "0.5"},
+                                   {"patience_best", "nan"},
+                                   {"patience_best", "x"},
+                                   {"patience_best", "1e300"}}) {
+    Metadata hostile = state.metadata;
+    hostile[key] = value;
+    write_safetensors(state.file, state.tensors, hostile);
+    EXPECT_NE(refusal(train, 1).find(std::string(key) + ": '" + value + "'"), std::string::npos) << key << value;
+  }
 }
 
 }  // namespace

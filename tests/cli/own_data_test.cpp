@@ -134,6 +134,55 @@ TEST(OwnData, NamesAndTheShareHeldOutAreKept) {
             std::string::npos);
 }
 
+/// An archive of 40 images to train on and 20 to test, of their types and shapes.
+std::string two_parts(const std::string& train_type, const std::string& train_shape, const std::string& test_type,
+                      const std::string& test_shape) {
+  const auto pixels = [](const std::string& type, std::size_t count) {
+    std::string bytes;
+    for (std::size_t i = 0; i < count * 64; ++i) {
+      const float number = static_cast<float>(i % 251);
+      bytes.append(type == "|u1" ? std::string(1, static_cast<char>(i % 251))
+                                 : std::string(reinterpret_cast<const char*>(&number), sizeof number));
+    }
+    return bytes;
+  };
+  std::string labels;
+  for (int i = 0; i < 40; ++i) labels += static_cast<char>(i % 2);
+  return testing::zip({{"x_train.npy", testing::npy(train_type, train_shape, pixels(train_type, 40))},
+                       {"y_train.npy", testing::npy("|u1", "(40,)", labels)},
+                       {"x_test.npy", testing::npy(test_type, test_shape, pixels(test_type, 20))},
+                       {"y_test.npy", testing::npy("|u1", "(20,)", labels.substr(0, 20))}});
+}
+
+TEST(OwnData, ImagesOfAnotherSizeOrTypeAreRefusedBeforeTheFirstStep) {
+  const Folder folder;
+  const auto train_on = [&](const std::string& archive, const Words& more = {}) {
+    std::ofstream(folder / "set.npz", std::ios::binary) << archive;
+    Words words = {"train",     "--net",    "mlp",     "--data", "npz:" + folder / "set.npz",
+                   "--threads", "1",        "--batch", "20",     "--epochs",
+                   "1",         "--layout", "nhwc"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  const std::string as_trained = two_parts("<f4", "(40, 8, 8)", "<f4", "(20, 8, 8)");
+  for (const auto& [type, shape] : {std::pair("<f4", "(20, 4, 16)"), {"<f4", "(20, 4, 4, 4)"}, {"|u1", "(20, 8, 8)"}}) {
+    Program program(train_on(two_parts("<f4", "(40, 8, 8)", type, shape), {"--out", folder / "none"}));
+    EXPECT_EQ(program.wait(), 2) << shape;
+    EXPECT_EQ(program.out(), "");
+    EXPECT_NE(program.err().find("images: the graph takes [1, 8, 8, 1] of f32, the images of npz:set.npz are"),
+              std::string::npos)
+        << program.err();
+    EXPECT_FALSE(std::filesystem::exists(folder / "none"));
+  }
+  run(train_on(as_trained, {"--out", folder / "run"}));  // the control
+  const Words from_it = train_on(two_parts("|u1", "(40, 8, 8)", "|u1", "(20, 8, 8)"), {"--init-from", folder / "run"});
+  EXPECT_NE(refusal(from_it).find("--init-from " + folder / "run: its images are f32, those of npz:set.npz u8"),
+            std::string::npos);
+  EXPECT_NE(refusal({"eval", "--checkpoint", folder / "run", "--data", "npz:" + folder / "set.npz"}, 1)
+                .find("its images are f32, those of npz:set.npz u8"),
+            std::string::npos);
+}
+
 TEST(OwnData, AnArchiveOfArraysIsTrainedOn) {
   const Folder folder;
   const Dataset digits = rendered_digits(Split::train, 200);

@@ -45,6 +45,8 @@ TEST(InMemory, TakesFloats) {
   EXPECT_EQ(data.pixels.size(), 8u);
   EXPECT_FLOAT_EQ(data.mean[0], 1);
   EXPECT_FLOAT_EQ(data.stddev[0], 2);
+  const Dataset tiny = in_memory("toy", {1, 1, 1, 1}, Floats{0, 0x1p-149f}, {0, 1}, 2);
+  EXPECT_EQ(tiny.stddev[0], 1.0f) << "a deviation that f32 cannot hold must not divide by zero";
 }
 
 TEST(InMemory, RefusesWhatDoesNotFit) {

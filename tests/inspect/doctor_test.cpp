@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <map>
@@ -89,6 +90,9 @@ TEST(Doctor, WatchesEveryLayerAndRole) {
   std::set<std::string> seen;
   for (const WatchedTensor& tensor : found.tensors) {
     EXPECT_TRUE(seen.insert(tensor.node + " " + tensor.role).second);
+    const auto in_it = [&](const auto& named) { return in_scope(named.name, tensor.node); };
+    EXPECT_TRUE(std::ranges::any_of(task.graph->nodes, in_it) || std::ranges::any_of(task.graph->parameters, in_it))
+        << tensor.node << ' ' << tensor.role << " is no scope for Precision::except";
     EXPECT_GT(tensor.exponents.numbers(), 0);
     EXPECT_EQ(tensor.exponents.nonfinite(), 0);
   }

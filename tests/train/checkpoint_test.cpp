@@ -281,6 +281,27 @@ TEST_F(Checkpoint, AFieldThatNoTrainingLeavesSoIsRefused) {
   load();  // the control
 }
 
+TEST_F(Checkpoint, FieldsWithoutWhichNoTrainingGoesOnAreNotMissing) {
+  for (const char* field : {"state.seed", "state.attempts", "state.steps", "state.scale"}) {
+    std::string text;
+    change_state([&](auto& metadata) { text = metadata.extract(field).mapped(); });
+    const Refusal refused = refusal_of([&] { load(); });
+    EXPECT_TRUE(refused.by_file && refused.message.ends_with(std::string(field) + " is missing")) << refused.message;
+    change_state([&](auto& metadata) { metadata[field] = text; });
+  }
+  load();  // the control
+}
+
+TEST_F(Checkpoint, AScaleThatItsPolicyNeverComesToIsRefused) {
+  trainer = trained(Precision::f16());
+  trainer->save(folder / "", {});
+  for (const auto& [scale, good] : {std::pair("1e-37", false), {"3e38", false}, {"5.9604645e-8", true}, {"8", true}}) {
+    change_state([&, scale = scale](auto& metadata) { metadata["state.scale"] = scale; });
+    const Refusal refused = refusal_of([&] { load(); });
+    EXPECT_EQ(refused.message.find("state.scale: ") != std::string::npos && refused.by_file, !good) << refused.message;
+  }
+}
+
 TEST_F(Checkpoint, AMissingFieldKeepsItsFirstValue) {
   change_state([](auto& metadata) {
     metadata["state.nonfinite_total"] = "5";

@@ -221,7 +221,8 @@ TEST_F(Onnx, ACheckpointHoldsANetThatNobodyElseKnows) {
   const std::vector<float> after = Predictor(dir_ / "own", {.device = cpu_device({.threads = 1})})(train);
   ASSERT_EQ(after.size(), before.size());
   for (std::size_t i = 0; i < after.size(); ++i) EXPECT_NEAR(after[i], before[i], 1e-5f) << i;
-  EXPECT_TRUE(contains(error([&] { describe("no", dense(group_norm(images, 1), 10)); }), "has no counterpart"));
+  const auto nobody = [x = images] { describe("no", dense(group_norm(x, 1), 10)); };
+  EXPECT_TRUE(contains(error(nobody), "has no counterpart"));
 }
 
 /// What docs/guide.md shows.

@@ -151,6 +151,21 @@ TEST(Trainer, TheLossScaleChangesNoBitInF32) {
   EXPECT_EQ(lasting_bytes(a), lasting_bytes(c));
 }
 
+TEST(Trainer, ClassWeightsCountByTheirRatiosAlone) {
+  const Dataset data = noise();
+  Net net = small_net(data);
+  const auto after_a_step = [&](float factor) {
+    const float weights[] = {1, 0.75f, 1.5f, 1.25f};
+    CrossEntropyOptions options;
+    for (const float weight : weights) options.class_weights.push_back(weight * factor);
+    Trainer trainer(cross_entropy(net.logits, net.labels, options), options_for(Precision::f32()));
+    EXPECT_GT(trainer.step(batch_of(data)).gradient_norm, 0);
+    return lasting_bytes(trainer);
+  };
+  const auto plain = after_a_step(1);
+  for (const float factor : {0x1p-125f, 0x1p127f}) EXPECT_EQ(after_a_step(factor), plain) << factor;
+}
+
 TEST(Trainer, ClippingSeesTrueGradients) {
   const Dataset data = noise();
   const Net net = small_net(data);

@@ -40,6 +40,8 @@ class Watcher {
   struct Updates {
     std::int64_t moved = 0, lost_bf16 = 0, lost_f16 = 0;
   };
+  /// Whenever the trainer has made itself another plan.
+  void find_sources();
   std::size_t tensor_of(const std::string& node, const char* role);
   void look_at_update(const ParameterSlot& slot, std::size_t tensor, const std::vector<float>& before);
 
@@ -47,6 +49,7 @@ class Watcher {
   std::vector<WatchedTensor> tensors_;
   std::map<std::pair<std::string, std::string>, std::size_t> known_;
   std::vector<Source> sources_;
+  std::uint64_t graph_ = 0;  // that they are of
   std::map<std::size_t, Updates> updates_;
   std::vector<std::vector<float>> before_;  // the weights
   std::vector<float> numbers_;              // of the tensor that is looked at

@@ -49,9 +49,9 @@ std::filesystem::path model_file(const std::filesystem::path& checkpoint);
 
 /// Reads DIR/state.safetensors, checks it whole, then writes all of it into memory. Throws FileError naming file,
 /// tensor or field, and Error naming the first difference from `identity.fixed`. Returns the differences from
-/// `identity.changeable`, each in words.
+/// `identity.changeable`, each in words. A scale that `loss_scale` never comes to is damage too.
 std::vector<std::string> load_checkpoint(const std::filesystem::path& directory, Parameters& parameters,
-                                         const Identity& identity);
+                                         const Identity& identity, const LossScale& loss_scale = {});
 
 /// Metadata of a checkpoint's model (`model_file`); throws FileError where there is none.
 Metadata read_model_metadata(const std::filesystem::path& checkpoint);

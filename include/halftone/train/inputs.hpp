@@ -17,6 +17,9 @@ Inputs inputs(Graph graph, const Loader& loader);
 /// The same for images and a batch size described by hand.
 Inputs inputs(Graph graph, const Dataset& dataset, std::int64_t batch);
 
+/// Throws Error where the loader's images are of another size or dtype than those that the graph's first input takes.
+void check_images(const Graph& graph, const Loader& loader);
+
 /// What the user of a trained net must know of the data: classes and their names, image size and dtype, mean and
 /// deviation.
 Metadata metadata_of(const Dataset& dataset);

@@ -6,12 +6,25 @@
 #include <cmath>
 
 #include "cli/report.hpp"
+#include "halftone/train/onnx.hpp"
 
 namespace halftone::cli {
+namespace {
+
+bool is_onnx(const std::string& checkpoint) { return checkpoint.ends_with(".onnx"); }
+
+/// What an ONNX file does not say is the data's.
+ModelDescription description_of(const std::string& checkpoint) {
+  if (!is_onnx(checkpoint)) return read_model_description(checkpoint);
+  auto net = std::make_shared<const Net>(read_onnx(checkpoint));
+  return {.net = net, .image = net->image, .classes = net->classes, .file = checkpoint};
+}
+
+}  // namespace
 
 void ClassifierOptions::add_to(CLI::App& app) {
   app.add_option("--checkpoint", checkpoint,
-                 "folder that `halftone train --out` wrote, or file of `halftone export --packed`")
+                 "folder that `halftone train --out` wrote, file of `halftone export --packed`, or ONNX file")
       ->required();
   app.add_option("--data", data, data_spellings() + " [as trained]");
   add_data_options(app, reading);
@@ -22,23 +35,33 @@ void ClassifierOptions::add_to(CLI::App& app) {
 }
 
 Classifier::Classifier(const ClassifierOptions& o, Split split)
-    : checkpoint_(o.checkpoint), model_(read_model_description(o.checkpoint)), device_(o.device.open()), raw_(o.raw) {
+    : checkpoint_(o.checkpoint), model_(description_of(o.checkpoint)), device_(o.device.open()), raw_(o.raw) {
   precision_ = o.precision.empty() ? model_.precision : o.precision;
   precision_for(model_, precision_by_name(precision_));
   const std::string name = o.data.empty() ? model_.data : o.data;
   if (o.data.empty() && is_own_data(name))
     fail(fmt::format("--data is missing: a checkpoint does not tell where {} lies", name));
+  const bool onnx = is_onnx(checkpoint_);
+  if (name.empty()) fail(fmt::format("--data is missing: {} does not say what it was trained on", checkpoint_));
   DataOptions reading = o.reading;
   reading.threads = o.device.cpu.threads;
   if (is_own_data(name)) {
     if (reading.image.h == 0) reading.image = model_.image;
     const bool folder = name.starts_with("folder:");
     if (folder) reading.class_names = model_.class_names;
-    if (folder && model_.class_names.empty())
+    if (folder && model_.class_names.empty() && !onnx)
       fail(fmt::format("--data {}: the checkpoint in {} does not say what its classes are called", name, checkpoint_));
     reading.validation_without_parts = data_name(name) == model_.data ? model_.validation : 0;
   }
-  data_ = std::make_shared<const Dataset>(load_dataset(name, split, reading));
+  Dataset data = load_dataset(name, split, reading);
+  if (onnx) {
+    normalize_as(*model_.net, data);
+    model_.mean = data.mean, model_.stddev = data.stddev, model_.dtype = data.dtype;
+    if (model_.image.elements() == 0) model_.image = data.image;
+    if (model_.classes == 0) model_.classes = data.classes;
+    if (model_.classes == data.classes) model_.class_names = data.class_names;
+  }
+  data_ = std::make_shared<const Dataset>(std::move(data));
   print_left_out(*data_);
   if (data_->image.c != model_.image.c)
     throw FileError(fmt::format("{}: its mean is not that of {} channels", checkpoint_, data_->image.c));
@@ -56,7 +79,8 @@ std::vector<float> Classifier::operator()(Value (*of_logits)(Value)) const {
   images.n = batch_;
   Predictor predictor(of_logits(logits_of(model_, Graph(), images)),
                       {.device = device_, .precision = precision_by_name(precision_), .fold_norms = false});
-  predictor.load(model_file(checkpoint_), {.weights = raw_ ? ModelWeights::raw : ModelWeights::best});
+  if (!is_onnx(checkpoint_))
+    predictor.load(model_file(checkpoint_), {.weights = raw_ ? ModelWeights::raw : ModelWeights::best});
   std::vector<float> values = predictor(Loader(data_, {.batch = batch_, .shuffle = false, .drop_last = false}));
   const auto bad = std::ranges::find_if(values, [](float x) { return !std::isfinite(x); });
   if (bad != values.end())

@@ -66,10 +66,18 @@ class OnnxNodes {
     return *tensor;
   }
 
+  /// As the file calls a constant.
+  std::string name_of(const onnx::TensorProto& tensor) const {
+    for (const std::string& input : node_->input())
+      if (const auto found = constants_.find(input); found != constants_.end() && found->second == &tensor)
+        return input;
+    return tensor.name();
+  }
+
   /// The numbers of a tensor of floats; none where the file is hollow.
   std::vector<float> floats(const onnx::TensorProto& tensor) const {
     const std::int64_t count = elements_of(tensor);
-    const auto what = [&](const char* why) { return fmt::format("takes {}, which {}", tensor.name(), why); };
+    const auto what = [&](const char* why) { return fmt::format("takes {}, which {}", name_of(tensor), why); };
     need(count >= 0, what("has no sound shape"));
     auto values = floats_of(tensor);
     need(values.has_value(), what("holds no floats"));
@@ -90,6 +98,7 @@ class OnnxNodes {
   std::optional<float> scalar_at(int i) const {
     const onnx::TensorProto* tensor = constant_at(i);
     if (!tensor || elements_of(*tensor) != 1) return {};
+    if (const auto whole = integers_of(*tensor); whole && whole->size() == 1) return static_cast<float>(whole->front());
     const std::vector<float> values = floats(*tensor);
     return values.empty() ? std::optional<float>() : values[0];
   }

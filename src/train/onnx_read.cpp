@@ -38,6 +38,9 @@ class Import : public OnnxShapes {
       node_ = &node;
       if (type == "Constant" && node.output_size() > 0)
         if (const TensorProto* tensor = held()) constants_[node.output(0)] = tensor;
+      if (type == "Transpose" && node.output_size() > 0 && wholes("perm") == Numbers{1, 0})
+        if (const TensorProto* tensor = constant_at(0))
+          constants_[node.output(0)] = tensor, transposed_.insert(node.output(0));
       if ((type == "Conv" || type == "Gemm" || type == "MatMul") && constant_at(1)) head_ = &node;
     }
   }
@@ -160,6 +163,11 @@ class Import : public OnnxShapes {
                                                          {"Reshape", &Import::reshape},
                                                          {"Squeeze", &Import::squeeze},
                                                          {"Unsqueeze", &Import::unsqueeze},
+                                                         {"Split", &Import::split},
+                                                         {"ConstantOfShape", &Import::constant_of_shape},
+                                                         {"Neg", &Import::negate},
+                                                         {"Erf", &Import::erf},
+                                                         {"ReduceMax", &Import::reduce_max},
                                                          {"Softmax", &Import::softmax},
                                                          {"LogSoftmax", &Import::softmax},
                                                          {"Identity", &Import::identity},
@@ -171,7 +179,7 @@ class Import : public OnnxShapes {
   }
 
   void conv() {
-    const Value x = image_at(0);
+    Value x = image_at(0);
     const TensorProto& weight = weight_at(1);
     need(weight.dims_size() == 4, "is no convolution in two dimensions");
     need(elements_of(weight) > 0, "has no sound weight");
@@ -179,7 +187,14 @@ class Import : public OnnxShapes {
     ConvAttributes a{.stride = extent(wholes("strides", {1, 1}), "strides"),
                      .dilation = extent(wholes("dilations", {1, 1}), "dilations"),
                      .groups = static_cast<int>(std::clamp<std::int64_t>(whole("group", 1), 0, 1 << 20))};
-    std::tie(a.padding, a.extra) = padding(x.shape(), extent({r, s}, "kernel"), a.stride, a.dilation);
+    Numbers pads = pads_of(x.shape(), extent({r, s}, "kernel"), a.stride, a.dilation);
+    if (pads[0] > pads[2] || pads[1] > pads[3]) {  // that comes first
+      const Extent before =
+          extent({std::max<std::int64_t>(0, pads[0] - pads[2]), std::max<std::int64_t>(0, pads[1] - pads[3])}, "pads");
+      x = pad2d(x, {before.h, 0, before.w, 0});
+      pads[0] -= before.h, pads[1] -= before.w;
+    }
+    std::tie(a.padding, a.extra) = padding(pads);
     std::vector<float> values = swapped(floats(weight), weight.dims(0), c, r * s);
     std::vector<Value> inputs{x, parameter(1, ".weight", {k, r, s, c}, 4, std::move(values))};
     if (has(2)) inputs.push_back(vector_at(2, ".bias", k));
@@ -209,13 +224,15 @@ class Import : public OnnxShapes {
   void gemm() {
     need(real("alpha", 1) == 1 && (real("beta", 1) == 1 || !has(2)) && whole("transA", 0) == 0,
          "has factors or a transposed input");
+    need(!transposed_.contains(node_->input(1)), "transposes its weights before");
     dense(whole("transB", 0) != 0, has(2) ? 2 : -1);
   }
 
   /// With the bias that an Add behind it brings.
   void matmul() {
-    const std::int64_t in_file = weight_at(1).dims_size() == 2 ? weight_at(1).dims(1) : 0;
-    dense(false, -1);
+    const bool transposed = transposed_.contains(node_->input(1));
+    const std::int64_t in_file = weight_at(1).dims_size() == 2 ? weight_at(1).dims(transposed ? 0 : 1) : 0;
+    dense(transposed, -1);
     const std::string& output = node_->output(0);
     if (readers_[output] != 1) return;
     for (const NodeProto& next : graph_.node()) {
@@ -250,7 +267,7 @@ class Import : public OnnxShapes {
     const Value x = image_at(0);
     const Extent window = extent(wholes("kernel_shape"), "kernel_shape"),
                  stride = extent(wholes("strides", {1, 1}), "strides");
-    const auto [pad, extra] = padding(x.shape(), window, stride, 1);
+    const auto [pad, extra] = padding(pads_of(x.shape(), window, stride, 1));
     need(extra == Extent(0), "has more padding at one end than at the other");
     need(std::ranges::all_of(wholes("dilations"), [](std::int64_t d) { return d == 1; }), "has a dilation");
     const PoolOptions options{.stride = stride,
@@ -264,12 +281,49 @@ class Import : public OnnxShapes {
     put(node_->op_type() == "GlobalMaxPool" ? global_max_pool(image_at(0)) : global_avg_pool(image_at(0)), 4);
   }
 
-  void reduce_mean() {
+  void reduce(Value (*over_pixels)(Value), const char* what) {
     Numbers axes = has(1) ? numbers_at(1).value_or(Numbers()) : wholes("axes");
     for (std::int64_t& axis : axes) axis += axis < 0 ? 4 : 0;
     std::ranges::sort(axes);
-    need(axes == Numbers({2, 3}), "is no mean over h and w");
-    put(global_avg_pool(image_at(0)), whole("keepdims", 1) != 0 ? 4 : 2);
+    need(axes == Numbers({2, 3}), fmt::format("is no {} over h and w", what));
+    put(over_pixels(image_at(0)), whole("keepdims", 1) != 0 ? 4 : 2);
+  }
+  void reduce_mean() { reduce(global_avg_pool, "mean"); }
+  void reduce_max() { reduce(global_max_pool, "largest number"); }
+
+  void negate() {
+    Item x = item(0);
+    x.value = scale(x.value, -1);
+    put(std::move(x));
+  }
+
+  /// A part of x / 2 (1 + erf(x / sqrt(2))).
+  void erf() {
+    const auto x = scaled_.find(node_->input(0));
+    if (x == scaled_.end() || std::abs(x->second.second - std::sqrt(0.5f)) > 1e-6f)
+      refuse("is a Erf, an operation that Halftone lacks but in GELU");
+    erf_of_[node_->output(0)] = x->second.first;
+  }
+
+  /// Whether this multiplies x, or x / 2, by 1 + erf(x / sqrt(2)).
+  bool completes_gelu() {
+    for (const int i : {0, 1}) {
+      const auto one_more = one_and_erf_of_.find(node_->input(i));
+      if (one_more == one_and_erf_of_.end()) continue;
+      const std::string &x = one_more->second, &other = node_->input(1 - i);
+      const auto half = scaled_.find(other);
+      const bool halved = half != scaled_.end() && half->second == std::pair(x, 0.5f);
+      need(other == x || halved, "multiplies something else than x by 1 + erf(x / sqrt(2))");
+      Item y = items_.at(x);
+      y.value = halftone::activate(y.value, Gelu{});
+      if (!halved) {  // and a half follows
+        twice_gelu_[node_->output(0)] = y;
+        y.value = scale(y.value, 2);
+      }
+      put(std::move(y));
+      return true;
+    }
+    return false;
   }
 
   /// A function of one number leaves all else as it was.
@@ -329,13 +383,20 @@ class Import : public OnnxShapes {
   }
 
   void add() {
+    if (is_of_numbers([](std::int64_t a, std::int64_t b) { return a + b; })) return;
+    for (const int i : {0, 1})
+      if (const auto erf = erf_of_.find(has(i) ? node_->input(i) : ""); erf != erf_of_.end()) {
+        need(scalar_at(1 - i) == 1.0f, "adds something else than 1 to an Erf");
+        one_and_erf_of_[node_->output(0)] = erf->second;
+        return;
+      }
     for (const int i : {0, 1})
       if (const TensorProto* tensor = constant_at(i)) {
         const Item x = item(1 - i);
         const std::int64_t c = x.value.shape().c;
         const int rank = tensor->dims_size();
         need(x.rank == 4 && elements_of(*tensor) == c && rank >= 3 && tensor->dims(rank - 3) == c,
-             fmt::format("adds {}, which is not one number a channel", tensor->name()));
+             fmt::format("adds {}, which is not one number a channel", node_->input(i)));
         return put(add_channels(x.value, parameter(i, ".bias", Shape::vector(c), 1, floats(*tensor))), 4);
       }
     const Item a = item(0), b = item(1);
@@ -345,13 +406,10 @@ class Import : public OnnxShapes {
 
   void mul() {
     need(node_->input_size() == 2, "has not two inputs");
+    if (completes_gelu() || is_of_numbers([](std::int64_t a, std::int64_t b) { return a * b; })) return;
     for (const int i : {0, 1}) {
       const auto factor = scalar_at(i);
-      if (factor) {
-        Item x = item(1 - i);
-        x.value = scale(x.value, *factor);
-        return put(std::move(x));
-      }
+      if (factor) return scale_by(1 - i, *factor);
       const auto gate = sigmoid_of_.find(node_->input(i));
       if (gate != sigmoid_of_.end() && gate->second == node_->input(1 - i)) {
         Item x = item(1 - i);
@@ -370,16 +428,25 @@ class Import : public OnnxShapes {
   }
 
   void sub() {
+    if (is_of_numbers([](std::int64_t a, std::int64_t b) { return a - b; })) return;
     const Item a = item(0), b = item(1);
     need(a.rank == b.rank && a.image == b.image && a.value.shape() == b.value.shape(), "takes tensors of two shapes");
     put({a.value + scale(b.value, -1), a.rank, a.image});
   }
 
   void div() {
+    if (is_of_numbers([](std::int64_t a, std::int64_t b) { return b == 0 ? 0 : a / b; })) return;
     const auto divisor = scalar_at(1);
     need(divisor && *divisor != 0, "divides by something else than one number that is known and not 0");
-    Item x = item(0);
-    x.value = scale(x.value, 1 / *divisor);
+    scale_by(0, 1 / *divisor);
+  }
+
+  void scale_by(int i, float factor) {
+    if (const auto gelu = twice_gelu_.find(node_->input(i)); gelu != twice_gelu_.end() && factor == 0.5f)
+      return put(gelu->second);
+    Item x = item(i);
+    x.value = scale(x.value, factor);
+    scaled_[node_->output(0)] = {node_->input(i), factor};
     put(std::move(x));
   }
 
@@ -407,8 +474,12 @@ class Import : public OnnxShapes {
     for (const onnx::ValueInfoProto& output : graph_.output())
       need(output.name() != node_->output(0),
            "is the net's end, and cross entropy takes logits: export the net without it");
-    need(node_->op_type() == "Softmax" && item(0).rank == 2, "is no softmax over the features of an image");
-    put(halftone::softmax(item(0).value), 2);
+    Item x = item(0);
+    const std::int64_t axis = whole("axis", 1);
+    need(node_->op_type() == "Softmax" && x.rank == 2 && (axis == 1 || axis == -1),
+         "is no softmax over the features of an image");
+    x.value = halftone::softmax(x.value);
+    put(std::move(x));
   }
 
   Value logits() {
@@ -422,7 +493,10 @@ class Import : public OnnxShapes {
   }
 
   std::map<std::string, int> readers_;  // how many nodes take a value
-  std::map<std::string, std::string> sigmoid_of_;
+  // What is known of values that are parts of an operation.
+  std::map<std::string, std::string> sigmoid_of_, erf_of_, one_and_erf_of_;
+  std::map<std::string, std::pair<std::string, float>> scaled_;
+  std::map<std::string, Item> twice_gelu_;
   std::set<const NodeProto*> skipped_;
 };
 

@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <list>
+#include <numeric>
 
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/spatial.hpp"
@@ -21,11 +22,11 @@ class OnnxShapes : protected OnnxValues {
     return {static_cast<int>(numbers[0]), static_cast<int>(numbers[1])};
   }
 
-  /// Padding on all sides and what comes at the bottom and right besides.
-  std::pair<Extent, Extent> padding(const Shape& x, Extent window, Extent stride, Extent dilation) const {
+  /// At the top, left, bottom and right.
+  Numbers pads_of(const Shape& x, Extent window, Extent stride, Extent dilation) const {
     const AttributeProto* automatic = attribute("auto_pad");
     const std::string mode = automatic ? automatic->s() : "NOTSET";
-    Numbers pads = wholes("pads", {0, 0, 0, 0});
+    const Numbers pads = wholes("pads", {0, 0, 0, 0});
     need(pads.size() == 4, "has not four pads");
     if (mode == "SAME_UPPER") {
       const auto both = [](std::int64_t size, int window, int stride, int dilation) {
@@ -34,12 +35,14 @@ class OnnxShapes : protected OnnxValues {
         return std::max<std::int64_t>(0, (out - 1) * stride + std::int64_t{dilation} * (window - 1) + 1 - size);
       };
       const std::int64_t h = both(x.h, window.h, stride.h, dilation.h), w = both(x.w, window.w, stride.w, dilation.w);
-      pads = {h / 2, w / 2, h - h / 2, w - w / 2};
-    } else if (mode == "VALID") {
-      pads = {0, 0, 0, 0};
-    } else {
-      need(mode == "NOTSET", fmt::format("has auto_pad {}, which Halftone lacks", mode));
+      return {h / 2, w / 2, h - h / 2, w - w / 2};
     }
+    if (mode == "VALID") return {0, 0, 0, 0};
+    need(mode == "NOTSET", fmt::format("has auto_pad {}, which Halftone lacks", mode));
+    return pads;
+  }
+  /// Padding on all sides and what comes at the bottom and right besides.
+  std::pair<Extent, Extent> padding(const Numbers& pads) const {
     need(pads[0] <= pads[2] && pads[1] <= pads[3], "has more padding at the top or left than at the other end");
     return {extent({pads[0], pads[1]}, "pads"), extent({pads[2] - pads[0], pads[3] - pads[1]}, "pads")};
   }
@@ -52,16 +55,51 @@ class OnnxShapes : protected OnnxValues {
     const AttributeProto* mode = attribute("mode");
     need(!mode || mode->s() == "constant", "pads with something else than a constant");
     need(scalar(2, real("value", 0)) == 0, "pads with something else than zeros");
-    need(!has(3), "names its axes");
     const auto pads = has(1) ? numbers_at(1) : std::optional(wholes("pads"));
-    need(pads && pads->size() == 8, "has not two pads for each of four axes");
-    const Numbers& p = *pads;
+    const auto axes = has(3) ? numbers_at(3) : std::optional(Numbers{0, 1, 2, 3});
+    need(pads && axes && pads->size() == 2 * axes->size(), "has not two pads for each axis");
+    Numbers p(8, 0);
+    for (std::size_t i = 0; i < axes->size(); ++i) {
+      const std::int64_t axis = (*axes)[i] + ((*axes)[i] < 0 ? 4 : 0);
+      need(axis >= 0 && axis < 4, "pads an axis that is not there");
+      p[at(axis)] = (*pads)[i], p[at(axis + 4)] = (*pads)[i + axes->size()];
+    }
     need(p[0] == 0 && p[1] == 0 && p[4] == 0 && p[5] == 0, "pads the batch or the channels");
     const auto margin = [&](std::size_t i) {
       return static_cast<int>(std::clamp<std::int64_t>(p[i], -(1 << 24), 1 << 24));
     };
     const Margins margins{margin(2), margin(6), margin(3), margin(7)};
     put(pad2d(image_at(0), margins), 4);
+  }
+
+  /// Rows of numbers, the last first.
+  void reverse() {
+    const Numbers numbers = *numbers_at(0);
+    const std::int64_t columns = columns_at(0);
+    Numbers result;
+    for (auto row = std::ssize(numbers) / columns; row-- > 0;)
+      result.insert(result.end(), numbers.begin() + row * columns, numbers.begin() + (row + 1) * columns);
+    put({.numbers = result, .columns = columns});
+  }
+
+  std::int64_t columns_at(int i) const {
+    const auto found = items_.find(node_->input(i));
+    return found == items_.end() ? 1 : found->second.columns;
+  }
+
+  /// Whether this is f of whole numbers that are known already, a single one as often as the other side needs it.
+  template <class F>
+  bool is_of_numbers(F f) {
+    const auto a = numbers_at(0), b = numbers_at(1);
+    if (!a || !b) return false;
+    const auto small = [](std::int64_t x) { return x >= -(std::int64_t{1} << 31) && x <= std::int64_t{1} << 31; };
+    need(a->size() == b->size() || a->size() == 1 || b->size() == 1, "takes numbers of two shapes");
+    need(std::ranges::all_of(*a, small) && std::ranges::all_of(*b, small), "takes numbers beyond 2^31");
+    Numbers result(std::max(a->size(), b->size()));
+    for (std::size_t i = 0; i < result.size(); ++i)
+      result[i] = f((*a)[a->size() == 1 ? 0 : i], (*b)[b->size() == 1 ? 0 : i]);
+    put({.numbers = result});
+    return true;
   }
 
   /// Channels, rows or columns that follow each other, or numbers of a shape.
@@ -73,9 +111,10 @@ class OnnxShapes : protected OnnxValues {
     Numbers all(starts.size());
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
     const Numbers axes = of(3, "axes", all), steps = of(4, "steps", Numbers(starts.size(), 1));
-    need(!starts.empty() && ends.size() == starts.size() && axes.size() == starts.size() &&
-             steps == Numbers(starts.size(), 1),
-         "takes a part that is not known before the net runs, or leaves places out");
+    need(!starts.empty() && ends.size() == starts.size() && axes.size() == starts.size(),
+         "takes a part that is not known before the net runs");
+    if (numbers_at(0) && steps == Numbers{-1} && starts == Numbers{-1} && ends[0] < -(1 << 24)) return reverse();
+    need(steps == Numbers(starts.size(), 1), "leaves places out");
     const auto part = [&](std::size_t i, std::int64_t extent) {
       const auto place = [&](std::int64_t x) { return std::clamp<std::int64_t>(x < 0 ? x + extent : x, 0, extent); };
       const std::pair result{place(starts[i]), place(ends[i])};
@@ -105,8 +144,35 @@ class OnnxShapes : protected OnnxValues {
     put(std::move(x));
   }
 
+  /// Into groups of channels.
+  void split() {
+    const Item x = item(0);
+    const std::int64_t axis = whole("axis", 0) + (whole("axis", 0) < 0 ? x.rank : 0), channels = x.value.shape().c,
+                       count = node_->output_size();
+    need(axis == 1 && !is_image(x), "cuts along another axis than the channels");
+    const std::int64_t each = (channels + count - 1) / count;
+    auto parts = has(1) ? numbers_at(1) : std::optional(wholes("split"));
+    if (parts && parts->empty())
+      for (std::int64_t first = 0; first < channels; first += each) parts->push_back(std::min(each, channels - first));
+    need(parts && std::ssize(*parts) == count && std::ranges::all_of(*parts, [](std::int64_t p) { return p > 0; }) &&
+             std::accumulate(parts->begin(), parts->end(), std::int64_t{0}) == channels,
+         "cuts into other parts than the channels have");
+    std::int64_t first = 0;
+    for (int i = 0; i < node_->output_size(); first += (*parts)[at(i)], ++i)
+      items_[node_->output(i)] = {halftone::slice(x.value, first, (*parts)[at(i)]), x.rank};
+  }
+
   /// Where nothing changes places: axes of extent 1 do not count.
   void transpose() {
+    if (transposed_.contains(node_->output(0))) return;
+    if (const auto numbers = numbers_at(0)) {
+      const std::int64_t columns = columns_at(0), rows = std::ssize(*numbers) / columns;
+      need(wholes("perm") == Numbers({1, 0}), "changes the order of axes of numbers");
+      Numbers result;
+      for (std::int64_t c = 0; c < columns; ++c)
+        for (std::int64_t r = 0; r < rows; ++r) result.push_back((*numbers)[at(r * columns + c)]);
+      return put({.numbers = result, .columns = rows});
+    }
     const Item x = item(0);
     const Shape s = x.value.shape();
     const Numbers extents = x.rank == 4 ? Numbers{s.n, s.c, s.h, s.w} : Numbers{s.n, s.c};
@@ -137,8 +203,9 @@ class OnnxShapes : protected OnnxValues {
       factors = floats(*scales);
     if (const auto sizes = has(3) ? numbers_at(3) : std::optional<Numbers>(); sizes && sizes->size() == 4) {
       const Shape s = x.shape();
-      for (const auto& [to, from] : {std::pair((*sizes)[0], s.n), std::pair((*sizes)[1], s.c),
-                                     std::pair((*sizes)[2], s.h), std::pair((*sizes)[3], s.w)})
+      factors = {1};  // whatever batch the file was made with
+      for (const auto& [to, from] :
+           {std::pair((*sizes)[1], s.c), std::pair((*sizes)[2], s.h), std::pair((*sizes)[3], s.w)})
         factors.push_back(static_cast<float>(to) / static_cast<float>(from));
     }
     const auto fits = [](float f) { return f >= 1 && f < 1 << 16 && f == std::floor(f); };
@@ -161,6 +228,7 @@ class OnnxShapes : protected OnnxValues {
         need(part.has_value(), "joins what is not known before the net runs");
         all.insert(all.end(), part->begin(), part->end());
       }
+      need(all.size() <= 4096, "joins thousands of numbers");
       return put({.numbers = all});
     }
     if (constant_at(0)) {
@@ -179,6 +247,9 @@ class OnnxShapes : protected OnnxValues {
     put(halftone::concat(values), rank);
   }
 
+  /// Whether its features are those of more than one pixel.
+  static bool is_image(const Item& x) { return x.image.h * x.image.w > 1; }
+
   void flat() {
     Item x = item(0);
     if (x.rank == 4) {
@@ -194,6 +265,12 @@ class OnnxShapes : protected OnnxValues {
   }
 
   void reshape() {
+    if (const auto numbers = numbers_at(0)) {
+      const auto to = numbers_at(1);
+      const std::int64_t columns = to && to->size() == 2 && to->back() > 0 ? to->back() : 1;
+      need(std::ssize(*numbers) % columns == 0, "gives numbers a shape that they do not fill");
+      return put({.numbers = numbers, .columns = columns});
+    }
     const Item& x = item(0);
     auto shape = numbers_at(1);
     need(shape.has_value(), "takes a shape that is not known before the net runs");
@@ -203,21 +280,44 @@ class OnnxShapes : protected OnnxValues {
       if ((*shape)[i] == 0) (*shape)[i] = now[i];
     const bool matrix = shape->size() == 2 && ((*shape)[1] == s.features() || (*shape)[1] == -1);
     if (matrix) return flat();
+    const bool pixel = x.rank == 2 && shape->size() == 4 && (*shape)[2] == 1 && (*shape)[3] == 1 && !is_image(x);
+    if (pixel && ((*shape)[1] == s.features() || (*shape)[1] == -1)) return put(x.value, 4);
     need(*shape == now, fmt::format("reshapes to [{}], and Halftone flattens only", fmt::join(*shape, ", ")));
     put(x);
   }
 
+  /// Of the two axes of a single pixel; a tensor may be left with one of them.
   void squeeze() {
     if (const auto numbers = numbers_at(0)) return put({.numbers = numbers});
-    const Shape s = item(0).value.shape();
-    need(item(0).rank == 4 && s.h == 1 && s.w == 1, "takes away another axis than an image's h and w of 1");
-    flat();
+    Item x = item(0);
+    const Shape s = x.value.shape();
+    Numbers axes = has(1) ? numbers_at(1).value_or(Numbers()) : wholes("axes");
+    if (axes.empty() && x.rank == 4) axes = {2, 3};
+    const int left = x.rank - static_cast<int>(axes.size());
+    need(s.h == 1 && s.w == 1 && left >= 2 && !is_image(x) &&
+             std::ranges::all_of(axes, [&](std::int64_t axis) { return (axis < 0 ? axis + x.rank : axis) >= 2; }),
+         "takes away another axis than an image's h and w of 1");
+    put(x.value, left);
   }
 
   void unsqueeze() {
-    const auto numbers = numbers_at(0);
-    need(numbers.has_value(), "adds an axis to a tensor");
-    put({.numbers = numbers});
+    if (const auto numbers = numbers_at(0)) return put({.numbers = numbers});
+    const Item x = item(0);
+    const Numbers axes = has(1) ? numbers_at(1).value_or(Numbers()) : wholes("axes");
+    const int rank = x.rank + static_cast<int>(axes.size());
+    need(!axes.empty() && rank <= 4 && !is_image(x) &&
+             std::ranges::all_of(axes, [&](std::int64_t axis) { return (axis < 0 ? axis + rank : axis) >= 2; }),
+         "adds other axes than h and w of 1");
+    put(x.value, rank);
+  }
+
+  void constant_of_shape() {
+    const auto count = numbers_at(0);
+    const AttributeProto* value = attribute("value");
+    const auto of = value && value->has_t() ? integers_of(value->t()) : std::nullopt;
+    need(count && count->size() == 1 && count->front() >= 0 && count->front() <= 64 && of && of->size() == 1,
+         "fills a tensor");
+    put({.numbers = Numbers(at(count->front()), of->front())});
   }
 
   void identity() {
@@ -259,9 +359,23 @@ class OnnxShapes : protected OnnxValues {
   }
 
   void shape() {
-    const Item& x = item(0);
-    const Shape s = x.value.shape();
-    put({.numbers = x.rank == 4 ? Numbers{s.n, s.c, s.h, s.w} : Numbers{s.n, s.features()}});
+    Numbers all;
+    if (const TensorProto* tensor = constant_at(0)) {
+      all.assign(tensor->dims().begin(), tensor->dims().end());
+    } else if (const auto numbers = numbers_at(0)) {
+      all = {std::ssize(*numbers)};
+    } else {
+      const Item& x = item(0);
+      const Shape s = x.value.shape();
+      all = x.rank == 4 ? Numbers{s.n, s.c, s.h, s.w} : Numbers{s.n, s.features()};
+    }
+    const auto place = [&](const char* name, std::int64_t otherwise) {
+      const std::int64_t at = whole(name, otherwise);
+      return std::clamp<std::int64_t>(at < 0 ? at + std::ssize(all) : at, 0, std::ssize(all));
+    };
+    const std::int64_t first = place("start", 0), last = place("end", std::ssize(all));
+    need(first <= last, "tells nothing");
+    put({.numbers = Numbers(all.begin() + first, all.begin() + last)});
   }
 
   void gather() {

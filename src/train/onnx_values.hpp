@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <set>
 
 #include "halftone/ops/initializers.hpp"
 #include "src/train/onnx_nodes.hpp"
@@ -15,6 +16,7 @@ struct Item {
   int rank = 0;
   Shape image = {};  ///< of more than a pixel, whose features the file has in the order c, h, w
   std::optional<Numbers> numbers = {};
+  std::int64_t columns = 1;  ///< of numbers that are a matrix
 };
 
 /// What has been made of an ONNX graph so far, and what its next node makes of constants.
@@ -35,7 +37,8 @@ class OnnxValues : protected OnnxNodes {
   const Item& item(int i) const {
     need(has(i), fmt::format("lacks input {}", i));
     const auto found = items_.find(node_->input(i));
-    need(found != items_.end(), fmt::format("takes {}, which no node before it makes", node_->input(i)));
+    need(found != items_.end(), fmt::format("takes {}, which {}", node_->input(i),
+                                            constant_at(i) ? "is a constant" : "no node before it makes"));
     need(static_cast<bool>(found->second.value), fmt::format("takes {}, which is no tensor here", node_->input(i)));
     return found->second;
   }
@@ -51,7 +54,7 @@ class OnnxValues : protected OnnxNodes {
 
   /// "conv1" for a node whose weights are called conv1.weight; else after the node.
   std::string label() const {
-    std::string name = has(1) ? node_->input(1) : "";
+    std::string name = has(1) ? stored_name(1) : "";
     if (const std::size_t end = name.rfind(".weight"); end != std::string::npos && end > 0) return name.substr(0, end);
     name = node_->name().empty() ? node_->output(0) : node_->name();
     if (const std::string ending = "/" + node_->op_type(); name.ends_with(ending))
@@ -60,9 +63,15 @@ class OnnxValues : protected OnnxNodes {
     return name.starts_with('.') ? name.substr(1) : name;
   }
 
+  /// What input i is called, a transposed one where it comes from.
+  const std::string& stored_name(int i) const {
+    const std::string& name = node_->input(i);
+    return transposed_.contains(name) ? constant_at(i)->name() : name;
+  }
+
   /// What a parameter is called: as in the file, where that is no name that the exporter made up.
   std::string name_of_input(int i, const char* otherwise) const {
-    const std::string& name = node_->input(i);
+    const std::string& name = stored_name(i);
     return name.find("::") == std::string::npos ? name : label() + otherwise;
   }
 
@@ -87,13 +96,13 @@ class OnnxValues : protected OnnxNodes {
   Value vector_at(int i, const char* name, std::int64_t size) {
     const TensorProto& tensor = weight_at(i);
     if (is_new()) return parameter(i, name, Shape::vector(size), 1, {});
-    need(elements_of(tensor) == size, fmt::format("takes {}, which is not [{}]", tensor.name(), size));
+    need(elements_of(tensor) == size, fmt::format("takes {}, which is not [{}]", name_of(tensor), size));
     return parameter(i, name, Shape::vector(size), 1, floats(tensor));
   }
 
   Value statistic_at(int i, const char* name, std::int64_t size, float initial) {
     const TensorProto& tensor = weight_at(i);
-    need(elements_of(tensor) == size, fmt::format("takes {}, which is not [{}]", tensor.name(), size));
+    need(elements_of(tensor) == size, fmt::format("takes {}, which is not [{}]", name_of(tensor), size));
     const Value value = g_.statistic(name_of_input(i, name), Shape::vector(size), initial);
     g_->statistics.back().values = floats(tensor);
     return value;
@@ -104,6 +113,7 @@ class OnnxValues : protected OnnxNodes {
   const NodeProto* head_ = nullptr;  // the last layer with weights
   float head_bound_ = 0;             // of a new head's first weights
   std::map<std::string, Item> items_;
+  std::set<std::string> transposed_;  // constant matrices
   std::map<std::string, Value> parameters_;
 };
 

@@ -56,6 +56,11 @@ class Export {
     }
     Item& last = items_.at(output);
     if (last.image.h * last.image.w > 1) fail(fmt::format("{}: it is a flattened image", last.name));
+    if (const Shape& s = g_.info(output).spec.shape; last.rank == 4 && s.h * s.w == 1) {
+      const std::string flat = unique(last.name + ".Flatten");
+      set(put("Flatten", {last.name}, flat), "axis", std::int64_t{1});
+      last = {flat, 2};
+    }
     describe(*model_.mutable_graph()->add_output(), last.name, TensorProto::FLOAT, g_.info(output).spec.shape,
              last.rank);
     return model_;
@@ -86,9 +91,25 @@ class Export {
 
   const Shape& shape(std::size_t i) const { return g_.info(node_->inputs[i]).spec.shape; }
   const Item& item(std::size_t i) const { return items_.at(node_->inputs[i]); }
-  const Item& image(std::size_t i) const {
-    if (item(i).rank != 4 || item(i).image.h * item(i).image.w > 1) refuse("takes no image");
-    return item(i);
+  /// Features as those of a pixel.
+  Item image(std::size_t i) {
+    Item x = item(i);
+    if (x.image.h * x.image.w > 1) refuse("takes no image");
+    if (x.rank == 2) x = {step("Unsqueeze", {x.name, integers("axes", {2, 3})})};
+    return x;
+  }
+
+  /// The inputs, pixels as features where not all have an image's axes.
+  std::vector<Item> alike() {
+    std::vector<Item> items;
+    for (std::size_t i = 0; i < node_->inputs.size(); ++i) items.push_back(item(i));
+    const bool mixed = std::ranges::any_of(items, [&](const Item& x) { return x.rank != items[0].rank; });
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      if (mixed && items[i].rank == 4 && shape(i).h * shape(i).w == 1 && items[i].image.h * items[i].image.w <= 1)
+        items[i] = {step("Flatten", {items[i].name}), 2};
+      if (items[i].rank != items[0].rank || items[i].image != items[0].image) refuse("takes tensors of two kinds");
+    }
+    return items;
   }
 
   NodeProto& put(const char* type, const Names& inputs, const std::string& output) {
@@ -206,8 +227,9 @@ class Export {
       return void(put("Add", {image(0).name, tensor(name(1), {1, shape(1).c, 1, 1}, numbers(1))}));
     if (const auto* transposed = dynamic_cast<const ConvTranspose2d*>(&op)) return conv_transpose(*transposed);
     if (dynamic_cast<const Softmax*>(&op)) {
-      if (item(0).image.h * item(0).image.w > 1) refuse("takes a flattened image");
-      return set(put("Softmax", {item(0).name}, item(0)), "axis", std::int64_t{1});
+      Item x = item(0);
+      if (x.image.h * x.image.w > 1 && x.rank == 4) x.name = step("Flatten", {x.name}), x.rank = 2;
+      return set(put("Softmax", {x.name}, x), "axis", std::int64_t{1});
     }
     refuse(fmt::format("is a {}, which has no counterpart in opset 17", op.name()));
   }
@@ -333,17 +355,16 @@ class Export {
   }
 
   void both(const char* type) {
-    if (item(0).rank != item(1).rank || item(0).image != item(1).image) refuse("takes tensors of two kinds");
-    put(type, {item(0).name, item(1).name}, item(0));
+    const std::vector<Item> x = alike();
+    put(type, {x[0].name, x[1].name}, x[0]);
   }
 
   void concat() {
     Names inputs;
-    for (std::size_t i = 0; i < node_->inputs.size(); ++i) {
-      if (item(i).rank != item(0).rank || item(i).image.h * item(i).image.w > 1) refuse("joins tensors of two kinds");
-      inputs.push_back(item(i).name);
-    }
-    set(put("Concat", inputs, item(0)), "axis", std::int64_t{1});
+    const std::vector<Item> parts = alike();
+    if (parts[0].image.h * parts[0].image.w > 1) refuse("joins flattened images");
+    for (const Item& part : parts) inputs.push_back(part.name);
+    set(put("Concat", inputs, parts[0]), "axis", std::int64_t{1});
   }
 
   void part(const Slice& slice) {

@@ -57,6 +57,18 @@ TEST(OwnNet, AnOnnxFileStandsForANetAndIsNotNeededLater) {
   run({"export", "--checkpoint", folder / "run", "--onnx", folder / "trained.onnx"});
   EXPECT_GT(std::filesystem::file_size(folder / "trained.onnx"), 61706u * 4);
 
+  // The file is a net to use as well, normalised as it says itself.
+  const std::string trained = folder / "trained.onnx";
+  run({"eval", "--checkpoint", folder / "run", "--precision", "f32", "--json", folder / "e.json", "--threads", "1"});
+  run({"eval", "--checkpoint", trained, "--data", "digits", "--json", folder / "o.json", "--threads", "1"});
+  EXPECT_EQ(json_of(folder / "o.json")["test_accuracy"], json_of(folder / "e.json")["test_accuracy"]);
+  EXPECT_NEAR(json_of(folder / "o.json")["test_loss"].get<double>(),
+              json_of(folder / "e.json")["test_loss"].get<double>(), 1e-5);
+  run({"predict", "--checkpoint", trained, "--data", "digits", "--precision", "bf16", "--out", folder / "p.csv"});
+  Program nowhere({"eval", "--checkpoint", trained});
+  EXPECT_EQ(nowhere.wait(), 2);
+  EXPECT_NE(nowhere.err().find("--data is missing: " + trained + " does not say"), std::string::npos) << nowhere.err();
+
   write_onnx(file, logits, parameters);
   const std::vector<std::string> study = {
       "study", "--net",   file, "--data", "digits",         "--limit",   "100", "--batch",      "20", "--epochs",

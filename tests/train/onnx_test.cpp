@@ -90,6 +90,16 @@ Value shift_based(Value x, int classes) {
   return dense(flatten(batch_norm(x, {.shift_based = true})), classes);
 }
 
+/// Values that are images in one place and features in another.
+Value parts(Value x, int classes) {
+  x = gelu(conv2d(x, 8, 3));
+  x = scale_channels(x, sigmoid(dense(relu(dense(flatten(global_avg_pool(x)), 4)), 8)));
+  const Value of_all = dense(scale(softmax(flatten(max_pool2d(x, 2))), 50), 6);
+  return dense(concat({of_all, global_max_pool(x)}), classes);
+}
+
+Value conv_head(Value x, int classes) { return global_avg_pool(conv2d(x, classes, 3)); }
+
 /// And what nets of mobile devices and decoders need.
 Value spatial(Value x, int classes) {
   x = hard_swish(batch_norm(conv2d(pad2d(x, {0, 1, 2, -1}), 8, 3, {.stride = 2, .padding = Extent(0)})));
@@ -100,10 +110,10 @@ Value spatial(Value x, int classes) {
 }
 
 TEST_F(Onnx, WhatIsWrittenIsReadAsTheSameNet) {
-  std::vector<Net> all = {{"everything", {1, 12, 16, 3}, 5, everything},
-                          {"spatial", {1, 12, 16, 3}, 5, spatial},
-                          {"halves", {1, 12, 16, 3}, 5, halves},
-                          {"shift_based", {1, 12, 16, 3}, 5, shift_based}};
+  std::vector<Net> all = {
+      {"everything", {1, 12, 16, 3}, 5, everything}, {"spatial", {1, 12, 16, 3}, 5, spatial},
+      {"halves", {1, 12, 16, 3}, 5, halves},         {"parts", {1, 12, 16, 3}, 5, parts},
+      {"conv_head", {1, 12, 16, 3}, 5, conv_head},   {"shift_based", {1, 12, 16, 3}, 5, shift_based}};
   for (const char* name : {"lenet5", "gupta", "mlp", "resnet20"}) all.push_back(net_by_name(name));
   for (const Net& net : all) {
     const std::vector<float> before = write(net);
@@ -304,7 +314,52 @@ TEST_F(Onnx, PadsMayBeAnInitializerOrAConstant) {
     EXPECT_EQ(means_of(cut + constant(attribute) + pad, two), padded) << attribute;
   const std::string computed = R"({"opType": "Relu", "input": ["two"], "output": ["pads"]},)";
   EXPECT_TRUE(contains(file_error([&] { means_of(cut + computed + pad, two); }),
-                       "made: node frame (Pad) has not two pads for each of four axes"));
+                       "made: node frame (Pad) has not two pads for each axis"));
+}
+
+/// As PyTorch writes an F.pad whose numbers it computes while the net runs.
+TEST_F(Onnx, PadsMayBeComputed) {
+  const std::string steps = R"(
+      {"opType": "Slice", "input": ["images", "from", "to", "one"], "output": ["two"]},
+      {"opType": "Mul", "input": ["one", "four"], "output": ["count"]},
+      {"opType": "ConstantOfShape", "input": ["count"], "output": ["zeros"],
+       "attribute": [{"name": "value", "type": 4, "t": {"dataType": 7, "dims": ["1"], "int64Data": [0]}}]},
+      {"opType": "Concat", "input": ["given", "zeros"], "output": ["list"]},
+      {"opType": "Reshape", "input": ["list", "pairs"], "output": ["rows"]},
+      {"opType": "Slice", "input": ["rows", "last", "end", "zero", "last"], "output": ["turned"]},
+      {"opType": "Transpose", "input": ["turned"], "output": ["columns"],
+       "attribute": [{"name": "perm", "type": 7, "ints": [1, 0]}]},
+      {"opType": "Reshape", "input": ["columns", "last"], "output": ["pads"]},
+      {"opType": "Pad", "input": ["two", "pads"], "output": ["y"]})";
+  std::string all;
+  for (const auto& [name, values, count] : {std::tuple("from", "1", 1),
+                                            {"to", "3", 1},
+                                            {"one", "1", 1},
+                                            {"four", "4", 1},
+                                            {"given", "0, 4, 4, 0", 4},
+                                            {"pairs", "-1, 2", 2},
+                                            {"last", "-1", 1},
+                                            {"zero", "0", 1}})
+    all += whole_numbers(name, values, count) + ",";
+  EXPECT_EQ(means_of(steps, all + whole_numbers("end", "-9223372036854775807", 1)),
+            (std::vector<float>{(64 + 12 + 1.5f) / 4, (128 + 12 + 1.5f) / 4}));  // rows above, columns behind
+}
+
+TEST_F(Onnx, OnlyASoftmaxOverFeaturesIsOne) {
+  const std::string flat = R"({"opType": "Flatten", "input": ["images"], "output": ["flat"]},)",
+                    end = R"({"opType": "Identity", "input": ["images"], "output": ["y"]})";
+  const auto over = [&](int axis) {
+    return flat +
+           fmt::format(R"({{"opType": "Softmax", "name": "share", "input": ["flat"], "output": ["s"],
+                                  "attribute": [{{"name": "axis", "type": 2, "i": "{}"}}]}},)",
+                       axis) +
+           end;
+  };
+  for (const int axis : {1, -1})
+    EXPECT_TRUE(contains(error([&] { means_of(over(axis), ""); }), "net made: it tells 3 classes apart"));
+  for (const int axis : {0, 2})
+    EXPECT_TRUE(contains(file_error([&] { means_of(over(axis), ""); }),
+                         "made: node share (Softmax) is no softmax over the features of an image"));
 }
 
 TEST_F(Onnx, NamesWhatItLacks) {

@@ -493,7 +493,8 @@ std::shared_ptr<const Dataset> TrainSettings::load(Split split) const {
   DataOptions options = this->data;
   options.threads = device.cpu.threads;
   if (split == Split::test) options.limit = 0;
-  if (options.image.h == 0 && is_own_data(recipe.data) && recipe.net.ends_with(".onnx")) options.image = net().image;
+  if (options.image.h == 0 && is_own_data(recipe.data) && recipe.net.ends_with(".onnx") && net().image.elements() > 0)
+    options.image = net().image;
   Dataset read = load_dataset(recipe.data, split, options);
   normalize_as(net(), read);
   if (!init_from.empty()) normalize_as(init_from, read);

@@ -30,7 +30,8 @@ Value cross_entropy(Value logits, Value labels, const CrossEntropyOptions& given
   float largest = 0;
   for (const float weight : options.class_weights) largest = std::max(largest, weight);
   for (float& weight : options.class_weights)  // a power of two changes nothing, and no sum leaves f32's range
-    if (largest > 0 && std::isfinite(largest)) weight = std::ldexp(weight, -std::ilogb(largest));
+    if (largest > 0 && std::isfinite(largest))
+      weight = weight > 0 ? std::max(std::ldexp(weight, -std::ilogb(largest)), 0x1p-149f) : weight;
   return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(options), {logits, labels},
                                   graph_of(logits).numbered("cross_entropy"));
 }

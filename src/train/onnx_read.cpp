@@ -38,8 +38,9 @@ class Import : public OnnxShapes {
       node_ = &node;
       if (type == "Constant" && node.output_size() > 0)
         if (const TensorProto* tensor = held()) constants_[node.output(0)] = tensor;
-      if (type == "Transpose" && node.output_size() > 0 && wholes("perm") == Numbers{1, 0})
-        if (const TensorProto* tensor = constant_at(0))
+      if (type == "Transpose" && node.output_size() > 0 && wholes("perm") == Numbers{1, 0} && has(0) &&
+          !transposed_.contains(node.input(0)))
+        if (const TensorProto* tensor = constant_at(0); tensor && !integers_of(*tensor))
           constants_[node.output(0)] = tensor, transposed_.insert(node.output(0));
       if ((type == "Conv" || type == "Gemm" || type == "MatMul") && constant_at(1)) head_ = &node;
     }
@@ -224,12 +225,13 @@ class Import : public OnnxShapes {
   void gemm() {
     need(real("alpha", 1) == 1 && (real("beta", 1) == 1 || !has(2)) && whole("transA", 0) == 0,
          "has factors or a transposed input");
-    need(!transposed_.contains(node_->input(1)), "transposes its weights before");
+    need(has(1) && !transposed_.contains(node_->input(1)), "transposes its weights before");
     dense(whole("transB", 0) != 0, has(2) ? 2 : -1);
   }
 
   /// With the bias that an Add behind it brings.
   void matmul() {
+    need(has(0) && has(1), "has not two inputs");
     const bool transposed = transposed_.contains(node_->input(1));
     const std::int64_t in_file = weight_at(1).dims_size() == 2 ? weight_at(1).dims(transposed ? 0 : 1) : 0;
     dense(transposed, -1);
@@ -299,7 +301,7 @@ class Import : public OnnxShapes {
 
   /// A part of x / 2 (1 + erf(x / sqrt(2))).
   void erf() {
-    const auto x = scaled_.find(node_->input(0));
+    const auto x = scaled_.find(has(0) ? node_->input(0) : "");
     if (x == scaled_.end() || std::abs(x->second.second - std::sqrt(0.5f)) > 1e-6f)
       refuse("is a Erf, an operation that Halftone lacks but in GELU");
     erf_of_[node_->output(0)] = x->second.first;
@@ -435,7 +437,11 @@ class Import : public OnnxShapes {
   }
 
   void div() {
-    if (is_of_numbers([](std::int64_t a, std::int64_t b) { return b == 0 ? 0 : a / b; })) return;
+    if (is_of_numbers([](std::int64_t a, std::int64_t b) { return b == 0 ? 0 : a / b; })) {
+      const Numbers divisors = *numbers_at(1);
+      need(std::ranges::find(divisors, 0) == divisors.end(), "divides by 0");
+      return;
+    }
     const auto divisor = scalar_at(1);
     need(divisor && *divisor != 0, "divides by something else than one number that is known and not 0");
     scale_by(0, 1 / *divisor);

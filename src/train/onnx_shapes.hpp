@@ -93,7 +93,8 @@ class OnnxShapes : protected OnnxValues {
     const auto a = numbers_at(0), b = numbers_at(1);
     if (!a || !b) return false;
     const auto small = [](std::int64_t x) { return x >= -(std::int64_t{1} << 31) && x <= std::int64_t{1} << 31; };
-    need(a->size() == b->size() || a->size() == 1 || b->size() == 1, "takes numbers of two shapes");
+    need(!a->empty() && !b->empty() && (a->size() == b->size() || a->size() == 1 || b->size() == 1),
+         "takes numbers of two shapes");
     need(std::ranges::all_of(*a, small) && std::ranges::all_of(*b, small), "takes numbers beyond 2^31");
     Numbers result(std::max(a->size(), b->size()));
     for (std::size_t i = 0; i < result.size(); ++i)
@@ -113,7 +114,8 @@ class OnnxShapes : protected OnnxValues {
     const Numbers axes = of(3, "axes", all), steps = of(4, "steps", Numbers(starts.size(), 1));
     need(!starts.empty() && ends.size() == starts.size() && axes.size() == starts.size(),
          "takes a part that is not known before the net runs");
-    if (numbers_at(0) && steps == Numbers{-1} && starts == Numbers{-1} && ends[0] < -(1 << 24)) return reverse();
+    if (numbers_at(0) && steps == Numbers{-1} && starts == Numbers{-1} && ends[0] < -(1 << 24) && axes == Numbers{0})
+      return reverse();
     need(steps == Numbers(starts.size(), 1), "leaves places out");
     const auto part = [&](std::size_t i, std::int64_t extent) {
       const auto place = [&](std::int64_t x) { return std::clamp<std::int64_t>(x < 0 ? x + extent : x, 0, extent); };
@@ -167,7 +169,8 @@ class OnnxShapes : protected OnnxValues {
     if (transposed_.contains(node_->output(0))) return;
     if (const auto numbers = numbers_at(0)) {
       const std::int64_t columns = columns_at(0), rows = std::ssize(*numbers) / columns;
-      need(wholes("perm") == Numbers({1, 0}), "changes the order of axes of numbers");
+      need(wholes("perm") == Numbers({1, 0}) && !numbers->empty() && !constant_at(0),
+           "changes the order of axes of numbers");
       Numbers result;
       for (std::int64_t c = 0; c < columns; ++c)
         for (std::int64_t r = 0; r < rows; ++r) result.push_back((*numbers)[at(r * columns + c)]);
@@ -252,7 +255,7 @@ class OnnxShapes : protected OnnxValues {
 
   void flat() {
     Item x = item(0);
-    if (x.rank == 4) {
+    if (x.rank != 2) {
       const Shape s = x.value.shape();
       x = {halftone::flatten(x.value), 2, s.h * s.w > 1 ? Shape{1, s.h, s.w, s.c} : Shape{}};
     }
@@ -268,7 +271,9 @@ class OnnxShapes : protected OnnxValues {
     if (const auto numbers = numbers_at(0)) {
       const auto to = numbers_at(1);
       const std::int64_t columns = to && to->size() == 2 && to->back() > 0 ? to->back() : 1;
-      need(std::ssize(*numbers) % columns == 0, "gives numbers a shape that they do not fill");
+      need(to && !numbers->empty() && (to->size() == 1 || (to->size() == 2 && to->front() == -1 && to->back() > 0)) &&
+               std::ssize(*numbers) % columns == 0,
+           "gives numbers another shape than that of a list or of rows");
       return put({.numbers = numbers, .columns = columns});
     }
     const Item& x = item(0);
@@ -321,6 +326,7 @@ class OnnxShapes : protected OnnxValues {
   }
 
   void identity() {
+    need(!transposed_.contains(node_->input(0)), "takes a transposed constant");
     if (const TensorProto* tensor = constant_at(0)) {
       constants_[node_->output(0)] = tensor;
     } else if (const auto numbers = numbers_at(0)) {

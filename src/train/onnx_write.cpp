@@ -259,7 +259,9 @@ class Export {
     } else {
       scale = vector(1), variance = vector(4);
     }
-    NodeProto& node = put("BatchNormalization", {item(0).name, scale, vector(2), vector(3), variance}, image(0));
+    const Item x = item(0);
+    if (x.image.h * x.image.w > 1) refuse("takes a flattened image");
+    NodeProto& node = put("BatchNormalization", {x.name, scale, vector(2), vector(3), variance}, x);
     set(node, "epsilon", has_factors ? 0.0f : norm.epsilon);
     if (norm.shift_based && describes_) set(node, "shift_based", std::int64_t{1});
   }

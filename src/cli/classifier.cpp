@@ -11,7 +11,10 @@
 namespace halftone::cli {
 namespace {
 
-bool is_onnx(const std::string& checkpoint) { return checkpoint.ends_with(".onnx"); }
+bool is_onnx(const std::string& checkpoint) {
+  std::error_code ignored;
+  return checkpoint.ends_with(".onnx") && !std::filesystem::is_directory(checkpoint, ignored);
+}
 
 /// What an ONNX file does not say is the data's.
 ModelDescription description_of(const std::string& checkpoint) {
@@ -42,11 +45,12 @@ Classifier::Classifier(const ClassifierOptions& o, Split split)
   if (o.data.empty() && is_own_data(name))
     fail(fmt::format("--data is missing: a checkpoint does not tell where {} lies", name));
   const bool onnx = is_onnx(checkpoint_);
+  if (onnx && o.raw) fail("--raw: an ONNX file has weights of one kind");
   if (name.empty()) fail(fmt::format("--data is missing: {} does not say what it was trained on", checkpoint_));
   DataOptions reading = o.reading;
   reading.threads = o.device.cpu.threads;
   if (is_own_data(name)) {
-    if (reading.image.h == 0) reading.image = model_.image;
+    if (reading.image.h == 0 && model_.image.elements() > 0) reading.image = model_.image;
     const bool folder = name.starts_with("folder:");
     if (folder) reading.class_names = model_.class_names;
     if (folder && model_.class_names.empty() && !onnx)

@@ -99,26 +99,25 @@ void add_data_options(CLI::App& app, DataOptions& o) {
   app.add_flag("--skip-broken", o.skip_broken, "leaves out a folder's broken images instead of refusing them");
 }
 
-CLI::Validator within(double least, double most) {
+namespace {
+
+CLI::Validator numbers(double least, double most, const char* kind, const char* type) {
+  const bool whole = std::string_view(type) == "INTEGER";
   return CLI::Validator(
       [=](const std::string& text) {
         const auto value = number(text);
-        const bool good = value && *value >= least && *value <= most;
-        return good ? std::string() : fmt::format("'{}' is not a number {}", text, range(least, most));
+        const bool fits = !whole || text.find_first_not_of("0123456789") == std::string::npos;
+        const bool good = value && fits && *value >= least && *value <= most;
+        return good ? std::string() : fmt::format("'{}' is not a {} {}", text, kind, range(least, most));
       },
-      "NUMBER");
+      type);
 }
 
-CLI::Validator whole(double least, double most) {
-  return CLI::Validator(
-      [=](const std::string& text) {
-        const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
-        const auto value = number(text);
-        const bool good = digits && value && *value >= least && *value <= most;
-        return good ? std::string() : fmt::format("'{}' is not a whole number {}", text, range(least, most));
-      },
-      "INTEGER");
-}
+}  // namespace
+
+CLI::Validator within(double least, double most) { return numbers(least, most, "number", "NUMBER"); }
+
+CLI::Validator whole(double least, double most) { return numbers(least, most, "whole number", "INTEGER"); }
 
 LossScale parse_loss_scale(const std::string& text) {
   constexpr std::string_view prefix = "dynamic:";

@@ -214,7 +214,8 @@ class Run {
   bool go(const Interrupt& interrupt) {
     claim();  // before anything is read that another training might be about to replace
     resume();
-    if (!settings_.out.empty()) make_folder(settings_.out);
+    for (const std::string& folder : {settings_.out, settings_.capsule})
+      if (!folder.empty()) make_folder(folder);
     claim();
     if (!quiet_) announce();
     if (!settings_.tensorboard.empty()) events_.emplace(settings_.tensorboard, trainer_.attempts() + 1);
@@ -242,10 +243,14 @@ class Run {
     return identity;
   }
 
-  /// Makes --out this run's own, if it is there.
+  /// Makes --out and --capsule this run's own, if they are there.
   void claim() {
-    if (std::error_code ignored; lock_ || settings_.out.empty() || !fs::exists(settings_.out, ignored)) return;
-    naming("--out " + settings_.out, [&] { lock_.emplace(settings_.out); });
+    const auto take = [](const std::string& option, const std::string& folder, std::optional<FolderLock>& lock) {
+      if (std::error_code ignored; lock || folder.empty() || !fs::exists(folder, ignored)) return;
+      naming(option + " " + folder, [&] { lock.emplace(folder); });
+    };
+    take("--out", settings_.out, lock_);
+    take("--capsule", settings_.capsule, capsule_lock_);
   }
 
   /// Takes over a checkpoint that may be of another precision.
@@ -373,8 +378,6 @@ class Run {
   }
 
   void encapsulate(const std::string& reason) {
-    make_folder(settings_.capsule);
-    const FolderLock lock = naming("--capsule " + settings_.capsule, [&] { return FolderLock(settings_.capsule); });
     Metadata facts = metadata_of(train_.dataset());
     say_net(facts);
     facts["precision"] = settings_.recipe.precision;
@@ -457,7 +460,7 @@ class Run {
   BestModel best_;
   Patience patience_;
   std::optional<EventFile> events_;
-  std::optional<FolderLock> lock_;
+  std::optional<FolderLock> lock_, capsule_lock_;
   std::vector<std::string> changes_;
   std::vector<EpochResult> results_;
   bool quiet_ = false;

@@ -84,6 +84,7 @@ void Probe::compare(const StepTaken& own_step, const StepTaken& f32) {
   for (std::size_t p = 0; p < f32.gradients.size(); ++p) {
     Together& all = gradients_[p];
     const auto &own = own_step.gradients[p], &exact = f32.gradients[p];
+    if (own.size() != exact.size()) continue;  // it is frozen in one of the two
     all.own_sum.resize(own.size());
     all.f32_sum.resize(own.size());
     for (std::size_t i = 0; i < own.size(); ++i) all.own_sum[i] += own[i], all.f32_sum[i] += exact[i];

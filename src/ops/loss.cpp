@@ -29,9 +29,9 @@ Value cross_entropy(Value logits, Value labels, const CrossEntropyOptions& given
   CrossEntropyOptions options = given;
   float largest = 0;
   for (const float weight : options.class_weights) largest = std::max(largest, weight);
-  for (float& weight : options.class_weights)  // a power of two changes nothing, and no sum leaves f32's range
-    if (largest > 0 && std::isfinite(largest))
-      weight = weight > 0 ? std::max(std::ldexp(weight, -std::ilogb(largest)), 0x1p-149f) : weight;
+  if (largest > 0 && std::isfinite(largest))  // a power of two changes nothing, and so no sum leaves f32's range
+    for (float& weight : options.class_weights)
+      if (weight > 0) weight = std::max(std::ldexp(weight, -std::ilogb(largest)), 0x1p-149f);
   return graph_of(logits).add_one(std::make_shared<SoftmaxCrossEntropy>(options), {logits, labels},
                                   graph_of(logits).numbered("cross_entropy"));
 }

@@ -136,8 +136,8 @@ void check_identity(const SafeTensors& file, const Identity& identity) {
 std::vector<std::string> changes(const SafeTensors& file, const Identity& identity) {
   std::vector<std::string> result;
   for (const auto& [key, value] : identity.changeable)
-    if (const std::string before = file.metadata.contains(key) ? file.metadata.at(key) : "none"; before != value)
-      result.push_back(fmt::format("{} was {:.40}, is {}", key, before, value));
+    if (const auto found = file.metadata.find(key); found != file.metadata.end() && found->second != value)
+      result.push_back(fmt::format("{} was {:.40}, is {}", key, found->second, value));
   return result;
 }
 

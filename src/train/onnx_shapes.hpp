@@ -183,7 +183,7 @@ class OnnxShapes : protected OnnxValues {
     std::erase_if(order, [&](std::int64_t axis) { return axis < 0 || axis >= x.rank || extents[at(axis)] == 1; });
     const bool same = wholes("perm").size() == extents.size() && std::ranges::is_sorted(order) &&
                       (order.empty() || (order[0] == 0) == (s.n > 1));
-    need(same && x.rank == 4 && wholes("perm")[0] == 0 && (wholes("perm")[1] == 1 || s.h * s.w == 1),
+    need(same && x.rank == 4 && wholes("perm")[0] == 0 && (wholes("perm") == Numbers({0, 1, 2, 3}) || s.h * s.w == 1),
          "changes the order of axes");
     put(x);
   }
@@ -291,18 +291,25 @@ class OnnxShapes : protected OnnxValues {
     put(x);
   }
 
-  /// Of the two axes of a single pixel; a tensor may be left with one of them.
+  /// Whether these are different axes of `rank`, all behind the channels.
+  static bool are_of_a_pixel(Numbers axes, int rank) {
+    for (std::int64_t& axis : axes) axis += axis < 0 ? rank : 0;
+    std::ranges::sort(axes);
+    return std::ranges::adjacent_find(axes) == axes.end() &&
+           std::ranges::all_of(axes, [&](std::int64_t axis) { return axis >= 2 && axis < rank; });
+  }
+
+  /// Of a single pixel's h and w; a tensor may be left with one of them.
   void squeeze() {
     if (const auto numbers = numbers_at(0)) return put({.numbers = numbers});
-    Item x = item(0);
+    const Item x = item(0);
     const Shape s = x.value.shape();
     Numbers axes = has(1) ? numbers_at(1).value_or(Numbers()) : wholes("axes");
-    if (axes.empty() && x.rank == 4) axes = {2, 3};
-    const int left = x.rank - static_cast<int>(axes.size());
-    need(s.h == 1 && s.w == 1 && left >= 2 && !is_image(x) &&
-             std::ranges::all_of(axes, [&](std::int64_t axis) { return (axis < 0 ? axis + x.rank : axis) >= 2; }),
+    for (int axis = 2; axis < x.rank && std::ssize(axes) < x.rank - 2 && !has(1) && !attribute("axes"); ++axis)
+      axes.push_back(axis);
+    need(s.h == 1 && s.w == 1 && x.rank > 2 && !axes.empty() && are_of_a_pixel(axes, x.rank),
          "takes away another axis than an image's h and w of 1");
-    put(x.value, left);
+    put(x.value, x.rank - static_cast<int>(axes.size()));
   }
 
   void unsqueeze() {
@@ -310,9 +317,7 @@ class OnnxShapes : protected OnnxValues {
     const Item x = item(0);
     const Numbers axes = has(1) ? numbers_at(1).value_or(Numbers()) : wholes("axes");
     const int rank = x.rank + static_cast<int>(axes.size());
-    need(!axes.empty() && rank <= 4 && !is_image(x) &&
-             std::ranges::all_of(axes, [&](std::int64_t axis) { return (axis < 0 ? axis + rank : axis) >= 2; }),
-         "adds other axes than h and w of 1");
+    need(!axes.empty() && rank <= 4 && !is_image(x) && are_of_a_pixel(axes, rank), "adds other axes than h and w of 1");
     put(x.value, rank);
   }
 
@@ -374,6 +379,7 @@ class OnnxShapes : protected OnnxValues {
       const Item& x = item(0);
       const Shape s = x.value.shape();
       all = x.rank == 4 ? Numbers{s.n, s.c, s.h, s.w} : Numbers{s.n, s.features()};
+      all.resize(at(x.rank), 1);
     }
     const auto place = [&](const char* name, std::int64_t otherwise) {
       const std::int64_t at = whole(name, otherwise);

@@ -57,6 +57,7 @@ TEST(CapsuleProgram, LeavesAFolderThatAnotherTrainingHoldsAlone) {
   const FolderLock held(capsule);
   Program program(train(capsule, {}));
   EXPECT_EQ(program.wait(), 1);
+  EXPECT_EQ(program.out(), "") << "it is told before the first step";
   EXPECT_NE(program.err().find("--capsule " + capsule + ": the folder"), std::string::npos) << program.err();
   EXPECT_TRUE(std::filesystem::is_empty(capsule));
 }

@@ -65,6 +65,8 @@ TEST(OwnNet, AnOnnxFileStandsForANetAndIsNotNeededLater) {
   EXPECT_NEAR(json_of(folder / "o.json")["test_loss"].get<double>(),
               json_of(folder / "e.json")["test_loss"].get<double>(), 1e-5);
   run({"predict", "--checkpoint", trained, "--data", "digits", "--precision", "bf16", "--out", folder / "p.csv"});
+  Program raw({"eval", "--checkpoint", trained, "--data", "digits", "--raw"});
+  EXPECT_EQ(raw.wait(), 2);
   Program nowhere({"eval", "--checkpoint", trained});
   EXPECT_EQ(nowhere.wait(), 2);
   EXPECT_NE(nowhere.err().find("--data is missing: " + trained + " does not say"), std::string::npos) << nowhere.err();

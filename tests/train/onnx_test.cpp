@@ -345,6 +345,35 @@ TEST_F(Onnx, PadsMayBeComputed) {
             (std::vector<float>{(64 + 12 + 1.5f) / 4, (128 + 12 + 1.5f) / 4}));  // rows above, columns behind
 }
 
+TEST_F(Onnx, NumbersThatMakeNoSenseAreNamed) {
+  const auto refusal = [&](const std::string& nodes) {
+    const std::string none = R"({"name": "none", "dataType": 7, "dims": ["0"]},)", one = whole_numbers("one", "1", 1),
+                      rows = R"({"name": "rows", "dataType": 7, "dims": ["4", "2"], "int64Data": [0,0,0,0,0,4,0,0]},)";
+    return file_error([&] {
+      means_of(nodes + R"({"opType": "Identity", "input": ["images"], "output": ["y"]})",
+               none + rows + whole_numbers("zero", "0", 1) + "," + whole_numbers("list", "3, 2", 2) + "," +
+                   whole_numbers("second", "2", 1) + "," + one);
+    });
+  };
+  const auto node = [](const char* type, const char* inputs, const char* attribute = "") {
+    return fmt::format(R"({{"opType": "{}", "name": "odd", "input": [{}], "output": ["a"], "attribute": [{}]}},)", type,
+                       inputs, attribute);
+  };
+  const char* perm = R"({"name": "perm", "type": 7, "ints": [1, 0]})";
+  EXPECT_TRUE(contains(refusal(node("Add", R"("none", "one")")), "takes numbers of two shapes"));
+  EXPECT_TRUE(contains(refusal(node("Div", R"("one", "zero")")), "divides by 0"));
+  EXPECT_TRUE(contains(refusal(node("Reshape", R"("rows", "list")")), "another shape than that of a list or of rows"));
+  EXPECT_TRUE(contains(refusal(node("Transpose", R"("rows")", perm)), "changes the order of axes of numbers"));
+  EXPECT_TRUE(contains(refusal(node("MatMul", R"("images")")), "has not two inputs"));
+  EXPECT_TRUE(contains(refusal(node("Erf", "")), "lacks but in GELU"));
+  EXPECT_TRUE(contains(refusal(node("Squeeze", R"("images", "list")")), "takes away another axis"));
+  // The row that is left becomes a column: with an extent of 1, too, that is another image.
+  const std::string row = node("Slice", R"("images", "zero", "one", "second")");
+  EXPECT_TRUE(contains(refusal(row + R"({"opType": "Transpose", "name": "odd", "input": ["a"], "output": ["b"],
+                                       "attribute": [{"name": "perm", "type": 7, "ints": [0, 1, 3, 2]}]},)"),
+                       "changes the order of axes"));
+}
+
 TEST_F(Onnx, OnlyASoftmaxOverFeaturesIsOne) {
   const std::string flat = R"({"opType": "Flatten", "input": ["images"], "output": ["flat"]},)",
                     end = R"({"opType": "Identity", "input": ["images"], "output": ["y"]})";

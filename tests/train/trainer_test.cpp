@@ -164,6 +164,9 @@ TEST(Trainer, ClassWeightsCountByTheirRatiosAlone) {
   };
   const auto plain = after_a_step(1);
   for (const float factor : {0x1p-125f, 0x1p127f}) EXPECT_EQ(after_a_step(factor), plain) << factor;
+  const CrossEntropyOptions far_apart{.class_weights = {3e38f, 1, 1, 1.2e-38f}};
+  Trainer trainer(cross_entropy(net.logits, net.labels, far_apart), options_for(Precision::f32()));
+  EXPECT_TRUE(std::isfinite(trainer.step(batch_of(data)).loss));
 }
 
 TEST(Trainer, ClippingSeesTrueGradients) {

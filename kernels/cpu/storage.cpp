@@ -12,11 +12,11 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/load-inl.hpp"
+
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
 constexpr hn::CappedTag<float, 16> wide;
@@ -153,16 +153,6 @@ void multiply(const float* x, float factor, std::int64_t count, float* y) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = x[i] * factor;
 }
 
-/// The first `count` numbers, fewer than a vector has, then zeros. Masked loads of other targets read a whole vector,
-/// and behind the last number another thread may be writing.
-template <class D>
-hn::Vec<D> load_first(D d, const float* from, std::size_t count) {
-  if (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3) return hn::MaskedLoad(hn::FirstN(d, count), d, from);
-  HWY_ALIGN float some[hn::MaxLanes(d)] = {};
-  std::copy_n(from, count, some);
-  return hn::Load(d, some);
-}
-
 /// The largest magnitude; NaN where there is one: as integers NaN's bits lie behind those of all numbers.
 float largest_of(const float* x, std::int64_t count) {
   constexpr hn::ScalableTag<float> f32;
@@ -172,7 +162,7 @@ float largest_of(const float* x, std::int64_t count) {
                           HWY_ATTR { return hn::Max(largest, hn::BitCast(i32, hn::Abs(some))); };
   auto largest = hn::Zero(i32);
   for (std::int64_t i = 0; i < whole; i += step) largest = larger(largest, hn::LoadU(f32, x + i));
-  if (whole < count) largest = larger(largest, load_first(f32, x + whole, static_cast<std::size_t>(count - whole)));
+  if (whole < count) largest = larger(largest, load_first(f32, x + whole, count - whole));
   return bit_cast<float>(hn::GetLane(hn::MaxOfLanes(i32, largest)));
 }
 
@@ -237,7 +227,7 @@ bool notice(float end, float flushes, float limit, const float* x, std::int64_t 
   }
   if (counting) {
     look_at_whole(std::true_type());
-    if (rest > 0) look(load_first(f32, x + n - rest, rest), std::true_type());
+    if (rest > 0) look(load_first(f32, x + n - rest, static_cast<std::int64_t>(rest)), std::true_type());
     add_atomically(to.zeros, count - hn::GetLane(hn::SumOfLanes(i32, nonzeros)));
     if (flushes > 0 && !hn::AllTrue(i32, exceed(least, flushes)))
       add_atomically(to.flushed, count_small(flushes, x, count));

@@ -10,9 +10,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 
 #include "kernels/cpu/gather.hpp"
+#include "kernels/cpu/load-inl.hpp"
 #include "kernels/cpu/microkernel-inl.hpp"
 #include "kernels/cpu/storage.hpp"
 
@@ -144,30 +144,6 @@ HWY_INLINE void transform(const Load& load, const Store& store) {
 #pragma GCC unroll 6
     for (int j = 0; j < T::out; ++j) store(i, j, out[j]);
   }
-}
-
-/// The first `count` numbers, then zeros, from memory that may end behind them.
-template <class D>
-HWY_INLINE hn::Vec<D> load_first(D d, const hn::TFromD<D>* from, std::int64_t count) {
-  if (count >= lanes) return hn::LoadU(d, from);
-  if (HWY_TARGET == HWY_AVX3 || (HWY_TARGET == HWY_AVX2 && sizeof(hn::TFromD<D>) == 4))  // others read it all
-    return hn::MaskedLoad(hn::FirstN(d, static_cast<std::size_t>(count)), d, from);
-#if HWY_TARGET == HWY_AVX2
-  if constexpr (sizeof(hn::TFromD<D>) == 2) {
-    std::uint64_t low = 0, high = 0;  // four numbers each
-    if (count >= 4) {
-      std::memcpy(&low, from, sizeof low);
-      std::memcpy(&high, from + count - 4, sizeof high);
-      high = count > 4 ? high >> 16 * (8 - count) : 0;
-    } else {
-      for (std::int64_t i = count; i-- > 0;) low = low << 16 | from[i];
-    }
-    return hn::Vec<D>{_mm_set_epi64x(static_cast<std::int64_t>(high), static_cast<std::int64_t>(low))};
-  }
-#endif
-  HWY_ALIGN hn::TFromD<D> some[lanes] = {};
-  std::copy_n(from, count, some);
-  return hn::Load(d, some);
 }
 
 // Codes as vectors of numbers.

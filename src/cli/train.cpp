@@ -27,6 +27,27 @@ namespace {
 
 fs::path best_folder(const TrainSettings& s) { return s.keep_best ? fs::path(s.out) / "best" : fs::path(); }
 
+/// What is written must lie apart, and over nothing that is read.
+void check_places(const TrainSettings& s) {
+  std::error_code ignored;
+  const fs::path capsule = s.capsule, from = s.init_from;
+  const fs::path source = fs::is_regular_file(from, ignored) ? from.parent_path() : from;
+  std::vector<Output> checkpoints = {
+      {"--init-from", source}, {"--out", s.out}, {"--out", best_folder(s)}, {"--resume", s.resume}};
+  for (const auto& [option, folder] : checkpoints) {
+    if (folder.empty()) continue;
+    if (!s.out.empty() && option == "--init-from" && place_of(s.out) == place_of(folder))
+      fail(fmt::format("--out {}: that is taken by {}", s.out, option));
+    if (!s.capsule.empty() && place_of(capsule) == place_of(folder))
+      fail(fmt::format("--capsule {}: that is taken by {}", s.capsule, option));
+  }
+  const auto holds = [&](const char* file) { return fs::exists(capsule / file, ignored); };
+  if (!s.capsule.empty() && (holds("model.safetensors") || holds("state.safetensors")) && !holds("capsule.safetensors"))
+    fail(fmt::format("--capsule {}: a checkpoint lies there", s.capsule));
+  checkpoints.push_back({"--capsule", s.capsule});
+  check_outputs({{"--json", s.json}, {"--trace", s.trace}}, checkpoints, files_read(s.recipe.net, s.recipe.data));
+}
+
 void check(const TrainSettings& s) {
   if (s.recipe.net.empty()) fail("--net is missing; `halftone info` lists the nets");
   if (s.recipe.data.empty()) fail("--data is missing: " + data_spellings());
@@ -42,29 +63,12 @@ void check(const TrainSettings& s) {
     fail(fmt::format("--init-from: {} draws its own weights", s.recipe.precision));
   if (!s.tensorboard.empty()) check_output_folder("--tensorboard", s.tensorboard);
   if (s.convert && s.resume.empty()) fail("--convert: --resume must say what to continue from");
-  std::error_code ignored;
   if (!s.out.empty()) check_output_folder("--out", s.out);
   if (!s.capsule.empty()) check_output_folder("--capsule", s.capsule);
   if (!s.capsule.empty() && s.accumulate > 1)
     fail("--capsule: a step of several batches has no capsule (--accumulate 1)");
   if (s.keep_best && s.out.empty()) fail("--keep-best: --out must say where");
-  const bool is_file = fs::is_regular_file(s.init_from, ignored);
-  const fs::path source = is_file ? fs::path(s.init_from).parent_path() : fs::path(s.init_from);
-  std::vector<Output> checkpoints = {
-      {"--init-from", source}, {"--out", s.out}, {"--out", best_folder(s)}, {"--resume", s.resume}};
-  for (const auto& [option, folder] : checkpoints) {
-    if (folder.empty()) continue;
-    if (!s.out.empty() && option == "--init-from" && place_of(s.out) == place_of(folder))
-      fail(fmt::format("--out {}: that is taken by {}", s.out, option));
-    if (!s.capsule.empty() && place_of(s.capsule) == place_of(folder))
-      fail(fmt::format("--capsule {}: that is taken by {}", s.capsule, option));
-  }
-  for (const char* name : {"model.safetensors", "state.safetensors"})
-    if (!s.capsule.empty() && fs::exists(fs::path(s.capsule) / name, ignored) &&
-        !fs::exists(fs::path(s.capsule) / "capsule.safetensors", ignored))
-      fail(fmt::format("--capsule {}: a checkpoint lies there", s.capsule));
-  checkpoints.push_back({"--capsule", s.capsule});
-  check_outputs({{"--json", s.json}, {"--trace", s.trace}}, checkpoints, files_read(s.recipe.net, s.recipe.data));
+  check_places(s);
 }
 
 Precision precision_of(const TrainSettings& s) {

@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
       .limit = input.ConsumeIntegralInRange<std::int64_t>(-1, 3),
       .validation = input.ConsumeBool() ? 0.5 : 0,
       .layout = input.PickValueInArray({PixelLayout::unknown, PixelLayout::nhwc, PixelLayout::nchw}),
-      .unsplit = input.ConsumeBool()};
+      .validation_without_parts = input.ConsumeBool() ? std::optional(input.ConsumeBool() ? 0.5 : 0) : std::nullopt};
   const Split split = input.ConsumeBool() ? Split::train : Split::test;
   while (input.remaining_bytes() > 0) {
     const auto at = input.ConsumeIntegralInRange<std::size_t>(0, archive.size() - 1);

@@ -1,9 +1,11 @@
 // ONNX files: small sound nets that are changed, cut or spliced.
 #include "halftone/train/onnx.hpp"
 
+#include "halftone/ops/dense.hpp"
 #include "halftone/ops/norm.hpp"
 #include "halftone/ops/pointwise.hpp"
 #include "halftone/ops/pool2d.hpp"
+#include "halftone/ops/softmax.hpp"
 #include "halftone/ops/spatial.hpp"
 #include "tests/fuzz/input.hpp"
 
@@ -16,7 +18,8 @@ Value net(Value x) {
   x = max_pool2d(concat({x, silu(x)}), 2, {.ceil_mode = true});
   x = pad2d(upsample2d(conv_transpose2d(hard_swish(x), 2, 2), 2, Interpolation::bilinear), {0, 1, -1, 0});
   x = scale_channels(x, hard_sigmoid(global_avg_pool(x)));
-  return dense(dropout(flatten(x + x), 0.5f), 3);
+  x = gelu(scale_channels(x, sigmoid(dense(flatten(global_avg_pool(x)), 2))));
+  return dense(dropout(softmax(flatten(x + x)), 0.5f), 3);
 }
 
 std::string content_of(const std::filesystem::path& path) {

@@ -65,6 +65,8 @@ Classifier::Classifier(const ClassifierOptions& o, Split split)
     if (model_.classes == 0) model_.classes = data.classes;
     if (model_.classes == data.classes) model_.class_names = data.class_names;
   }
+  if (classes() == 0)
+    fail(fmt::format("--data {}: without labels nothing says how many classes {} tells apart", name, checkpoint_));
   data_ = std::make_shared<const Dataset>(std::move(data));
   print_left_out(*data_);
   if (data_->image.c != model_.image.c)

@@ -16,7 +16,8 @@ struct PredictSettings {
   std::string split = "test", out;
 };
 
-/// A line an image: index, label, predicted class, the probability of every class and, of a folder, the file.
+/// A line an image: index, label if it is known, predicted class, the probability of every class and, of a folder, the
+/// file.
 std::string csv_of(const Classifier& net, const std::vector<float>& shares,
                    const std::vector<std::int64_t>& predicted) {
   std::string text = "index,label,predicted";
@@ -24,7 +25,8 @@ std::string csv_of(const Classifier& net, const std::vector<float>& shares,
   if (!net.data().files.empty()) text += ",file";
   auto share = shares.begin();
   for (std::size_t i = 0; i < predicted.size(); ++i) {
-    text += fmt::format("\n{},{},{}", i, net.data().labels[i], predicted[i]);
+    const std::int32_t label = net.data().labels[i];
+    text += fmt::format("\n{},{},{}", i, label < 0 ? "" : std::to_string(label), predicted[i]);
     for (int label = 0; label < net.classes(); ++label) text += fmt::format(",{}", *share++);
     if (!net.data().files.empty()) text += "," + csv_field(net.data().files[i]);
   }
@@ -52,11 +54,19 @@ void print_confusion(const Classifier& net, const std::vector<std::int64_t>& pre
   }
 }
 
+/// How many images were taken for each class.
+void print_counts(const Classifier& net, const std::vector<std::int64_t>& predicted) {
+  for (std::int64_t label = 0; label < net.classes(); ++label)
+    if (const auto count = std::ranges::count(predicted, label); count > 0)
+      fmt::print("{:>8}  {}\n", count, net.name_of(label));
+}
+
 int predict(const PredictSettings& s) {
   check_outputs({{"--out", s.out}}, {{"--checkpoint", s.net.checkpoint}}, files_read("", s.net.data));
   const Classifier net(s.net, s.split == "train" ? Split::train : Split::test);
   const std::vector<float> shares = net(softmax);
   std::vector<std::int64_t> predicted;
+  const bool labelled = net.data().labels.front() >= 0;
   Score score;
   for (std::int64_t i = 0; i < net.data().size(); ++i) {
     const float* of_image = shares.data() + i * net.classes();
@@ -67,9 +77,10 @@ int predict(const PredictSettings& s) {
   const std::string part = net.part(), images = net.data().whole ? part
                                                 : part.empty()   ? s.split
                                                                  : s.split + ", " + part;
-  fmt::print("{} on {} ({}) in {}, {} weights: error {:.2f} %, {} images\n", net.model().net->name,
-             name_for_people(net.data()), images, net.precision(), net.weights(), 100 * score.error(), score.images);
-  print_confusion(net, predicted);
+  fmt::print("{} on {} ({}) in {}, {} weights: {}, {} images\n", net.model().net->name, name_for_people(net.data()),
+             images, net.precision(), net.weights(),
+             labelled ? fmt::format("error {:.2f} %", 100 * score.error()) : "no labels", score.images);
+  (labelled ? print_confusion : print_counts)(net, predicted);
   if (!s.out.empty()) write_file(s.out, csv_of(net, shares, predicted));
   return 0;
 }
@@ -79,6 +90,7 @@ int predict(const PredictSettings& s) {
 void add_predict(CLI::App& app, Command& command) {
   CLI::App* sub = app.add_subcommand("predict", "what a checkpoint's net says of each image, and a confusion matrix");
   auto s = std::make_shared<PredictSettings>();
+  s->net.reading.without_labels = true;
   s->net.add_to(*sub);
   sub->add_option("--split", s->split, "test or train")->check(CLI::IsMember({"test", "train"}))->capture_default_str();
   sub->add_option("--out", s->out, "CSV file: index,label,predicted and the probability of every class");

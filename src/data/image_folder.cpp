@@ -61,10 +61,13 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
+std::vector<fs::path> folders_in(const fs::path& dir) {
+  return sorted<fs::directory_iterator>(dir, [](const fs::directory_entry& entry) { return is_folder(entry.path()); });
+}
+
 std::vector<std::string> classes_in(const fs::path& dir) {
   std::vector<std::string> names;
-  for (const fs::path& path :
-       sorted<fs::directory_iterator>(dir, [](const fs::directory_entry& entry) { return is_folder(entry.path()); }))
+  for (const fs::path& path : folders_in(dir))
     if (!is_utf8(names.emplace_back(path.filename().string())))
       throw FileError(path.string() + " is a class, and its name is not UTF-8");
   if (names.empty()) throw FileError(dir.string() + " holds no folders, of which each would be a class");
@@ -139,15 +142,8 @@ std::pair<fs::path, fs::path> parts_of(const fs::path& dir) {
   return {dir / "train", {}};
 }
 
-}  // namespace
-
-Dataset read_image_folder(const fs::path& dir, Split split, const DataOptions& options) {
-  fs::path place = dir.lexically_normal();
-  if (!place.has_filename()) place = place.parent_path();
-  Dataset data{.name = data_name("folder:" + place.string()), .split = split, .image = options.image};
-  if (options.image.h == 0 || options.image.w == 0)
-    fail(fmt::format("image: {} needs the size that its images are brought to, HEIGHTxWIDTH", data.name));
-  check_image(options.image);
+/// The images of `data.split` in the folder of a set, whose classes become the data's.
+std::vector<File> files_of_classes(Dataset& data, const fs::path& place, const DataOptions& options) {
   const auto [train, test] = parts_of(place);
   hold_out(
       data, options, !test.empty(),
@@ -155,7 +151,7 @@ Dataset read_image_folder(const fs::path& dir, Split split, const DataOptions& o
   const bool apart = !data.whole && data.validation == 0;
   data.class_names = options.class_names.empty() ? classes_in(train) : options.class_names;
   data.classes = static_cast<int>(data.class_names.size());
-  std::vector<File> files = files_in(split == Split::test && apart ? test : train, data.class_names);
+  std::vector<File> files = files_in(data.split == Split::test && apart ? test : train, data.class_names);
   if (data.validation != 0) {
     std::vector<std::int32_t> labels;
     std::vector<std::uint32_t> keys;  // so that another file changes nothing for the other classes
@@ -165,9 +161,38 @@ Dataset read_image_folder(const fs::path& dir, Split split, const DataOptions& o
       keys.push_back(static_cast<std::uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(path.data()), path.size())));
     }
     std::vector<File> taken;
-    for (const std::size_t i : part_of(labels, data.validation, split, keys)) taken.push_back(std::move(files[i]));
+    for (const std::size_t i : part_of(labels, data.validation, data.split, keys)) taken.push_back(std::move(files[i]));
     files = std::move(taken);
   }
+  return files;
+}
+
+/// The images in a folder without classes.
+std::vector<File> files_without_labels(Dataset& data, const fs::path& place, const DataOptions& options) {
+  if (options.validation != 0) fail(fmt::format("validation: {} holds no classes, so no share of them", place.string()));
+  data.whole = true;
+  data.class_names = options.class_names;
+  data.classes = static_cast<int>(data.class_names.size());
+  std::vector<File> files;
+  for (fs::path& path :
+       sorted<fs::directory_iterator>(place, [](const fs::directory_entry& entry) { return is_image(entry.path()); }))
+    files.push_back({std::move(path), -1});
+  if (files.empty()) throw FileError(place.string() + " holds neither images nor folders of them");
+  return files;
+}
+
+}  // namespace
+
+Dataset read_image_folder(const fs::path& dir, Split split, const DataOptions& options) {
+  fs::path place = dir.lexically_normal();
+  if (!place.has_filename()) place = place.parent_path();
+  Dataset data{.name = data_name("folder:" + place.string()), .split = split, .image = options.image};
+  if (options.image.h == 0 || options.image.w == 0)
+    fail(fmt::format("image: {} needs the size that its images are brought to, HEIGHTxWIDTH", data.name));
+  check_image(options.image);
+  std::vector<File> files = options.without_labels && is_folder(place) && folders_in(place).empty()
+                                ? files_without_labels(data, place, options)
+                                : files_of_classes(data, place, options);
   files.resize(
       static_cast<std::size_t>(images_to_take(data.name, static_cast<std::int64_t>(files.size()), options.limit)));
   try {

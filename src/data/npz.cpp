@@ -176,7 +176,8 @@ Dataset read_npz(const std::filesystem::path& file, Split split, const DataOptio
   Dataset data{.name = "npz:" + file.filename().string(), .split = split};
   const bool one = archive.has("x");
   const std::string train = one ? "" : "_train";
-  if (!archive.has("x" + train) || !archive.has("y" + train))
+  const bool labelled = !(options.without_labels && one && !archive.has("y"));
+  if (!archive.has("x" + train) || (labelled && !archive.has("y" + train)))
     throw FileError(
         fmt::format("{} holds neither x and y nor x_train and y_train, but {}", file.string(), archive.held()));
   hold_out(data, options, archive.has("x_test") && archive.has("y_test") && !one,
@@ -186,12 +187,13 @@ Dataset read_npz(const std::filesystem::path& file, Split split, const DataOptio
   std::int64_t largest = 0;
   for (const char* other : {"y_train", "y_test"})  // both splits have the classes of all
     if (!one && archive.has(other) && other != y) read_labels(archive, other, largest);
-  data.labels = read_labels(archive, y, largest);
-  data.classes = static_cast<int>(largest) + 1;
+  if (labelled) data.labels = read_labels(archive, y, largest);
+  data.classes = labelled ? static_cast<int>(largest) + 1 : 0;
 
   Array images = archive.read(x);
   if (images.type != "|u1" && images.type != "<f4")
     archive.broken(x, fmt::format("is {}, images are |u1 (uint8) or <f4 (float32)", images.text()));
+  if (!labelled && !images.shape.empty()) data.labels.assign(static_cast<std::size_t>(images.shape[0]), -1);
   if (images.shape.empty() || images.shape[0] != data.size())
     archive.broken(x, fmt::format("is {}, but {} has {} labels", images.text(), y, data.size()));
   data.dtype = images.type == "|u1" ? DType::u8 : DType::f32;

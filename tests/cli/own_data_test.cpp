@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <regex>
 #include <sstream>
 
 #include "halftone/data/image.hpp"
@@ -76,6 +77,18 @@ TEST(OwnData, AFolderOfImagesIsTrainedOnAndPredicted) {
   std::getline(lines, line);
   EXPECT_EQ(line.substr(0, 4), "0,7,");
   EXPECT_NE(line.find(",7/10"), std::string::npos);
+
+  // Without folders there are no labels; all else is the same.
+  std::filesystem::rename(folder / "new/7", folder / "loose");
+  const std::string loose = "folder:" + folder / "loose";
+  const std::string said =
+      run({"predict", "--checkpoint", folder / "run", "--data", loose, "--out", folder / "q.csv", "--threads", "1"});
+  EXPECT_NE(said.find("on folder:loose (all images) in f32, raw weights: no labels, "), std::string::npos) << said;
+  const std::string with = std::regex_replace(
+      std::regex_replace(text_of(folder / "p.csv"), std::regex("\n(\\d+),7,"), "\n$1,,"), std::regex(",7/"), ",");
+  EXPECT_EQ(text_of(folder / "q.csv"), with);
+  EXPECT_NE(refusal({"eval", "--checkpoint", folder / "run", "--data", loose}, 1).find("holds no folders"),
+            std::string::npos);
 
   std::ofstream(folder / "set/train/3/0.png") << "broken";
   EXPECT_NE(refusal(gray, 1).find("1 of 301 images are broken; the first: " + folder / "set/train/3/0.png"),

@@ -156,6 +156,14 @@ TEST_F(Npz, OneSetIsSplitByAShare) {
   EXPECT_EQ(load(members, Split::test, {.limit = 2, .validation_without_parts = 0}).size(), 2);
 }
 
+TEST_F(Npz, MayHaveNoLabelsWhereThatIsAskedFor) {
+  const Members members = {{"x.npy", npy("|u1", "(2, 1, 1)", counted(2))}};
+  const Dataset data = load(members, Split::test, {.validation_without_parts = 0, .without_labels = true});
+  EXPECT_EQ(data.labels, (std::vector<std::int32_t>{-1, -1}));
+  EXPECT_EQ(data.classes, 0);
+  EXPECT_TRUE(contains(file_error([&] { load(members); }), "holds neither x and y"));
+}
+
 TEST_F(Npz, NamesFileAndArray) {
   const std::string x = npy("|u1", "(2, 1, 1)", counted(2));
   const auto says = [&](const Members& members, const std::string& what) {

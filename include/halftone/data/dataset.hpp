@@ -15,7 +15,7 @@ namespace halftone {
 
 enum class Split { train, test };
 
-/// Images of one size with one label each, all in memory.
+/// Images of one size with one label each, all in memory; -1 where it is not known (`DataOptions::without_labels`).
 struct Dataset {
   std::string name = {};
   Split split = Split::train;
@@ -68,6 +68,7 @@ struct DataOptions {
   /// Taken for `validation` where that is 0 and own data have no test part; 0: all images are of either split.
   std::optional<double> validation_without_parts = {};
   std::vector<std::string> class_names = {};  ///< a folder's classes by label; empty: those that it has, sorted
+  bool without_labels = false;  ///< takes images without labels too: of a folder without classes, an archive without y
 };
 
 /// The data sets that load_dataset knows: those that lie in files, and "digits", which are drawn.

@@ -79,6 +79,7 @@ TEST_F(Systems, DynamicFixedPointNeedsItsRanges) {
   EXPECT_LT(error_of("dynamic_fixed:10/12"), 0.035);
   EXPECT_LT(error_of("static_fixed:20"), 0.035);
   EXPECT_GT(error_of("static_fixed:12"), 0.6);
+  EXPECT_GT(trained({.precision = Precision::static_fixed(16), .epochs = 3}).error, 0.3);
   Precision unprepared = Precision::dynamic_fixed(10, 12);
   unprepared.range_steps = 0;
   EXPECT_GT(trained({.precision = unprepared}).error, 0.3);
@@ -115,23 +116,54 @@ TEST_F(Systems, EightBitIntegersTrainFourLoseMuch) {
   EXPECT_GT(error_of("int4"), 1.5 * error_of("int8"));
 }
 
+/// MNIST in batches of 100, and an MLP of three hidden layers on it, of which each is `hidden`.
+struct BinaryNet {
+  template <class Hidden>
+  explicit BinaryNet(Hidden&& hidden) {
+    Value x = flatten(in.images);
+    for (int layer = 0; layer < 3; ++layer) x = hidden(dense(x, 512, {.bias = false}));
+    logits = dense(x, 10);
+  }
+
+  /// The test error after five epochs in signs.
+  double trained(TrainerOptions options) const {
+    Trainer trainer(cross_entropy(logits, in.labels), options);
+    for (int epoch = 0; epoch < 5; ++epoch) trainer.epoch(train);
+    return 1 - trainer.evaluate(test, accuracy(logits, in.labels));
+  }
+
+  Loader train = mnist(find_data("mnist"), Split::train, {.batch = 100, .seed = 1}),
+         test = mnist(find_data("mnist"), Split::test, {.batch = 500});
+  Graph graph;
+  Inputs in = inputs(graph, train);
+  Value logits;
+};
+
+/// A sign's gradient is that of a hard tanh: only where what it is of lies within [-1, 1] may it pass.
+TEST_F(Systems, SignsNeedTheWindowOfTheirGradient) {
+  const auto error = [](auto&& hidden) {
+    const BinaryNet net(hidden);
+    TrainerOptions options;
+    options.precision = Precision::binary();
+    options.optimizer = Adam{};
+    options.schedule = Schedule::exponential(3e-3f, 3e-5f, 5 * net.train.batches());
+    return net.trained(options);
+  };
+  const double with = error([](Value x) { return cast(hard_tanh(batch_norm(x)), DType::sign); });
+  EXPECT_LT(with, 0.025);
+  EXPECT_GT(error([](Value x) { return cast(batch_norm(x), DType::sign); }), 2 * with);
+}
+
 /// BinaryNet's own training: batch norm and update multiply by powers of two alone. Its rate is the paper's, halved
 /// every second epoch.
 TEST_F(Systems, BinaryNetsTrainByShifts) {
-  const std::filesystem::path folder = find_data("mnist");
-  const Loader train = mnist(folder, Split::train, {.batch = 100, .seed = 1}),
-               test = mnist(folder, Split::test, {.batch = 500});
-  Graph graph;
-  const auto [images, labels] = inputs(graph, train);
-  const Value logits = net_by_name("mlp").build(images, 10);
-  const std::int64_t halvings[] = {2 * train.batches(), 4 * train.batches()};
+  const BinaryNet net([](Value x) { return cast(hard_tanh(batch_norm(x)), DType::sign); });
+  const std::int64_t halvings[] = {2 * net.train.batches(), 4 * net.train.batches()};
   TrainerOptions options;
   options.precision = Precision::binary(true);
   options.optimizer = AdaMax{.shift = true};
   options.schedule = Schedule::step(0x1p-6f, halvings, 0.5f);
-  Trainer trainer(cross_entropy(logits, labels), options);
-  for (int epoch = 0; epoch < 5; ++epoch) trainer.epoch(train);
-  EXPECT_LT(1 - trainer.evaluate(test, accuracy(logits, labels)), 0.05);
+  EXPECT_LT(net.trained(options), 0.05);
 }
 
 /// Losses over three seeds. Powers of two as scales of blocks of four bits are too coarse for logits; elsewhere they

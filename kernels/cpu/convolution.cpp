@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/col2im.hpp"
 #include "kernels/cpu/cost.hpp"
 #include "kernels/cpu/gather_gemm.hpp"
 #include "kernels/cpu/weight_gradient.hpp"
@@ -109,6 +110,17 @@ std::string decline_winograd(const Convolution& c) {
   return {};
 }
 
+Launch col2im(const Convolution& c, Isa isa, int threads) { return launch(Col2im(c, isa, threads)); }
+
+std::string decline_col2im(const Convolution& c) {
+  const ConvProblem& p = c.problem;
+  if (c.direction != Direction::d_input) return "not a data gradient";
+  if (p.groups != 1) return "groups";
+  if (p.dilation_w != 1) return "dilation";
+  if (p.r * p.s == 1 && p.stride_h * p.stride_w == 1) return "no tap is left out";
+  return {};
+}
+
 Launch implicit_gemm(const Convolution& c, Isa isa, int threads) { return direct(c, isa, threads); }
 
 Launch pairs(const Convolution& c, PairUnit unit, Isa isa, int threads) { return direct(c, isa, threads, unit); }
@@ -129,6 +141,8 @@ std::string decline(Way way, const Convolution& c, Isa isa, bool direct_only) {
     const std::string reason = decline_pairs(c);
     return reason.empty() && isa < Isa::avx512_bf16 ? "isa " + std::string(name_of(isa)) : reason;
   }
+  if (way == Way::col2im)
+    if (std::string reason = decline_col2im(c); !reason.empty()) return reason;
   return is_wide(c.operands) ? "sums in f32 would lose bits of 32-bit fixed point" : "";
 }
 

@@ -26,6 +26,10 @@ std::string decline_pairs(const Convolution& convolution);
 Launch winograd(const Convolution& convolution, Isa isa, int threads);
 std::string decline_winograd(const Convolution& convolution);
 
+/// Data gradients and transposed convolutions by what each pixel of d_output adds to a row of d_input (col2im.hpp).
+Launch col2im(const Convolution& convolution, Isa isa, int threads);
+std::string decline_col2im(const Convolution& convolution);
+
 /// Fixed point in 32-bit codes, all of them: sums in f64, so that no bit of a code is lost.
 bool is_wide(const Operands& operands);
 Launch wide(const Convolution& convolution, Isa isa, int threads);
@@ -75,6 +79,7 @@ std::vector<Kernel> convolution_kernels() {
   std::vector<Kernel> kernels = {
       predicted_kernel<Operation, Way::winograd, winograd>(),
       predicted_kernel<Operation, Way::pairs, pairs>(),
+      predicted_kernel<Operation, Way::col2im, col2im>(),
       predicted_kernel<Operation, Way::implicit_gemm, implicit_gemm>(),
       {"wide", convolution_launch<Operation, wide>,
        [](const Request& request) { return decline_wide(convolution_of<Operation>(request)); }},

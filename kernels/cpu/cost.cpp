@@ -1,5 +1,6 @@
 #include "kernels/cpu/cost.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace halftone::cpu {
@@ -14,6 +15,8 @@ constexpr std::int64_t images = 32;
 /// gradient is the data gradient's mirror: as many products.
 struct Sizes {
   double lanes, terms, results, term_vectors, result_vectors, gathered_vectors, pixels, tiles, taps;
+  double output_pixels, products;  // in the forward pass; what the definition multiplies
+  bool apart;                      // the results of a sweep lie apart in memory
 
   Sizes(const ConvProblem& p, Direction direction, Isa isa) {
     const std::int64_t width = isa >= Isa::avx512 ? 16 : isa == Isa::avx2 ? 8 : 4;
@@ -26,7 +29,10 @@ struct Sizes {
     const std::int64_t n = direction == Direction::d_weight ? p.n : images;
     pixels = static_cast<double>(n * rows * cols * p.groups);
     tiles = static_cast<double>(n * p.groups) * parts(rows, 4) * parts(cols, 4);
-    taps = static_cast<double>(p.r * p.s);
+    apart = to_input && p.stride_h * p.stride_w > 1;
+    taps = static_cast<double>(p.r * p.s) / (to_input ? p.stride_h * p.stride_w : 1);
+    output_pixels = static_cast<double>(n * p.p * p.q);
+    products = output_pixels * static_cast<double>(p.r * p.s * p.c / p.groups * p.k);
   }
 };
 
@@ -36,9 +42,17 @@ struct Sizes {
 double direct_cost(const Sizes& s, Direction direction) {
   if (direction == Direction::d_weight)  // the gathered input lies in the lanes, all taps side by side
     return s.pixels * (1.1 * s.terms * s.gathered_vectors + 3 * s.gathered_vectors + 12 * s.term_vectors);
-  const double products = 1.1 * s.taps * s.terms;
+  const double products = (s.apart ? 1.4 : 1.1) * s.taps * s.terms;
   if (s.results <= 8) return s.pixels * (products * s.results / s.lanes + 7 * s.terms + 8);  // pixels lie in the lanes
   return s.pixels * (products * s.result_vectors + 3 * s.taps * s.terms / s.lanes + 28 * s.result_vectors);
+}
+
+double col2im_cost(const ConvProblem& p, const Sizes& s) {
+  const double vectors = parts(p.s * p.c, static_cast<std::int64_t>(s.lanes));
+  const double multiplied = vectors + 0.9 * std::fmod(vectors, 2);  // the last one alone takes nearly as long as two
+  const double rows = static_cast<double>(std::min(p.h, p.p * p.r)) / static_cast<double>(p.p);  // that a row adds to
+  return s.output_pixels * (1.1 * static_cast<double>(p.r) * s.terms * multiplied + 30 * rows * vectors) +
+         15 * s.pixels * s.results / s.lanes;
 }
 
 double winograd_cost(const Sizes& s, Direction direction) {
@@ -70,19 +84,20 @@ double pairs_cost(const ConvProblem& p, const Sizes& s, Direction direction, Isa
 }  // namespace
 
 const char* name_of(Way way) {
-  constexpr const char* names[] = {"winograd", "pairs", "implicit_gemm"};
+  constexpr const char* names[] = {"winograd", "pairs", "col2im", "implicit_gemm"};
   return names[static_cast<int>(way)];
 }
 
 double predicted_cost(Way way, const ConvProblem& problem, Direction direction, Isa isa) {
   const Sizes sizes(problem, direction, isa);
   if (way == Way::winograd) return winograd_cost(sizes, direction);
+  if (way == Way::col2im) return col2im_cost(problem, sizes);
   return way == Way::pairs ? pairs_cost(problem, sizes, direction, isa) : direct_cost(sizes, direction);
 }
 
 double predicted_share(Way way, const ConvProblem& problem, Direction direction, Isa isa) {
   const Sizes s(problem, direction, isa);
-  return s.pixels * s.taps * s.terms * s.results / s.lanes / predicted_cost(way, problem, direction, isa);
+  return s.products / s.lanes / predicted_cost(way, problem, direction, isa);
 }
 
 }  // namespace halftone::cpu

@@ -5,8 +5,8 @@
 namespace halftone::cpu {
 
 /// Ways to do a convolution of floating-point numbers, whose kernels have these names.
-enum class Way { winograd, pairs, implicit_gemm };
-inline constexpr Way all_ways[] = {Way::winograd, Way::pairs, Way::implicit_gemm};
+enum class Way { winograd, pairs, col2im, implicit_gemm };
+inline constexpr Way all_ways[] = {Way::winograd, Way::pairs, Way::col2im, Way::implicit_gemm};
 const char* name_of(Way way);
 
 /// What a way is predicted to take on one thread, in multiply-adds of whole vectors, of which a core begins two a cycle

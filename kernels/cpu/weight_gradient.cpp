@@ -288,7 +288,8 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
       isa(chosen),
       threads(team) {
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
-  const std::int64_t block_pixels = gather.depth() * 2 <= tile.max_depth ? 192 : 96;
+  const bool narrow = gather.depth() * 2 <= tile.max_depth && filters <= 32;  // a block stays in the first-level cache
+  const std::int64_t block_pixels = narrow ? 192 : 96;
   gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
   if (unit) pairs = pair_products(isa, *unit);
   const bool one_tap = gather.rows.taps() * gather.cols.taps() == 1 && gather.rows.step * gather.cols.step == 1;

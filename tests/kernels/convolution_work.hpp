@@ -6,6 +6,7 @@
 #include <functional>
 #include <list>
 #include <new>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -155,6 +156,12 @@ struct Work {
   }
   std::vector<std::byte> engine(Isa isa, int threads) const {
     return run(implicit_gemm(convolution(storage), isa, threads), storage);
+  }
+  /// By what it adds to d_input, in data gradients that this can do; else nothing.
+  std::optional<std::vector<std::byte>> in_columns(Isa isa, int threads, const Storage& result) const {
+    const Convolution c = convolution(result);
+    if (!decline_col2im(c).empty()) return std::nullopt;
+    return run(col2im(c, isa, threads), result);
   }
   std::vector<std::byte> in_pairs(PairUnit unit, int threads) const {
     return run(pairs(convolution(storage), unit, best_isa(), threads), storage);

@@ -96,7 +96,10 @@ TEST(ConvolutionEngine, SmallIntegersEqualTheReference) {
       for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
         const Work work = make_work(problem, direction, dtype, number);
         const auto expected = stored(dtype, work.exact());
-        for (Isa isa : usable_isas()) ASSERT_EQ(work.engine(isa, 1), expected) << describe(work, isa);
+        for (Isa isa : usable_isas()) {
+          ASSERT_EQ(work.engine(isa, 1), expected) << describe(work, isa);
+          ASSERT_EQ(work.in_columns(isa, 1, dtype).value_or(expected), expected) << describe(work, isa);
+        }
         if (!decline_pairs(work.convolution(dtype)).empty()) continue;
         for (PairUnit unit : usable_units()) ASSERT_EQ(work.in_pairs(unit, 2), expected) << describe(work, unit);
       }
@@ -130,7 +133,10 @@ TEST(ConvolutionEngine, RandomNumbersStayWithinTheBound) {
                 << describe(work, how) << " at " << i;
           }
         };
-        for (Isa isa : usable_isas()) check(work.engine(isa, 2), isa);
+        for (Isa isa : usable_isas()) {
+          check(work.engine(isa, 2), isa);
+          if (const auto result = work.in_columns(isa, 2, dtype)) check(*result, isa);
+        }
         if (dtype != DType::bf16) continue;
         for (PairUnit unit : usable_units()) check(work.in_pairs(unit, 2), unit);
       }
@@ -160,7 +166,11 @@ TEST(ConvolutionEngine, BitsDoNotDependOnThreads) {
       const Work work = make_work(problem, direction, DType::f32, [&] { return uniform(random); });
       for (Isa isa : usable_isas()) {
         const auto one = work.engine(isa, 1);
-        for (int threads : {2, 3}) ASSERT_EQ(work.engine(isa, threads), one) << describe(work, isa);
+        for (int threads : {2, 3}) {
+          ASSERT_EQ(work.engine(isa, threads), one) << describe(work, isa);
+          ASSERT_EQ(work.in_columns(isa, threads, DType::f32), work.in_columns(isa, 1, DType::f32))
+              << describe(work, isa);
+        }
       }
     }
   }
@@ -168,11 +178,15 @@ TEST(ConvolutionEngine, BitsDoNotDependOnThreads) {
 
 void expect_reference(const Work& work) {
   const auto expected = work.exact();
-  for (Isa isa : usable_isas()) {
-    const auto got = read(DType::f32, work.result_count(), work.engine(isa, 2));
+  const auto check = [&](const std::vector<std::byte>& result, Isa isa) {
+    const auto got = read(DType::f32, work.result_count(), result);
     for (std::size_t i = 0; i < got.size(); ++i)
       ASSERT_TRUE(got[i] == expected[i] || (std::isnan(got[i]) && std::isnan(expected[i])))
           << describe(work, isa) << " at " << i << ": " << got[i] << " for " << expected[i];
+  };
+  for (Isa isa : usable_isas()) {
+    check(work.engine(isa, 2), isa);
+    if (const auto result = work.in_columns(isa, 2, DType::f32)) check(*result, isa);
   }
 }
 
@@ -272,6 +286,62 @@ TEST(ConvolutionEngine, StoragesMayDifferByOperand) {
   EXPECT_EQ(result(implicit_gemm(c, best_isa(), 1)), result(reference(c)));
 }
 
+/// A transposed convolution is a data gradient with a bias, one a channel, and an activation.
+TEST(Col2im, AddsABiasAndActivates) {
+  std::mt19937 random(7);
+  const auto number = [&] { return static_cast<float>(static_cast<int>(random() % 5)) - 2.0f; };
+  for (const ConvProblem& problem : problems()) {
+    Work work = make_work(problem, Direction::d_input, DType::f32, number);
+    Convolution c = work.convolution(DType::f32);
+    if (!decline_col2im(c).empty()) continue;
+    std::vector<float> bias(static_cast<std::size_t>(problem.c));
+    for (float& x : bias) x = number();
+    c.operands.inputs.push_back({{1, 1, 1, problem.c}, DType::f32}), c.activation = Relu{};
+    const auto result = [&](const Launch& launch) {
+      std::vector<float> dx(work.result_count());
+      Guarded workspace(launch.workspace);
+      const Memory inputs[] = {{work.left.data()}, {work.right.data()}, {bias.data()}}, output{dx.data()};
+      StepState state;
+      launch.run({inputs, {&output, 1}, workspace.data(), &state});
+      workspace.expect_intact();
+      return dx;
+    };
+    for (Isa isa : usable_isas()) ASSERT_EQ(result(col2im(c, isa, 2)), result(reference(c))) << describe(work, isa);
+  }
+}
+
+/// Where most products of a tile would be with padding or between strides; by shape and option alone.
+TEST(Col2im, IsChosenWhereTapsFindNoInput) {
+  const auto chosen = [](const ConvProblem& problem, const std::string& algorithms = "fastest") {
+    const ConvProblem p = sized(problem);
+    const Device device = cpu_device({.isa = name_of(usable_isas().back()), .algorithms = algorithms});
+    const Conv2dDInput op({p.stride_h, p.pad_h}, {static_cast<int>(p.h), static_cast<int>(p.w)});
+    const std::vector<ValueSpec> in = {{{p.n, p.p, p.q, p.k}}, {{p.k, p.r, p.s, p.c}}}, out = {{{p.n, p.h, p.w, p.c}}};
+    return choose_kernel({op, in, out, device}).kernel;
+  };
+  ConvProblem lenet{.h = 14, .w = 14, .c = 6, .k = 16, .r = 5, .s = 5}, strided = lenet;
+  for (const std::int64_t n : {1, 128}) {
+    lenet.n = n;
+    EXPECT_EQ(chosen(lenet), "conv2d_d_input/col2im");
+    EXPECT_EQ(chosen(lenet, "direct"), "conv2d_d_input/col2im");
+  }
+  strided = {.n = 8,
+             .h = 32,
+             .w = 32,
+             .c = 64,
+             .k = 128,
+             .r = 3,
+             .s = 3,
+             .stride_h = 2,
+             .stride_w = 2,
+             .pad_h = 1,
+             .pad_w = 1};
+  EXPECT_EQ(chosen(strided), "conv2d_d_input/col2im");
+  EXPECT_EQ(chosen({.n = 8, .h = 8, .w = 8, .c = 64, .k = 64}), "conv2d_d_input/implicit_gemm");
+  EXPECT_EQ(chosen({.n = 8, .h = 8, .w = 8, .c = 64, .k = 64, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+            "conv2d_d_input/winograd");
+}
+
 /// A convolution whose codes are multiplied and summed as integers; each result is rounded once.
 Launch integer(const Convolution& convolution) {
   return {[convolution](const Arguments& arguments) {
@@ -331,8 +401,10 @@ TEST(IntegerConvolution, HasTheBitsOfTheEngineWhereF32IsExact) {
         const Convolution convolution = work.convolution(result);
         const auto expected = work.run(integer(convolution), result);
         ASSERT_EQ(work.run(reference(convolution), result), expected);
-        for (Isa isa : usable_isas())
+        for (Isa isa : usable_isas()) {
           ASSERT_EQ(work.run(implicit_gemm(convolution, isa, 2), result), expected) << describe(work, isa);
+          ASSERT_EQ(work.in_columns(isa, 2, result).value_or(expected), expected) << describe(work, isa);
+        }
       }
     }
   }

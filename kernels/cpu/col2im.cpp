@@ -40,32 +40,29 @@ struct Col2imRun {
         d_output(plan.d_output, arguments.inputs[0]),
         weight(plan.weight, arguments.inputs[1]),
         d_input(plan.d_input, arguments, 0),
-        workspace(static_cast<float*>(arguments.workspace)) {
-    if (plan.has_bias) Input(plan.bias, arguments.inputs[2]).copy(0, c.c, workspace + plan.bias_at);
-  }
+        workspace(static_cast<float*>(arguments.workspace)) {}
 
   float* panel(const Col2im::Slice& slice, std::int64_t col) const {
     return workspace + slice.base * plan.padded + slice.depth() * col;
   }
   std::int64_t panel_width(std::int64_t col) const { return std::min(tile_width, plan.padded - col); }
 
-  void pack(const Col2im::Rows& rows, const Col2im::Slice& slice, std::int64_t col) const {
+  void pack(const Col2im::Slice& slice, std::int64_t col) const {
     const std::int64_t width = panel_width(col), used = std::min(width, plan.run_length - col);
+    const auto& tap = plan.axes[slice.residue].tap;
     float* to = panel(slice, col);
     for (std::int64_t t = slice.tap0; t < slice.tap1; ++t)
       for (std::int64_t k = slice.filter0; k < slice.filter1; ++k, to += width) {
-        weight.copy((k * c.r + rows.axis.tap[static_cast<std::size_t>(t)]) * plan.run_length + col, used, to);
+        weight.copy((k * c.r + tap[static_cast<std::size_t>(t)]) * plan.run_length + col, used, to);
         std::fill(to + used, to + width, 0.0f);
       }
   }
 
   void pack_weight() const {
-    for (const Col2im::Rows& rows : plan.rows) {
-      const std::int64_t panels = (plan.padded + tile_width - 1) / tile_width;
-      parallel_for(plan.threads, std::ssize(rows.slices) * panels, [&](std::int64_t task, int) {
-        pack(rows, rows.slices[static_cast<std::size_t>(task / panels)], task % panels * tile_width);
-      });
-    }
+    const std::int64_t panels = (plan.padded + tile_width - 1) / tile_width;
+    parallel_for(plan.threads, std::ssize(plan.slices) * panels, [&](std::int64_t task, int) {
+      pack(plan.slices[static_cast<std::size_t>(task / panels)], task % panels * tile_width);
+    });
   }
 
   /// The rows of d_output that rows [y0, y1) of d_input read.
@@ -78,11 +75,12 @@ struct Col2imRun {
   /// sums [q, padded] = what pixels of d_output give to row y of d_input, of which `from` are those from row `p0` on.
   /// Says whether there are any.
   bool multiply_row(std::int64_t y, std::int64_t p0, const float* from, float* sums) const {
-    const Col2im::Rows& rows = plan.rows[static_cast<std::size_t>(y % c.stride_h)];
-    const auto& offset = rows.axis.offset;
+    const auto residue = static_cast<std::size_t>(y % c.stride_h);
     const std::int64_t i = y / c.stride_h;
+    const auto& offset = plan.axes[residue].offset;
     bool begun = false;
-    for (const Col2im::Slice& slice : rows.slices) {
+    for (std::size_t s = plan.first[residue]; s < plan.first[residue + 1]; ++s) {
+      const Col2im::Slice& slice = plan.slices[s];
       std::int64_t tap0 = slice.tap0, tap1 = slice.tap1;
       while (tap0 < tap1 && i + offset[static_cast<std::size_t>(tap0)] < 0) ++tap0;
       while (tap0 < tap1 && i + offset[static_cast<std::size_t>(tap1 - 1)] >= c.p) --tap1;
@@ -102,24 +100,15 @@ struct Col2imRun {
     return begun;
   }
 
-  /// lines [lines, w, c] += sums under the taps of each pixel.
+  /// lines [lines, pitch] += sums under the taps of each pixel; the first one becomes the sum of all.
   void add_columns(const float* sums, float* lines) const {
-    const std::int64_t line = c.w * c.c;
-    std::int64_t which = 0;
-    for (std::int64_t j = 0; j < c.q; ++j, sums += plan.padded, which = which + 1 == plan.lines ? 0 : which + 1) {
+    std::int64_t line = 0;
+    for (std::int64_t j = 0; j < c.q; ++j, sums += plan.padded, line = line + 1 == plan.lines ? 0 : line + 1) {
       const std::int64_t x = j * c.stride_w - c.pad_w;
       const std::int64_t first = std::max<std::int64_t>(-x, 0) * c.c, end = std::min(c.s, c.w - x) * c.c;
-      if (first < end) add_to(sums + first, end - first, lines + which * line + x * c.c + first);
+      if (first < end) add_to(sums + first, end - first, lines + line * plan.pitch + x * c.c + first);
     }
-    for (std::int64_t i = 1; i < plan.lines; ++i) add_to(lines + i * line, line, lines);
-  }
-
-  void finish_row(float* row) const {
-    const std::int64_t floats = c.w * c.c;
-    const float* HWY_RESTRICT bias = workspace + plan.bias_at;
-    for (std::int64_t x = 0; plan.has_bias && x < c.w; ++x)
-      for (std::int64_t i = 0; i < c.c; ++i) row[x * c.c + i] += bias[i];
-    if (plan.activation) plan.activate(*plan.activation, row, row, floats);
+    for (std::int64_t i = 1; i < plan.lines; ++i) add_to(lines + i * plan.pitch, c.w * c.c, lines);
   }
 
   void operator()() const {
@@ -132,9 +121,8 @@ struct Col2imRun {
       const auto [p0, p1] = rows_read(y0, y1);
       const float* from = p0 < p1 ? d_output((n * c.p + p0) * row, (p1 - p0) * row, own) : own;
       for (std::int64_t y = y0; y < y1; ++y) {
-        std::fill_n(lines, plan.lines * line, 0.0f);
+        std::fill_n(lines, plan.lines * plan.pitch, 0.0f);
         if (multiply_row(y, p0, from, sums)) add_columns(sums, lines);
-        finish_row(lines);
         d_input((n * c.h + y) * line, line, lines);
       }
     });
@@ -155,36 +143,36 @@ Col2im::Col2im(const Convolution& convolution, Isa chosen, int team)
       d_output(chosen, convolution.operands.inputs[0]),
       weight(chosen, convolution.operands.inputs[1]),
       d_input(chosen, convolution.operands.output),
-      activation(convolution.activation),
-      activate(activation ? activation_loop(chosen, *activation) : nullptr),
-      has_bias(convolution.operands.inputs.size() > 2),
       isa(chosen),
       threads(team) {
-  constexpr std::int64_t cached = 1 << 15, fewest_rows = 8;  // floats of d_output; rows of a band
   const ConvProblem& c = problem;
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
-  if (has_bias) bias = Access(isa, convolution.operands.inputs[2]);
   run_length = c.s * c.c;
   padded = round_up(run_length, tile.lanes);
+  for (std::int64_t row = 0; row < std::min<std::int64_t>(c.stride_h, c.h); ++row)
+    axes.push_back(gradient_gather(c, row, 0).rows);
+  const std::int64_t filters = std::min(c.k, tile.max_depth), most_taps = tile.max_depth / filters;
   std::int64_t depth = 0;
-  for (std::int64_t row = 0; row < c.stride_h; ++row) {
-    Rows& of_row = rows.emplace_back(gradient_gather(c, row, 0).rows);
-    const std::int64_t taps = of_row.axis.taps(), filters = std::min(c.k, tile.max_depth),
-                       most_taps = tile.max_depth / filters;
+  for (std::size_t residue = 0; residue < axes.size(); ++residue) {
+    const std::int64_t taps = axes[residue].taps();
+    first.push_back(slices.size());
     for (std::int64_t k = 0; k < c.k; k += filters)
       for (std::int64_t t = 0; t < taps; t += most_taps) {
-        of_row.slices.push_back({t, std::min(t + most_taps, taps), k, std::min(k + filters, c.k), depth});
-        depth += of_row.slices.back().depth();
+        slices.push_back({residue, t, std::min(t + most_taps, taps), k, std::min(k + filters, c.k), depth});
+        depth += slices.back().depth();
       }
   }
-  band = std::min(c.h, std::max(fewest_rows, c.stride_h * (cached / (c.q * c.k))));
-  most_rows = std::min(c.p, (band + (c.r - 1) * c.dilation_h) / c.stride_h + 2);
+  first.push_back(slices.size());
+  constexpr std::int64_t band_pixels = 256;
+  const std::int64_t reach = (c.r - 1) * c.dilation_h;
+  band = std::min(c.h, std::max<std::int64_t>({band_pixels / c.w, 2 * reach, c.stride_h}));
+  most_rows = std::min(c.p, (band + reach) / c.stride_h + 2);
   lines = c.c % tile.lanes == 0 ? 1 : std::min((c.s + c.stride_w - 1) / c.stride_w, c.q);
-  bias_at = round_up(depth * padded, tile.line);
-  shared = bias_at + round_up(has_bias ? c.c : 0, tile.line);
+  pitch = round_up(c.w * c.c + tile.lanes, tile.line);
+  shared = round_up(depth * padded, tile.line);
   sums_at = d_output.f32 ? 0 : round_up(most_rows * c.q * c.k, tile.line);
-  lines_at = sums_at + c.q * padded + tile.line;
-  per_thread = round_up(lines_at + lines * c.w * c.c + tile.lanes, tile.line);
+  lines_at = round_up(sums_at + c.q * padded + tile.line, tile.line);
+  per_thread = lines_at + lines * pitch;
 }
 
 void Col2im::run(const Arguments& arguments) const { HALFTONE_PER_ISA(isa, run)(*this, arguments); }

@@ -1,54 +1,48 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "kernels/common/convolution.hpp"
-#include "kernels/cpu/activation.hpp"
 #include "kernels/cpu/gather.hpp"
 #include "kernels/cpu/storage.hpp"
 
 namespace halftone::cpu {
 
-/// A data gradient, or a transposed convolution, made ready to run on [d_output, weight, optional bias]: a row of
-/// d_input gathers the rows of d_output under its taps, and what each of their pixels gives is added to all columns
-/// that it reaches (col2im, Jia et al. 2014). So nothing is multiplied in padding or between strides. Work is cut into
-/// bands of rows.
+/// A data gradient, or a transposed convolution, made ready to run on [d_output, weight]: a row of d_input gathers the
+/// rows of d_output under its taps, and what each of their pixels gives is added to all columns that it reaches
+/// (col2im, Jia et al. 2014). So the zeros around and between d_output's pixels are not multiplied. Work is cut into
+/// bands of rows, by shape alone.
 struct Col2im {
   Col2im(const Convolution& convolution, Isa isa, int threads);
   std::size_t workspace() const { return static_cast<std::size_t>(shared + threads * per_thread) * sizeof(float); }
   void run(const Arguments& arguments) const;
 
   ConvProblem problem;
-  Access d_output, weight, bias, d_input;
-  std::optional<Activation> activation;
-  ActivationLoop activate;
-  bool has_bias;
+  Access d_output, weight, d_input;
   Isa isa;
   int threads;
 
-  /// A part of the sums: some filters under some taps of a row of d_input, counted within stride_h.
+  /// A part of the sums of a row of d_input: some filters under some of its taps.
   struct Slice {
+    std::size_t residue;  ///< of the row modulo stride_h
     std::int64_t tap0, tap1, filter0, filter1;
-    std::int64_t base;  ///< depth of the slices before, of all rows
+    std::int64_t base;  ///< depth of the slices before
     std::int64_t filters() const { return filter1 - filter0; }
     std::int64_t depth() const { return (tap1 - tap0) * filters(); }
   };
-  struct Rows {
-    GatherAxis axis;
-    std::vector<Slice> slices;
-  };
-  std::vector<Rows> rows;           ///< for each residue of the row modulo stride_h
+  std::vector<GatherAxis> axes;     ///< for each residue
+  std::vector<Slice> slices;        ///< of all residues, in their order
+  std::vector<std::size_t> first;   ///< of a residue's slices, and behind the last one's
   std::int64_t run_length, padded;  ///< of a row of taps with their channels; rounded up to whole vectors
   std::int64_t band, most_rows;     ///< rows of d_input that a task computes; of d_output that it reads
   /// Neighbours add to lines of their own, which are added up in the end: a vector that is read across two that were
   /// just written waits for both.
-  std::int64_t lines;
+  std::int64_t lines, pitch;
 
-  // Workspace, in floats: weight [depth, padded] in panels, bias, then for each thread d_output [most_rows, q, k], sums
-  // [q, padded] and lines [lines, w, c].
-  std::int64_t bias_at, shared, sums_at, lines_at, per_thread;
+  // Workspace, in floats: weight [depth, padded] in panels, then for each thread d_output [most_rows, q, k], sums [q,
+  // padded] and lines [lines, pitch].
+  std::int64_t shared, sums_at, lines_at, per_thread;
 };
 
 }  // namespace halftone::cpu

@@ -117,6 +117,7 @@ std::string decline_col2im(const Convolution& c) {
   if (c.direction != Direction::d_input) return "not a data gradient";
   if (p.groups != 1) return "groups";
   if (p.dilation_w != 1) return "dilation";
+  if (c.operands.inputs.size() > 2 || c.activation) return "bias or activation";
   if (p.r * p.s == 1 && p.stride_h * p.stride_w == 1) return "no tap is left out";
   return {};
 }

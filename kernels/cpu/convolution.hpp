@@ -4,6 +4,7 @@
 
 #include "halftone/ops/conv2d.hpp"
 #include "halftone/ops/dense.hpp"
+#include "halftone/ops/spatial.hpp"
 #include "kernels/common/convolution.hpp"
 #include "kernels/cpu/backend.hpp"
 #include "kernels/cpu/cost.hpp"
@@ -79,11 +80,12 @@ std::vector<Kernel> convolution_kernels() {
   std::vector<Kernel> kernels = {
       predicted_kernel<Operation, Way::winograd, winograd>(),
       predicted_kernel<Operation, Way::pairs, pairs>(),
-      predicted_kernel<Operation, Way::col2im, col2im>(),
       predicted_kernel<Operation, Way::implicit_gemm, implicit_gemm>(),
       {"wide", convolution_launch<Operation, wide>,
        [](const Request& request) { return decline_wide(convolution_of<Operation>(request)); }},
       {"reference", [](const Request& request) { return reference(convolution_of<Operation>(request)); }}};
+  if constexpr (std::is_same_v<Operation, Conv2dDInput> || std::is_same_v<Operation, ConvTranspose2d>)
+    kernels.insert(kernels.begin() + 2, predicted_kernel<Operation, Way::col2im, col2im>());
   if constexpr (std::is_same_v<Operation, Conv2d> || std::is_same_v<Operation, Dense>)
     kernels.insert(kernels.begin(), {"xnor", convolution_launch<Operation, xnor>, [](const Request& request) {
                                        return decline_xnor(convolution_of<Operation>(request));

@@ -248,6 +248,11 @@ void hold_out(Dataset& data, const DataOptions& options, bool test_part, std::st
   data.whole = data.validation == 0;
 }
 
+void take_whole(Dataset& data, const DataOptions& options, std::string_view lacking) {
+  if (options.validation != 0) fail(fmt::format("validation: {}; a share of each class is held out", lacking));
+  data.whole = true;
+}
+
 std::vector<std::size_t> part_of(std::span<const std::int32_t> labels, double share, Split split,
                                  std::span<const std::uint32_t> keys) {
   constexpr std::uint32_t stream = 0xda7a0003;

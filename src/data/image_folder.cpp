@@ -169,9 +169,7 @@ std::vector<File> files_of_classes(Dataset& data, const fs::path& place, const D
 
 /// The images in a folder without classes.
 std::vector<File> files_without_labels(Dataset& data, const fs::path& place, const DataOptions& options) {
-  if (options.validation != 0)
-    fail(fmt::format("validation: {} holds no classes, so no share of them", place.string()));
-  data.whole = true;
+  take_whole(data, options, place.string() + " holds no classes");
   data.class_names = options.class_names;
   data.classes = static_cast<int>(data.class_names.size());
   std::vector<File> files;

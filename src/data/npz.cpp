@@ -180,8 +180,12 @@ Dataset read_npz(const std::filesystem::path& file, Split split, const DataOptio
   if (!archive.has("x" + train) || (labelled && !archive.has("y" + train)))
     throw FileError(
         fmt::format("{} holds neither x and y nor x_train and y_train, but {}", file.string(), archive.held()));
-  hold_out(data, options, archive.has("x_test") && archive.has("y_test") && !one,
-           file.string() + " has no x_test and y_test");
+  if (labelled) {
+    hold_out(data, options, archive.has("x_test") && archive.has("y_test") && !one,
+             file.string() + " has no x_test and y_test");
+  } else {
+    take_whole(data, options, file.string() + " has no y");
+  }
   const bool apart = !data.whole && data.validation == 0;
   const std::string part = split == Split::test && apart ? "_test" : train, x = "x" + part, y = "y" + part;
   std::int64_t largest = 0;

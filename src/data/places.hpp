@@ -22,6 +22,10 @@ void measure(Dataset& data, std::span<const std::byte> training_pixels);
 /// with `lacking`, what they have not, where a share is needed.
 void hold_out(Dataset& data, const DataOptions& options, bool test_part, std::string_view lacking);
 
+/// The same of data without labels, which cannot be split by class. Throws Error that begins with `lacking` where that
+/// is asked for.
+void take_whole(Dataset& data, const DataOptions& options, std::string_view lacking);
+
 /// The images of `split`, in their order, where `share` of each class is held out for testing: by chance, but the same
 /// ones each time, and of two or more at least one in either split. Chance goes by `keys`, one an image; where there
 /// are none, by the images' places. Throws Error for a share outside (0, 1), and where no class has two.

@@ -158,9 +158,12 @@ TEST_F(Npz, OneSetIsSplitByAShare) {
 
 TEST_F(Npz, MayHaveNoLabelsWhereThatIsAskedFor) {
   const Members members = {{"x.npy", npy("|u1", "(2, 1, 1)", counted(2))}};
-  const Dataset data = load(members, Split::test, {.validation_without_parts = 0, .without_labels = true});
+  const Dataset data = load(members, Split::test, {.validation_without_parts = 0.5, .without_labels = true});
   EXPECT_EQ(data.labels, (std::vector<std::int32_t>{-1, -1}));
   EXPECT_EQ(data.classes, 0);
+  EXPECT_TRUE(data.whole);
+  EXPECT_TRUE(
+      contains(error([&] { load(members, Split::test, {.validation = 0.5, .without_labels = true}); }), "has no y"));
   EXPECT_TRUE(contains(file_error([&] { load(members); }), "holds neither x and y"));
 }
 

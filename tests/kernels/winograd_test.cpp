@@ -339,7 +339,7 @@ TEST(Winograd, IsChosenWhereItIsFaster) {
   EXPECT_EQ(direct.kernel, "conv2d/implicit_gemm");
   EXPECT_EQ(direct.declined,
             (std::vector<std::string>{"conv2d/xnor: not signs alone", "conv2d/winograd: algorithms: direct",
-                                      "conv2d/pairs: not plain bf16", "conv2d/col2im: not a data gradient"}));
+                                      "conv2d/pairs: not plain bf16"}));
   EXPECT_THROW(cpu_device({.algorithms = "slowest"}), Error);
 }
 

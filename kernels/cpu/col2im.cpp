@@ -42,17 +42,17 @@ struct Col2imRun {
         d_input(plan.d_input, arguments, 0),
         workspace(static_cast<float*>(arguments.workspace)) {}
 
-  float* panel(const Col2im::Slice& slice, std::int64_t col) const {
-    return workspace + slice.base * plan.padded + slice.depth() * col;
+  float* panel(std::size_t residue, const DepthSlice& slice, std::int64_t col) const {
+    return workspace + (plan.bases[residue] + slice.base) * plan.padded + slice.depth * col;
   }
   std::int64_t panel_width(std::int64_t col) const { return std::min(tile_width, plan.padded - col); }
 
-  void pack(const Col2im::Slice& slice, std::int64_t col) const {
+  void pack(std::size_t residue, const DepthSlice& slice, std::int64_t col) const {
     const std::int64_t width = panel_width(col), used = std::min(width, plan.run_length - col);
-    const auto& tap = plan.axes[slice.residue].tap;
-    float* to = panel(slice, col);
-    for (std::int64_t t = slice.tap0; t < slice.tap1; ++t)
-      for (std::int64_t k = slice.filter0; k < slice.filter1; ++k, to += width) {
+    const auto& tap = plan.gathers[residue].rows.tap;
+    float* to = panel(residue, slice, col);
+    for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
+      for (std::int64_t k = slice.channel; k < slice.channel + slice.channels; ++k, to += width) {
         weight.copy((k * c.r + tap[static_cast<std::size_t>(t)]) * plan.run_length + col, used, to);
         std::fill(to + used, to + width, 0.0f);
       }
@@ -60,9 +60,12 @@ struct Col2imRun {
 
   void pack_weight() const {
     const std::int64_t panels = (plan.padded + tile_width - 1) / tile_width;
-    parallel_for(plan.threads, std::ssize(plan.slices) * panels, [&](std::int64_t task, int) {
-      pack(plan.slices[static_cast<std::size_t>(task / panels)], task % panels * tile_width);
-    });
+    for (std::size_t residue = 0; residue < plan.gathers.size(); ++residue) {
+      const std::vector<DepthSlice>& slices = plan.gathers[residue].slices;
+      parallel_for(plan.threads, std::ssize(slices) * panels, [&](std::int64_t task, int) {
+        pack(residue, slices[static_cast<std::size_t>(task / panels)], task % panels * tile_width);
+      });
+    }
   }
 
   /// The rows of d_output that rows [y0, y1) of d_input read.
@@ -77,23 +80,21 @@ struct Col2imRun {
   bool multiply_row(std::int64_t y, std::int64_t p0, const float* from, float* sums) const {
     const auto residue = static_cast<std::size_t>(y % c.stride_h);
     const std::int64_t i = y / c.stride_h;
-    const auto& offset = plan.axes[residue].offset;
+    const Gather& gather = plan.gathers[residue];
+    const auto [first, end] = gather.rows.taps_inside(i, i);
     bool begun = false;
-    for (std::size_t s = plan.first[residue]; s < plan.first[residue + 1]; ++s) {
-      const Col2im::Slice& slice = plan.slices[s];
-      std::int64_t tap0 = slice.tap0, tap1 = slice.tap1;
-      while (tap0 < tap1 && i + offset[static_cast<std::size_t>(tap0)] < 0) ++tap0;
-      while (tap0 < tap1 && i + offset[static_cast<std::size_t>(tap1 - 1)] >= c.p) --tap1;
-      if (tap0 == tap1) continue;
+    for (const DepthSlice& slice : gather.slices) {
+      const std::int64_t tap0 = std::max(first, slice.tap_row0), tap1 = std::min(end, slice.tap_row1);
+      if (tap0 >= tap1) continue;
       std::array<Run, max_depth> terms;
       for (std::int64_t t = tap0; t < tap1; ++t)
         terms[static_cast<std::size_t>(t - tap0)] = {
-            (i + offset[static_cast<std::size_t>(t)] - p0) * c.q * c.k + slice.filter0, slice.filters()};
+            (i + gather.rows.offset[static_cast<std::size_t>(t)] - p0) * c.q * c.k + slice.channel, slice.channels};
       for (std::int64_t col = 0; col < plan.padded; col += tile_width) {
         const std::int64_t width = panel_width(col);
         multiply<false, Absent::none>(c.q, width, {terms.data(), static_cast<std::size_t>(tap1 - tap0)}, from, c.k,
-                                      panel(slice, col) + (tap0 - slice.tap0) * slice.filters() * width, width,
-                                      begun ? Start{sums + col, plan.padded} : Start{}, sums + col, plan.padded);
+                                      panel(residue, slice, col) + (tap0 - slice.tap_row0) * slice.channels * width,
+                                      width, begun ? Start{sums + col, plan.padded} : Start{}, sums + col, plan.padded);
       }
       begun = true;
     }
@@ -149,20 +150,14 @@ Col2im::Col2im(const Convolution& convolution, Isa chosen, int team)
   const TileShape tile = HALFTONE_PER_ISA(isa, tile_shape);
   run_length = c.s * c.c;
   padded = round_up(run_length, tile.lanes);
-  for (std::int64_t row = 0; row < std::min<std::int64_t>(c.stride_h, c.h); ++row)
-    axes.push_back(gradient_gather(c, row, 0).rows);
-  const std::int64_t filters = std::min(c.k, tile.max_depth), most_taps = tile.max_depth / filters;
   std::int64_t depth = 0;
-  for (std::size_t residue = 0; residue < axes.size(); ++residue) {
-    const std::int64_t taps = axes[residue].taps();
-    first.push_back(slices.size());
-    for (std::int64_t k = 0; k < c.k; k += filters)
-      for (std::int64_t t = 0; t < taps; t += most_taps) {
-        slices.push_back({residue, t, std::min(t + most_taps, taps), k, std::min(k + filters, c.k), depth});
-        depth += slices.back().depth();
-      }
+  for (std::int64_t row = 0; row < std::min<std::int64_t>(c.stride_h, c.h); ++row) {
+    Gather& gather = gathers.emplace_back(gradient_gather(c, row, 0));
+    gather.cols = {.in = c.q, .out = c.q, .offset = {0}, .tap = {0}};
+    gather.cut_slices(tile.max_depth, true);
+    bases.push_back(depth);
+    depth += gather.depth();
   }
-  first.push_back(slices.size());
   constexpr std::int64_t band_pixels = 256;
   const std::int64_t reach = (c.r - 1) * c.dilation_h;
   band = std::min(c.h, std::max<std::int64_t>({band_pixels / c.w, 2 * reach, c.stride_h}));

@@ -23,17 +23,8 @@ struct Col2im {
   Isa isa;
   int threads;
 
-  /// A part of the sums of a row of d_input: some filters under some of its taps.
-  struct Slice {
-    std::size_t residue;  ///< of the row modulo stride_h
-    std::int64_t tap0, tap1, filter0, filter1;
-    std::int64_t base;  ///< depth of the slices before
-    std::int64_t filters() const { return filter1 - filter0; }
-    std::int64_t depth() const { return (tap1 - tap0) * filters(); }
-  };
-  std::vector<GatherAxis> axes;     ///< for each residue
-  std::vector<Slice> slices;        ///< of all residues, in their order
-  std::vector<std::size_t> first;   ///< of a residue's slices, and behind the last one's
+  std::vector<Gather> gathers;      ///< of rows of d_output, for each residue of d_input's row modulo stride_h
+  std::vector<std::int64_t> bases;  ///< depth of the gathers before
   std::int64_t run_length, padded;  ///< of a row of taps with their channels; rounded up to whole vectors
   std::int64_t band, most_rows;     ///< rows of d_input that a task computes; of d_output that it reads
   /// Neighbours add to lines of their own, which are added up in the end: a vector that is read across two that were

@@ -75,6 +75,13 @@ bool GatherAxis::leaves_input() const {
   return taps() != 0 && (offset.front() < 0 || (out - 1) * step + offset.back() >= in);
 }
 
+std::pair<std::int64_t, std::int64_t> GatherAxis::taps_inside(std::int64_t i0, std::int64_t i1) const {
+  std::int64_t first = 0, end = taps();
+  while (first < end && i1 * step + offset[static_cast<std::size_t>(first)] < 0) ++first;
+  while (first < end && i0 * step + offset[static_cast<std::size_t>(end - 1)] >= in) --end;
+  return {first, end};
+}
+
 Block Blocks::operator[](std::int64_t index) const {
   const std::int64_t col = index % col_parts, row = index / col_parts % row_parts,
                      image = index / col_parts / row_parts;

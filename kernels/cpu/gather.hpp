@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "kernels/common/convolution.hpp"
@@ -28,6 +29,8 @@ struct GatherAxis {
 
   std::int64_t taps() const { return std::ssize(tap); }
   bool leaves_input() const;  ///< whether a tap of some output position falls into padding
+  /// The taps [first, end) without those that no output position of [i0, i1] finds within the input.
+  std::pair<std::int64_t, std::int64_t> taps_inside(std::int64_t i0, std::int64_t i1) const;
 };
 
 /// A rectangle of output pixels.

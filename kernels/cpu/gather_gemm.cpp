@@ -269,14 +269,6 @@ void copy_strided(const float* HWY_RESTRICT from, std::int64_t stride, std::int6
   for (std::int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
 }
 
-/// The taps [first, end) without those that no output position of [i0, i1] finds within the input.
-std::pair<std::int64_t, std::int64_t> taps_inside(const GatherAxis& axis, std::int64_t i0, std::int64_t i1) {
-  std::int64_t first = 0, end = axis.taps();
-  while (first < end && i1 * axis.step + axis.offset[static_cast<std::size_t>(first)] < 0) ++first;
-  while (first < end && i0 * axis.step + axis.offset[static_cast<std::size_t>(end - 1)] >= axis.in) --end;
-  return {first, end};
-}
-
 /// slab [channels, rows, pitch] = the input of a block of one image with its halo, zero or absent; row [cols, channels]
 /// is scratch.
 void fill_planes(const GatherGemmRun& run, const Block& block, bool mark_padding, float* row, float* slab) {
@@ -314,7 +306,7 @@ void planar_block(const GatherGemmRun& run, const Block& block, int thread) {
   const std::int64_t tap_row_depth = run.gather.cols.taps() * run.gather.channels;
   for (std::int64_t pixel = 0; pixel < pixels; pixel += width) {
     const std::int64_t row0 = block.row0 + pixel / planar.pitch, row1 = block.row0 + (pixel + width - 1) / planar.pitch;
-    const auto [tap0, tap1] = taps_inside(run.gather.rows, row0, std::min(row1, block.row1 - 1));
+    const auto [tap0, tap1] = run.gather.rows.taps_inside(row0, std::min(row1, block.row1 - 1));
     const std::int64_t first = tap0 * tap_row_depth;
     tile((tap1 - tap0) * tap_row_depth, run.workspace + first * run.gemm.padded_results, run.gemm.padded_results,
          run.slab(thread) + pixel, planar.offsets.data() + first, sums + pixel, planar.length);

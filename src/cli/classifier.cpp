@@ -96,8 +96,8 @@ std::vector<float> Classifier::operator()(Value (*of_logits)(Value)) const {
 }
 
 std::string Classifier::part() const {
-  const bool known = data_->labels.front() >= 0;  // else it is no training set
-  if (data_->whole) return known && data_->name == model_.data ? "all images, trained ones among them" : "all images";
+  if (data_->whole)
+    return labelled() && data_->name == model_.data ? "all images, trained ones among them" : "all images";
   return data_->validation != 0 ? fmt::format("{} of each class", data_->validation) : "";
 }
 

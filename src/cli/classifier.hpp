@@ -31,6 +31,7 @@ class Classifier {
   const Dataset& data() const { return *data_; }
   const ModelDescription& model() const { return model_; }
   int classes() const { return model_.classes; }
+  bool labelled() const { return data_->labels.front() >= 0; }
   /// Which of the data's images these are, where they are no split that is a part of its own.
   std::string part() const;
   /// A class's name, else its number.

@@ -66,7 +66,6 @@ int predict(const PredictSettings& s) {
   const Classifier net(s.net, s.split == "train" ? Split::train : Split::test);
   const std::vector<float> shares = net(softmax);
   std::vector<std::int64_t> predicted;
-  const bool labelled = net.data().labels.front() >= 0;
   Score score;
   for (std::int64_t i = 0; i < net.data().size(); ++i) {
     const float* of_image = shares.data() + i * net.classes();
@@ -79,8 +78,8 @@ int predict(const PredictSettings& s) {
                                                                  : s.split + ", " + part;
   fmt::print("{} on {} ({}) in {}, {} weights: {}, {} images\n", net.model().net->name, name_for_people(net.data()),
              images, net.precision(), net.weights(),
-             labelled ? fmt::format("error {:.2f} %", 100 * score.error()) : "no labels", score.images);
-  (labelled ? print_confusion : print_counts)(net, predicted);
+             net.labelled() ? fmt::format("error {:.2f} %", 100 * score.error()) : "no labels", score.images);
+  (net.labelled() ? print_confusion : print_counts)(net, predicted);
   if (!s.out.empty()) write_file(s.out, csv_of(net, shares, predicted));
   return 0;
 }

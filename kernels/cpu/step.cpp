@@ -319,7 +319,11 @@ Launch update(const Request& request) {
                   return apply(rule, coefficients, g, factor, count, limits, w, slot0, slot1);
                 });
           });
-          for (std::size_t i = 0; i < chunks.size(); ++i) state.unchanged_weights += unchanged[i];
+          for (std::size_t i = 0; i < chunks.size(); ++i) {
+            state.unchanged_weights += unchanged[i];
+            if (RangeState* range = a.outputs[parameters[chunks[i].tensor].output].range)
+              range->noticed.unchanged += unchanged[i];
+          }
         };
         return {run, workspace};
       },

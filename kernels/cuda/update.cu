@@ -10,6 +10,7 @@ namespace {
 template <class Tensor>
 struct Updated {
   Tensor gradient, truth, slots[2], compensation, copy;
+  RangeState* range;               ///< of the truth, if any
   float weight_limit, slot_limit;  ///< the largest finite numbers of their storages
   int slot_count, run;
   bool compensated, has_copy;
@@ -53,7 +54,9 @@ struct Apply {
       unchanged += update(p, coefficients, factor, chunk.first + at, n);
     }
     unchanged = block_sum<threads>(unchanged, shared.counts);
-    if (thread_index() == 0) atomic_add(&state->unchanged_weights, unchanged);
+    if (thread_index() != 0) return;
+    atomic_add(&state->unchanged_weights, unchanged);
+    if (p.range) atomic_add(&p.range->noticed.unchanged, unchanged);
   }
 
   HALFTONE_DEVICE std::int64_t update(const Updated<Tensor>& p, const typename Rule::Coefficients& coefficients,
@@ -164,6 +167,7 @@ std::vector<Updated<Tensor>> updated(const Update& op, int slot_count, const Ope
     };
     p.gradient = Tensor(values.inputs[i], a.inputs[i], a.state);
     p.weight_limit = std::min(op.limit, values.outputs[output].storage.largest_update());
+    p.range = a.outputs[output].range;
     p.truth = next();
     p.slot_count = slot_count;
     p.slot_limit = (slot_count > 0 ? values.outputs[output].storage : Storage()).largest_update();

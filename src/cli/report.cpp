@@ -24,14 +24,16 @@ namespace {
 Json roles_of(const std::vector<TensorNumerics>& tensors) {
   Json roles = Json::object();
   for (const auto& [role, storage] : role_names) {
-    double numbers = 0, zeros = 0, flushed = 0, saturated = 0;
+    double numbers = 0, zeros = 0, flushed = 0, saturated = 0, updated = 0, unchanged = 0;
     for (const TensorNumerics& t : tensors) {
       if (t.role != std::string_view(role)) continue;
       const auto count = static_cast<double>(t.numbers);
       numbers += count, zeros += count * t.zeros, flushed += count * t.flushed, saturated += count * t.saturated;
+      if (t.unchanged) updated += count, unchanged += count * *t.unchanged;
     }
     if (numbers > 0)
       roles[role] = {{"zeros", zeros / numbers}, {"flushed", flushed / numbers}, {"saturated", saturated / numbers}};
+    if (updated > 0) roles[role]["unchanged"] = unchanged / updated;
   }
   return roles;
 }
@@ -40,7 +42,7 @@ Json roles_of(const std::vector<TensorNumerics>& tensors) {
 
 Json to_json(const NumericsReport& n) {
   Json tensors = Json::array();
-  for (const TensorNumerics& t : n.tensors)
+  for (const TensorNumerics& t : n.tensors) {
     tensors.push_back({{"tensor", t.tensor},
                        {"role", t.role},
                        {"zeros", t.zeros},
@@ -48,6 +50,8 @@ Json to_json(const NumericsReport& n) {
                        {"saturated", t.saturated},
                        {"largest", t.largest},
                        {"range", t.range}});
+    if (t.unchanged) tensors.back()["unchanged"] = *t.unchanged;
+  }
   return {{"zero_weight_gradients", n.zero_weight_gradients},
           {"unchanged_weights", n.unchanged_weights},
           {"skipped_steps", n.skipped_steps},

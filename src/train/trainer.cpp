@@ -8,6 +8,7 @@
 #include <cmath>
 #include <deque>
 #include <ostream>
+#include <set>
 
 #include "halftone/graph/recompute.hpp"
 #include "halftone/train/binarize.hpp"
@@ -476,6 +477,9 @@ NumericsReport Trainer::numerics() const {
   const auto steps = static_cast<double>(std::max<std::int64_t>(state.steps, 1));
   NumericsReport report{state.zero_gradient_shares / steps, state.unchanged_weight_shares / steps,
                         state.attempts - state.steps, state.nonfinite_total};
+  std::set<std::string> truths;
+  for (const ParameterSlot& slot : impl_->parameters.entries)
+    if (slot.trainable) truths.insert(name_in(slot.truth(), slot.name));
   const auto ranges = impl_->parameters.read_ranges();
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     const auto& [value, role, storage, lasts] = impl_->parameters.ranges[i];
@@ -485,7 +489,9 @@ NumericsReport Trainer::numerics() const {
     };
     const float scale = storage.scaling == Scaling::constant ? math::power_of_two(storage.exponent) : ranges[i].scale;
     report.tensors.push_back({value, role, total.count, share(total.zeros), share(total.flushed),
-                              share(total.saturated), total.largest, std::ilogb(storage.largest() * scale) + 1});
+                              share(total.saturated), std::nullopt, total.largest,
+                              std::ilogb(storage.largest() * scale) + 1});
+    if (truths.contains(value)) report.tensors.back().unchanged = share(total.unchanged);
   }
   return report;
 }

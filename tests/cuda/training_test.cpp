@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "tests/train/unchanged_weights.hpp"
+
 // Whole trainings through the CUDA backend, on a GPU or on the host's twin of one, beside the same on the CPU.
 namespace halftone {
 namespace {
@@ -82,6 +84,8 @@ TEST(CudaTraining, CoarseSystemsTrainAsOnTheCpu) {
         << precision << ": " << distance(cpu, gpu) << ", " << differ << " of " << cpu.after.size();
   }
 }
+
+TEST(CudaTraining, CountsWeightsThatUpdatesLeftAsTheyAre) { expect_unchanged_weights_counted(cuda_device()); }
 
 /// The same backend, but nothing is captured: every step is enqueued anew.
 class Eager final : public Backend {

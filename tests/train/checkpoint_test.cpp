@@ -344,7 +344,7 @@ struct CheckpointWithRanges : Checkpoint {
 TEST_F(CheckpointWithRanges, FieldsOfAScaleAreCheckedToo) {
   load();
   const auto all = fields("range.conv1.weight.");
-  EXPECT_EQ(all.size(), 20u);
+  EXPECT_EQ(all.size(), 23u);
   for (const std::string& field : all) {
     for (const std::string& text : nonsense) expect_field_refused(field, text);
     if (field.find("memory") == std::string::npos) expect_field_refused(field, "-1");

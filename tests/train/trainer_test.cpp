@@ -10,6 +10,7 @@
 
 #include "halftone/halftone.hpp"
 #include "tests/data/noise.hpp"
+#include "tests/train/unchanged_weights.hpp"
 
 namespace halftone {
 namespace {
@@ -81,6 +82,10 @@ TEST(StepReports, HaveTheSharesThatNumericsHaveTheMeanOf) {
   EXPECT_LT(unchanged, 1);
   EXPECT_DOUBLE_EQ(trainer.numerics().unchanged_weights, unchanged);
   EXPECT_DOUBLE_EQ(trainer.numerics().zero_weight_gradients, zeros);
+}
+
+TEST(Numerics, CountWeightsThatUpdatesLeftAsTheyAre) {
+  test::expect_unchanged_weights_counted(cpu_device({.threads = 2}));
 }
 
 class SkippedStep : public testing::TestWithParam<UpdateRule> {};

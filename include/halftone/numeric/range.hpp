@@ -6,13 +6,15 @@
 
 namespace halftone {
 
-/// What was noticed of numbers before they were rounded, in units of the scale that they were written with.
+/// What was noticed of numbers before they were rounded, in units of the scale that they were written with; `unchanged`
+/// afterwards.
 struct Noticed {
   std::int64_t count = 0;
   std::int64_t zeros = 0;       ///< exact ones
   std::int64_t flushed = 0;     ///< others that became zero
   std::int64_t saturated = 0;   ///< at least the largest number in magnitude
   std::int64_t upper_half = 0;  ///< at least half of it
+  std::int64_t unchanged = 0;   ///< as before an update
   float largest = 0;            ///< magnitude; NaN is left out
   std::int32_t unused = 0;
 
@@ -22,6 +24,7 @@ struct Noticed {
     flushed += other.flushed;
     saturated += other.saturated;
     upper_half += other.upper_half;
+    unchanged += other.unchanged;
     if (other.largest > largest) largest = other.largest;
   }
 };

@@ -36,15 +36,21 @@ struct Sizes {
   }
 };
 
-// Constants: fitted to what benchmarks/kernels measured with AVX-512 for 1 to 512 channels, over the time that a
-// multiply-add takes at the measured peak.
+// Constants: fitted to what benchmarks/kernels measured for 1 to 512 channels, over the time that a vector's
+// multiply-add takes at the measured peak. Narrower vectors than AVX-512's wait less for what lies between the
+// products.
 
 double direct_cost(const Sizes& s, Direction direction) {
-  if (direction == Direction::d_weight)  // the gathered input lies in the lanes, all taps side by side
-    return s.pixels * (1.1 * s.terms * s.gathered_vectors + 3 * s.gathered_vectors + 12 * s.term_vectors);
+  if (direction == Direction::d_weight) {  // the gathered input lies in the lanes, all taps side by side, or filters
+    double products = s.terms * s.gathered_vectors;
+    if (std::fmod(s.terms, s.lanes) == 0 && s.term_vectors > 1)
+      products = std::min(products, s.taps * s.results * s.term_vectors);
+    return s.pixels * (1.1 * products + 3 * s.gathered_vectors + 12 * s.term_vectors);
+  }
   const double products = (s.apart ? 1.4 : 1.1) * s.taps * s.terms;
   if (s.results <= 8) return s.pixels * (products * s.results / s.lanes + 7 * s.terms + 8);  // pixels lie in the lanes
-  return s.pixels * (products * s.result_vectors + 3 * s.taps * s.terms / s.lanes + 28 * s.result_vectors);
+  return s.pixels *
+         (products * s.result_vectors + 3 * s.taps * s.terms / s.lanes + (s.lanes < 16 ? 12 : 28) * s.result_vectors);
 }
 
 double col2im_cost(const ConvProblem& p, const Sizes& s) {
@@ -56,9 +62,11 @@ double col2im_cost(const ConvProblem& p, const Sizes& s) {
 }
 
 double winograd_cost(const Sizes& s, Direction direction) {
-  constexpr double weight = 600, transform = 750, cut_rows = 400;  // of a vector, a vector, a tile
+  constexpr double weight = 600, cut_rows = 400;  // of a vector, a tile
+  const bool narrow = s.lanes < 16;
+  const double product = narrow ? 1.1 : 1.3, transform = narrow ? 520 : 750;  // the latter of a vector
   const bool cut = direction != Direction::d_weight && s.results != s.result_vectors * s.lanes;
-  const double tile = 1.3 * 36 * s.terms * s.result_vectors + transform * (s.term_vectors + s.result_vectors);
+  const double tile = product * 36 * s.terms * s.result_vectors + transform * (s.term_vectors + s.result_vectors);
   return s.tiles * (tile + (cut ? cut_rows : 0)) + weight * s.terms * s.result_vectors;
 }
 

@@ -77,7 +77,7 @@ class WeightGradientRun {
     const DepthSlice& slice = gather_.slices[static_cast<std::size_t>(index)];
     const WeightGradient::Partial& part = work_.partials[static_cast<std::size_t>(index)];
     float* sums = partial(split, group) + part.at;
-    const std::int64_t blocks = gather_.blocks.count(), count = work_.filters * part.stride;
+    const std::int64_t blocks = gather_.blocks.count(), count = part.rows * part.stride;
     const std::int64_t first = blocks * split / work_.splits, end = blocks * (split + 1) / work_.splits;
     float* chain = end - first > chain_blocks ? slab(thread) + work_.chain_at : sums;
     bool skip_padding = false;
@@ -98,6 +98,7 @@ class WeightGradientRun {
   }
 
   bool is_finite(const DepthSlice& slice, const WeightGradient::Partial& part, const float* sums) const {
+    if (part.transposed) return all_finite(sums, part.rows * part.stride);
     const std::span<const Run> runs = part.packs ? std::span<const Run>(&slice.whole, 1) : slice.runs;
     for (std::int64_t filter = 0; filter < work_.filters; ++filter) {
       const float* row = sums + filter * part.stride;
@@ -109,7 +110,7 @@ class WeightGradientRun {
     return true;
   }
 
-  /// chain [filters, stride] (+)= a block's share.
+  /// A chain's partial sums (+)= a block's share.
   void add_block(const DepthSlice& slice, const WeightGradient::Partial& part, std::int64_t group, const Block& block,
                  bool skip_padding, bool begins, float* chain, int thread) const {
     float *packed = slab(thread) + work_.packed_at, *gradient = slab(thread) + work_.gradient_at;
@@ -124,11 +125,10 @@ class WeightGradientRun {
                        stride);
     };
     const Lines lines = lines_of(slice, group, block, skip_padding, slab(thread));
-    if (part.packs) {
-      const Run all{0, block.pixels()};
-      pack_lines(slice, lines, packed);
-      return multiply_run(slice.whole, {&all, 1}, packed, packed_stride, chain);
-    }
+    const Run all{0, block.pixels()};
+    if (part.packs) pack_lines(slice, lines, packed);
+    if (part.transposed) return add_transposed(part, lines, packed, all, factors, skip_padding, begins, chain);
+    if (part.packs) return multiply_run(slice.whole, {&all, 1}, packed, packed_stride, chain);
     assert(lines.count() <= WeightGradient::most_lines);
     std::array<Run, WeightGradient::most_lines> pixels;
     const auto count = static_cast<std::size_t>(lines.count());
@@ -136,6 +136,33 @@ class WeightGradientRun {
     for (const Run& columns : lines.runs) {
       multiply_run(columns, {pixels.data(), count}, lines.data, lines.pixel, chain);
       chain += round_up(columns.length, lanes);
+    }
+  }
+
+  /// chain [depth, filters] (+)= what the pixels of lines, or `all` of them `packed`, gather, times d_output. The next
+  /// block's d_output is fetched meanwhile, some of it before each panel.
+  void add_transposed(const WeightGradient::Partial& part, const Lines& lines, const float* packed, const Run& all,
+                      const float* d_output, bool skip_padding, bool begins, float* chain) const {
+    const auto multiply_panel = skip_padding ? multiply<true, Absent::left> : multiply<true, Absent::none>;
+    const std::int64_t count = all.length * part.stride, panels = (part.stride + tile_width - 1) / tile_width;
+    const std::int64_t calls = part.packs ? panels : lines.count() * std::ssize(lines.runs) * panels;
+    const std::int64_t share = work_.d_output.f32 && gather_.groups == 1 ? (count + calls - 1) / calls : 0;
+    const float* ahead = d_output + count;
+    const auto add = [&](std::int64_t rows, const Run& pixels, const float* from, std::int64_t pixel, float* to) {
+      for (std::int64_t filter = 0; filter < part.stride; filter += tile_width, ahead += share) {
+        for (std::int64_t i = 0; i < share; i += 16) __builtin_prefetch(ahead + i);
+        multiply_panel(rows, std::min(tile_width, part.stride - filter), {&pixels, 1}, from, pixel, d_output + filter,
+                       part.stride, begins ? Start{} : Start{to + filter, part.stride}, to + filter, part.stride);
+      }
+    };
+    if (part.packs) return add(part.rows, all, packed, packed_stride, chain);
+    for (std::int64_t i = 0; i < lines.count(); ++i, begins = false, d_output += lines.pixels * part.stride) {
+      const Run pixels{0, lines.pixels};
+      float* to = chain;
+      for (const Run& run : lines.runs) {
+        add(run.length, pixels, lines.data + lines.offset(i) + run.offset, lines.pixel, to);
+        to += run.length * part.stride;
+      }
     }
   }
 
@@ -225,19 +252,22 @@ class WeightGradientRun {
     const std::int64_t channels = gather_.group_channels();
     for (std::size_t index = 0; index < gather_.slices.size(); ++index) {
       const DepthSlice& slice = gather_.slices[index];
-      const auto [at, stride, packs] = work_.partials[index];
-      float* sums = partial(0, group) + at + filter * stride;
+      const auto& part = work_.partials[index];
+      const std::int64_t count = part.transposed ? part.rows : part.stride, step = part.transposed ? part.stride : 1;
+      const std::int64_t first = part.at + filter * (part.transposed ? 1 : part.stride);
+      float* sums = partial(0, group) + first;
       for (std::int64_t split = 1; split < work_.splits; ++split) {
-        const float* more = partial(split, group) + at + filter * stride;
-        for (std::int64_t d = 0; d < stride; ++d) sums[d] += more[d];
+        const float* more = partial(split, group) + first;
+        for (std::int64_t d = 0; d < count; ++d) sums[d * step] += more[d * step];
       }
       const float* run = sums;
       std::int64_t in_run = 0, number = 0;
       for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
         for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u) {
-          std::copy_n(run + in_run, slice.channels, row + (t * gather_.cols.taps() + u) * channels + slice.channel);
+          float* to = row + (t * gather_.cols.taps() + u) * channels + slice.channel;
+          for (std::int64_t i = 0; i < slice.channels; ++i) to[i] = run[(in_run + i) * step];
           in_run += slice.channels;
-          if (!packs && in_run == slice.runs[static_cast<std::size_t>(number)].length)
+          if (!part.packs && !part.transposed && in_run == slice.runs[static_cast<std::size_t>(number)].length)
             run += round_up(in_run, lanes), in_run = 0, ++number;
         }
     }
@@ -265,15 +295,20 @@ constexpr std::int64_t split_pixels = 1024;  ///< at least, so that adding the p
 constexpr double task_operations = 2e6;      ///< at least
 
 /// Runs are packed where lines of pixels are short, or where apart they would fill vectors so badly that packing costs
-/// less.
+/// less. Vectors hold filters instead, two at a time, where these fill them better; then runs need to be neither apart
+/// nor packed.
 WeightGradient::Partial partial_of(const DepthSlice& slice, std::int64_t line, std::int64_t filters,
                                    std::int64_t lanes) {
   constexpr std::int64_t shortest_line = 4, packing = 3;  // the latter in multiply-adds of a vector
   std::int64_t apart = 0;
   for (const Run& run : slice.runs) apart += round_up(run.length, lanes);
   const std::int64_t packed = round_up(slice.depth, lanes);
-  const bool packs = line < shortest_line || filters * (apart - packed) > packing * apart;
-  return {.stride = packs ? packed : apart, .packs = packs};
+  bool packs = line < shortest_line || filters * (apart - packed) > packing * apart;
+  if (filters % lanes != 0 || filters < 2 * lanes || slice.depth * 10 > 9 * (packs ? packed : apart))
+    return {.stride = packs ? packed : apart, .rows = filters, .packs = packs};
+  constexpr std::int64_t shortest_transposed = 16, sums_in_flight = 8;
+  packs = line < shortest_transposed || 2 * slice.longest_run < sums_in_flight;
+  return {.stride = filters, .rows = slice.depth, .packs = packs, .transposed = true};
 }
 
 }  // namespace
@@ -298,11 +333,13 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   group_floats = 0;
   std::int64_t slice_floats = 0;
   for (const DepthSlice& slice : gather.slices) {
-    partials.push_back(pairs ? Partial{.stride = round_up(slice.depth, PairProducts::width), .packs = true}
-                             : partial_of(slice, line, filters, tile.lanes));
+    partials.push_back(
+        pairs ? Partial{.stride = round_up(slice.depth, PairProducts::width), .rows = filters, .packs = true}
+              : partial_of(slice, line, filters, tile.lanes));
     partials.back().at = group_floats;
-    group_floats += filters * partials.back().stride;
-    slice_floats = std::max(slice_floats, filters * partials.back().stride);
+    const std::int64_t floats = partials.back().rows * partials.back().stride;
+    group_floats += floats;
+    slice_floats = std::max(slice_floats, floats);
   }
   const std::int64_t tasks = gather.groups * std::ssize(gather.slices),
                      pixels = gather.images * gather.rows.out * gather.cols.out;

@@ -30,11 +30,11 @@ struct WeightGradient {
   std::int64_t splits;
   static constexpr std::int64_t chain_blocks = 32, most_lines = 256;  ///< of pixels in a block
 
-  /// Partial sums of a slice: [filters, stride] at `at` within a group's. Its runs begin at whole vectors, or are
-  /// packed.
+  /// Partial sums of a slice, at `at` within a group's: [filters, stride], where its runs begin at whole vectors or are
+  /// packed; transposed, [depth of the slice, stride].
   struct Partial {
-    std::int64_t at = 0, stride = 0;
-    bool packs = false;
+    std::int64_t at = 0, stride = 0, rows = 0;
+    bool packs = false, transposed = false;
   };
   std::vector<Partial> partials;
   std::int64_t group_floats;  ///< of one split

@@ -83,6 +83,10 @@ std::vector<ConvProblem> problems() {
       {.n = 2, .h = 9, .w = 3, .c = 3, .k = 300, .r = 3, .s = 2, .stride_h = 2},
       {.n = 1, .h = 11, .w = 6, .c = 5, .k = 4, .r = 3, .s = 3, .stride_h = 2, .dilation_h = 2},
       {.n = 1, .h = 41, .w = 9, .c = 5, .k = 4, .r = 3, .s = 3, .stride_h = 2, .pad_h = 3, .dilation_h = 3},
+      {.n = 2, .h = 17, .w = 20, .c = 3, .k = 64, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .h = 21, .w = 37, .c = 3, .k = 32, .r = 3, .s = 3, .stride_h = 2, .stride_w = 2, .pad_h = 1, .pad_w = 1},
+      {.n = 2, .h = 9, .w = 23, .c = 4, .k = 96, .r = 3, .s = 3, .pad_h = 2, .dilation_h = 2, .groups = 2},
+      {.n = 1, .h = 9, .w = 40, .c = 1, .k = 48, .r = 5, .s = 5, .pad_w = 4, .dilation_w = 2},
   };
   for (std::int64_t n : {1, 95, 96, 97, 121}) all.push_back(dense(n, 5, 3));
   for (std::int64_t size : {11, 12, 13, 15, 16, 17, 31, 32, 33}) all.push_back(dense(7, size, size));
@@ -170,6 +174,7 @@ TEST(ConvolutionEngine, BitsDoNotDependOnThreads) {
         sized({.n = 9, .h = 28, .w = 28, .c = 1, .k = 6, .r = 5, .s = 5, .pad_h = 2, .pad_w = 2}),
         sized({.n = 40, .h = 16, .w = 16, .c = 16, .k = 16, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 2, .h = 40, .w = 66, .c = 3, .k = 100, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        sized({.n = 2, .h = 40, .w = 66, .c = 3, .k = 64, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         dense(300, 77, 50)}) {
     for (Direction direction : directions) {
       const Work work = make_work(problem, direction, DType::f32, [&] { return uniform(random); });
@@ -207,6 +212,7 @@ TEST(ConvolutionEngine, InfinityAndNanSpreadAsInTheReference) {
        {sized({.n = 2, .h = 7, .w = 6, .c = 20, .k = 9, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 2, .h = 6, .w = 7, .c = 2, .k = 3, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 2, .h = 6, .w = 7, .c = 3, .k = 64, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
+        sized({.n = 2, .h = 6, .w = 18, .c = 3, .k = 32, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 2, .h = 6, .w = 3, .c = 1, .k = 10, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1}),
         sized({.n = 1,
         .h = 9,
@@ -245,13 +251,15 @@ TEST(ConvolutionEngine, BiasIsAddedToTheWholeSum) {
 /// 52 blocks of two rows, 32 of them to a chain: an infinite gradient beside padding late in the first and in the
 /// second chain.
 TEST(ConvolutionEngine, InfinitySpreadsFromAnyChainOfAWeightGradient) {
-  const ConvProblem problem =
-      sized({.n = 1, .h = 104, .w = 104, .c = 1, .k = 10, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
   std::mt19937 random(5);
-  for (const std::size_t row : {20, 62, 103}) {
-    Work work = make_work(problem, Direction::d_weight, DType::f32, [&] { return static_cast<float>(random() % 3); });
-    work.right[row * 104 * 10] = std::numeric_limits<float>::infinity();
-    expect_reference(work);
+  for (const std::int64_t k : {10, 32}) {
+    const ConvProblem problem =
+        sized({.n = 1, .h = 104, .w = 104, .c = 1, .k = k, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1});
+    for (const std::int64_t row : {20, 62, 103}) {
+      Work work = make_work(problem, Direction::d_weight, DType::f32, [&] { return static_cast<float>(random() % 3); });
+      work.right[static_cast<std::size_t>(row * 104 * k)] = std::numeric_limits<float>::infinity();
+      expect_reference(work);
+    }
   }
 }
 

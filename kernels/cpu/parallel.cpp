@@ -19,8 +19,10 @@ using Task = void (*)(void*, std::int64_t, int);
 // a machine that others use too, that made a LeNet step twenty times slower than with tasks that whoever is awake
 // takes.
 
-/// Threads that sleep until there are tasks. A task is claimed by counting up `ticket`, which holds the job's number in
-/// its upper half; a claim succeeds only while that job is open, so a thread that wakes late touches nothing.
+/// Threads that sleep until there are tasks. Each has a share of them, side by side, so that in the next job it finds
+/// in its cache what it wrote in this one; whoever is done with his own takes of the others'. A task is claimed by
+/// counting up its share's ticket, which holds the job's number in its upper half; a claim succeeds only while that job
+/// is open, so a thread that wakes late touches nothing.
 class Pool {
  public:
   ~Pool() {
@@ -49,7 +51,8 @@ class Pool {
     publish(job() + 1);
     work(job(), 0);
     for (int i = 0; open_ != 0; ++i) pause(i, open_, open_.load());
-    ticket_ = ticket_ | 0xffffffffu;  // closed: nobody may claim while the next job is being written
+    for (int i = 0; i < shares(); ++i)
+      tickets_[i] |= 0xffffffffu;  // closed: nobody may claim while the next is written
   }
 
  private:
@@ -65,10 +68,10 @@ class Pool {
   }
 
   static constexpr std::uint64_t number_of(std::uint64_t ticket) { return ticket >> 32; }
-  std::uint64_t job() const { return number_of(ticket_.load()); }
+  std::uint64_t job() const { return number_of(tickets_[0].load()); }
 
   void publish(std::uint64_t number) {
-    ticket_ = number << 32;
+    for (int i = 0; i < shares(); ++i) tickets_[i] = number << 32;
     announced_ = number;
     announced_.notify_all();
   }
@@ -83,16 +86,20 @@ class Pool {
 
   /// Takes tasks of job `number` until none is left.
   void work(std::uint64_t number, int thread) {
-    std::uint64_t ticket = ticket_.load();
-    while (number_of(ticket) == number) {
-      const Task task = task_;
-      void* context = context_;
-      const auto i = static_cast<std::int64_t>(ticket & 0xffffffffu);
-      if (i >= tasks_ || thread >= threads_) return;
-      if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
-      task(context, i, thread);
-      if (--open_ == 0) open_.notify_one();
-      ticket = ticket_.load();
+    for (int i = 0; i < shares(); ++i) {
+      const int share = (thread + i) % shares();
+      std::uint64_t ticket = tickets_[share].load();
+      while (number_of(ticket) == number) {
+        const Task task = task_;
+        void* context = context_;
+        const std::int64_t first = tasks_ * share / shares(), end = tasks_ * (share + 1) / shares();
+        const std::int64_t chosen = first + static_cast<std::int64_t>(ticket & 0xffffffffu);
+        if (chosen >= end || thread >= threads_) break;
+        if (!tickets_[share].compare_exchange_weak(ticket, ticket + 1)) continue;
+        task(context, chosen, thread);
+        if (--open_ == 0) open_.notify_one();
+        ticket = tickets_[share].load();
+      }
     }
   }
 
@@ -111,11 +118,19 @@ class Pool {
     }
   }
 
+  static constexpr int most_shares = 64;
+  int shares() const { return std::min(threads_.load(), most_shares); }
+
+  struct alignas(64) Ticket : std::atomic<std::uint64_t> {
+    using std::atomic<std::uint64_t>::operator=;
+  };
+
   const pid_t process_ = getpid();
   std::mutex mutex_;
   std::vector<std::thread> helpers_;
   std::atomic<bool> stop_ = false;
-  std::atomic<std::uint64_t> ticket_ = 0, announced_ = 0;
+  Ticket tickets_[most_shares] = {};  ///< of the shares
+  std::atomic<std::uint64_t> announced_ = 0;
   std::atomic<std::int64_t> open_ = 0, tasks_ = 0;
   std::atomic<int> threads_ = 1;
   std::atomic<Task> task_ = nullptr;

@@ -5,8 +5,8 @@
 namespace halftone::cpu {
 
 /// Calls task(context, i, thread) once for every i in [0, tasks), on the calling thread (number 0) and on up to threads
-/// - 1 others, which take tasks as they come. Returns when all are done; it waits for no thread that has no task. Where
-/// the helpers are busy for somebody else, the caller does all.
+/// - 1 others, each beginning with its share of them. Returns when all are done; it waits for no thread that has no
+/// task. Where the helpers are busy for somebody else, the caller does all.
 void run_tasks(int threads, std::int64_t tasks, void (*task)(void* context, std::int64_t i, int thread), void* context);
 
 /// Calls f(task) or f(task, thread) once for every task in [0, tasks). What a task computes must depend neither on the

@@ -324,8 +324,8 @@ TEST(Isa, NamesAreParsed) {
 }
 
 TEST(ParallelFor, RunsEveryTaskOnceWhateverTheThreads) {
-  for (int threads : {1, 2, 3, 8}) {
-    for (std::int64_t tasks : {0, 1, 2, 7, 64}) {
+  for (int threads : {1, 2, 70, 3, 8}) {
+    for (std::int64_t tasks : {0, 1, 2, 7, 64, 1000}) {
       std::vector<int> runs(static_cast<std::size_t>(tasks), 0), of_thread = runs;
       parallel_for(threads, tasks, [&](std::int64_t task) { ++runs[static_cast<std::size_t>(task)]; });
       parallel_for(threads, tasks,

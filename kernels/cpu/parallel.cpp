@@ -19,10 +19,10 @@ using Task = void (*)(void*, std::int64_t, int);
 // a machine that others use too, that made a LeNet step twenty times slower than with tasks that whoever is awake
 // takes.
 
-/// Threads that sleep until there are tasks. Each has a share of them, side by side, so that in the next job it finds
-/// in its cache what it wrote in this one; whoever is done with his own takes of the others'. A task is claimed by
-/// counting up its share's ticket, which holds the job's number in its upper half; a claim succeeds only while that job
-/// is open, so a thread that wakes late touches nothing.
+/// Threads that sleep until there are tasks. Each (or, beyond 64, some together) has a share of them, side by side, so
+/// that in the next job it finds in its cache what it wrote in this one; whoever is done with his own takes of the
+/// others'. A task is claimed by counting up its share's ticket, which holds the job's number in its upper half; a
+/// claim succeeds only while that job is open, so a thread that wakes late touches nothing.
 class Pool {
  public:
   ~Pool() {
@@ -52,7 +52,7 @@ class Pool {
     work(job(), 0);
     for (int i = 0; open_ != 0; ++i) pause(i, open_, open_.load());
     for (int i = 0; i < shares(); ++i)
-      tickets_[i] |= 0xffffffffu;  // closed: nobody may claim while the next is written
+      tickets_[i].next |= 0xffffffffu;  // closed: nobody may claim while the next is written
   }
 
  private:
@@ -68,10 +68,10 @@ class Pool {
   }
 
   static constexpr std::uint64_t number_of(std::uint64_t ticket) { return ticket >> 32; }
-  std::uint64_t job() const { return number_of(tickets_[0].load()); }
+  std::uint64_t job() const { return number_of(tickets_[0].next); }
 
   void publish(std::uint64_t number) {
-    for (int i = 0; i < shares(); ++i) tickets_[i] = number << 32;
+    for (int i = 0; i < shares(); ++i) tickets_[i].next = number << 32;
     announced_ = number;
     announced_.notify_all();
   }
@@ -88,17 +88,17 @@ class Pool {
   void work(std::uint64_t number, int thread) {
     for (int i = 0; i < shares(); ++i) {
       const int share = (thread + i) % shares();
-      std::uint64_t ticket = tickets_[share].load();
+      std::uint64_t ticket = tickets_[share].next;
       while (number_of(ticket) == number) {
         const Task task = task_;
         void* context = context_;
         const std::int64_t first = tasks_ * share / shares(), end = tasks_ * (share + 1) / shares();
         const std::int64_t chosen = first + static_cast<std::int64_t>(ticket & 0xffffffffu);
         if (chosen >= end || thread >= threads_) break;
-        if (!tickets_[share].compare_exchange_weak(ticket, ticket + 1)) continue;
+        if (!tickets_[share].next.compare_exchange_weak(ticket, ticket + 1)) continue;
         task(context, chosen, thread);
         if (--open_ == 0) open_.notify_one();
-        ticket = tickets_[share].load();
+        ticket = tickets_[share].next;
       }
     }
   }
@@ -121,8 +121,8 @@ class Pool {
   static constexpr int most_shares = 64;
   int shares() const { return std::min(threads_.load(), most_shares); }
 
-  struct alignas(64) Ticket : std::atomic<std::uint64_t> {
-    using std::atomic<std::uint64_t>::operator=;
+  struct alignas(64) Ticket {
+    std::atomic<std::uint64_t> next = 0;
   };
 
   const pid_t process_ = getpid();

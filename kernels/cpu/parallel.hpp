@@ -5,7 +5,7 @@
 namespace halftone::cpu {
 
 /// Calls task(context, i, thread) once for every i in [0, tasks), on the calling thread (number 0) and on up to threads
-/// - 1 others, each beginning with its share of them. Returns when all are done; it waits for no thread that has no
+/// - 1 others, each beginning with a share of them. Returns when all are done; it waits for no thread that has no
 /// task. Where the helpers are busy for somebody else, the caller does all.
 void run_tasks(int threads, std::int64_t tasks, void (*task)(void* context, std::int64_t i, int thread), void* context);
 

@@ -321,8 +321,8 @@ Launch update(const Request& request) {
           });
           for (std::size_t i = 0; i < chunks.size(); ++i) {
             state.unchanged_weights += unchanged[i];
-            if (RangeState* range = a.outputs[parameters[chunks[i].tensor].output].range)
-              range->noticed.unchanged += unchanged[i];
+            RangeState* const range = a.outputs[parameters[chunks[i].tensor].output].range;
+            if (range) range->noticed.updated += chunks[i].count, range->noticed.unchanged += unchanged[i];
           }
         };
         return {run, workspace};

@@ -56,7 +56,11 @@ struct Apply {
     unchanged = block_sum<threads>(unchanged, shared.counts);
     if (thread_index() != 0) return;
     atomic_add(&state->unchanged_weights, unchanged);
-    if (p.range) atomic_add(&p.range->noticed.unchanged, unchanged);
+    const Chunk& done = chunks[block_index()];  // read again: no register holds it through the loop
+    RangeState* const range = parameters[done.tensor].range;
+    if (!range) return;
+    atomic_add(&range->noticed.updated, done.count);
+    atomic_add(&range->noticed.unchanged, unchanged);
   }
 
   HALFTONE_DEVICE std::int64_t update(const Updated<Tensor>& p, const typename Rule::Coefficients& coefficients,

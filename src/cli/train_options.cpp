@@ -152,7 +152,7 @@ void TrainSettings::add_system(CLI::App& app) {
       ->allow_extra_args(false);
   app.add_option("--range-steps", range_steps, "of a first training that only finds ranges [dynamic_fixed 200]")
       ->check(whole(0, 1e9));
-  app.add_flag("--notice", notice, "counts zeros, flushed and saturated numbers of every tensor for --json");
+  app.add_flag("--notice", notice, "counts zeros, flushed, saturated and unchanged numbers of every tensor for --json");
 }
 
 void add_train(CLI::App& app, Command& command) {

@@ -52,6 +52,7 @@ void for_each_range_field(State& s, F&& f) {
     field("flushed", noticed->flushed);
     field("saturated", noticed->saturated);
     field("upper_half", noticed->upper_half);
+    field("updated", noticed->updated);
     field("unchanged", noticed->unchanged);
     f(fmt::format("{}.largest", name), noticed->largest, 0.0f, std::numeric_limits<float>::infinity());
   }

@@ -491,7 +491,9 @@ NumericsReport Trainer::numerics() const {
     report.tensors.push_back({value, role, total.count, share(total.zeros), share(total.flushed),
                               share(total.saturated), std::nullopt, total.largest,
                               std::ilogb(storage.largest() * scale) + 1});
-    if (truths.contains(value)) report.tensors.back().unchanged = share(total.unchanged);
+    if (truths.contains(value))
+      report.tensors.back().unchanged =
+          static_cast<double>(total.unchanged) / static_cast<double>(std::max<std::int64_t>(total.updated, 1));
   }
   return report;
 }

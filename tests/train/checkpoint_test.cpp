@@ -344,7 +344,7 @@ struct CheckpointWithRanges : Checkpoint {
 TEST_F(CheckpointWithRanges, FieldsOfAScaleAreCheckedToo) {
   load();
   const auto all = fields("range.conv1.weight.");
-  EXPECT_EQ(all.size(), 23u);
+  EXPECT_EQ(all.size(), 26u);
   for (const std::string& field : all) {
     for (const std::string& text : nonsense) expect_field_refused(field, text);
     if (field.find("memory") == std::string::npos) expect_field_refused(field, "-1");
@@ -352,7 +352,12 @@ TEST_F(CheckpointWithRanges, FieldsOfAScaleAreCheckedToo) {
   expect_field_refused("range.conv1.weight.scale", "0");
   expect_field_refused("range.conv1.weight.scale", "inf");
   expect_field_refused("range.conv1.weight.noticed.count", "9223372036854775807");
-  change_state([](auto& metadata) { metadata["range.conv1.weight.scale"] = "0.25"; });
+  change_state([](auto& metadata) {
+    metadata["range.conv1.weight.scale"] = "0.25";
+    for (const char* of : {"noticed", "kept", "total"})  // not in older files
+      for (const char* field : {"updated", "unchanged"})
+        EXPECT_EQ(metadata.erase(std::string("range.conv1.weight.") + of + '.' + field), 1u);
+  });
   load();
   RangeState state;
   std::memcpy(&state, trainer->parameters().range("conv1.weight"), sizeof state);

@@ -6,7 +6,7 @@
 
 namespace halftone {
 
-/// What was noticed of numbers before they were rounded, in units of the scale that they were written with; `unchanged`
+/// What was noticed of numbers before they were rounded, in units of the scale that they were written with; of updates,
 /// afterwards.
 struct Noticed {
   std::int64_t count = 0;
@@ -14,7 +14,8 @@ struct Noticed {
   std::int64_t flushed = 0;     ///< others that became zero
   std::int64_t saturated = 0;   ///< at least the largest number in magnitude
   std::int64_t upper_half = 0;  ///< at least half of it
-  std::int64_t unchanged = 0;   ///< as before an update
+  std::int64_t updated = 0;     ///< written by an update
+  std::int64_t unchanged = 0;   ///< by it, as they are stored
   float largest = 0;            ///< magnitude; NaN is left out
   std::int32_t unused = 0;
 
@@ -24,6 +25,7 @@ struct Noticed {
     flushed += other.flushed;
     saturated += other.saturated;
     upper_half += other.upper_half;
+    updated += other.updated;
     unchanged += other.unchanged;
     if (other.largest > largest) largest = other.largest;
   }

@@ -48,7 +48,7 @@ struct TensorNumerics {
   const char* role;  ///< as in `role_names`
   std::int64_t numbers = 0;
   double zeros = 0, flushed = 0, saturated = 0;  ///< exact zeros; others that became zero; at the largest number
-  std::optional<double> unchanged;               ///< by updates, of a tensor that they change
+  std::optional<double> unchanged;               ///< of what updates wrote, where they write
   float largest = 0;                             ///< magnitude
   int range = 0;                                 ///< the numbers that can be stored now reach up to about 2^range
 };

@@ -160,6 +160,24 @@ void Gather::cut_slices(std::int64_t max_depth, bool whole_channels) {
   }
 }
 
+std::optional<Planes> cut_planes(const Gather& gather, const TileShape& tile) {
+  constexpr std::int64_t least_pixels = 96, most_pixels = 1024, most_floats = 8192;
+  const GatherAxis &rows = gather.rows, &cols = gather.cols;
+  if (gather.groups > 1 || rows.step > 1 || cols.step > 1 || cols.taps() * gather.channels > tile.max_depth ||
+      rows.taps() * cols.taps() <= 3 || 2 * cols.out <= cols.offset.back() - cols.offset.front())
+    return std::nullopt;
+  Planes planes{.blocks = cut_blocks(gather.images, rows.out, cols.out,
+                                     std::clamp(most_floats / gather.channels, least_pixels, most_pixels), 1)};
+  const Block largest = planes.blocks.largest();
+  planes.pitch = largest.cols() + cols.offset.back() - cols.offset.front();
+  planes.plane = (largest.rows() + rows.offset.back() - rows.offset.front()) * planes.pitch;
+  for (const std::int64_t y : rows.offset)
+    for (const std::int64_t x : cols.offset)
+      for (std::int64_t c = 0; c < gather.channels; ++c)
+        planes.offsets.push_back(c * planes.plane + (y - rows.offset.front()) * planes.pitch + x - cols.offset.front());
+  return planes;
+}
+
 Gather forward_gather(const ConvProblem& c) {
   return {.images = c.n,
           .channels = c.c,

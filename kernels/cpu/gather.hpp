@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -96,6 +97,17 @@ struct Gather {
   /// channel fit, else by taps. With `whole_channels` by taps alone, if all channels of a tap fit.
   void cut_slices(std::int64_t max_depth, bool whole_channels = false);
 };
+
+/// Blocks of one image each whose pixels lie in the vector lanes: of a slab [channels, rows, pitch] a tap reads the
+/// numbers at an offset from their pixels.
+struct Planes {
+  Blocks blocks = {};
+  std::int64_t pitch = 0,
+               plane = 0;  ///< floats of a row, with the halo between this and the next one, and of a channel
+  std::vector<std::int64_t> offsets = {};  ///< in the order [tap row, tap column, channel]
+};
+/// None where strides or groups forbid them and where few taps or much halo make them slow.
+std::optional<Planes> cut_planes(const Gather& gather, const TileShape& tile);
 
 Gather forward_gather(const ConvProblem& problem);
 

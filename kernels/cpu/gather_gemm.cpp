@@ -14,6 +14,7 @@
 
 #include "kernels/cpu/gather-inl.hpp"
 #include "kernels/cpu/microkernel-inl.hpp"
+#include "kernels/cpu/planes-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
@@ -250,71 +251,28 @@ void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
   }
 }
 
-/// to [cols, rows] = from [rows, stride] transposed, plus the bias of each row if there is one.
-template <int rows>
-void interleave(const float* HWY_RESTRICT from, std::int64_t stride, const float* HWY_RESTRICT bias, std::int64_t cols,
-                float* HWY_RESTRICT to) {
-  float offset[rows] = {};
-  if (bias) std::copy_n(bias, rows, offset);
-  for (std::int64_t j = 0; j < cols; ++j)
-    for (int r = 0; r < rows; ++r) to[j * rows + r] = from[r * stride + j] + offset[r];
-}
-
-constexpr auto interleaves = []<int... i>(std::integer_sequence<int, i...>) {
-  return std::array{&interleave<i + 1>...};
-}
-(std::make_integer_sequence<int, planar_height>());
-
-void copy_strided(const float* HWY_RESTRICT from, std::int64_t stride, std::int64_t count, float* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < count; ++i) to[i] = from[i * stride];
-}
-
-/// slab [channels, rows, pitch] = the input of a block of one image with its halo, zero or absent; row [cols, channels]
-/// is scratch.
-void fill_planes(const GatherGemmRun& run, const Block& block, bool mark_padding, float* row, float* slab) {
-  const float padding = mark_padding ? bit_cast<float>(absent_bits) : 0.0f;
-  const GatherAxis &rows = run.gather.rows, &cols = run.gather.cols;
-  const GatherGemm::Planar& planar = run.gemm.planar;
-  const std::int64_t y0 = block.row0 + rows.offset.front(), y1 = block.row1 + rows.offset.back();
-  const std::int64_t x0 = block.col0 + cols.offset.front(), x1 = block.col1 + cols.offset.back();
-  const std::int64_t in0 = std::clamp<std::int64_t>(x0, 0, cols.in), in1 = std::clamp<std::int64_t>(x1, in0, cols.in);
-  const std::int64_t channels = run.gather.channels;
-  for (std::int64_t y = y0; y < y1; ++y, slab += planar.pitch) {
-    const bool inside = y >= 0 && y < rows.in && in0 < in1;
-    float* const read = channels == 1 ? slab + in0 - x0 : row;
-    if (inside) run.input.copy(((block.image0 * rows.in + y) * cols.in + in0) * channels, (in1 - in0) * channels, read);
-    if (inside && mark_padding) canonicalize_nan(read, read + (in1 - in0) * channels);
-    for (std::int64_t c = 0; c < channels; ++c) {
-      float* to = slab + c * planar.plane - x0;
-      std::fill(to + x0, to + (inside ? in0 : x1), padding);
-      if (!inside) continue;
-      if (channels > 1) copy_strided(row + c, channels, in1 - in0, to + in0);
-      std::fill(to + in1, to + x1, padding);
-    }
-  }
-}
-
 /// One image's pixels in the vector lanes: sums [results, length], then rows [cols, results].
 template <Absent absent>
 void planar_block(const GatherGemmRun& run, const Block& block, int thread) {
-  const GatherGemm::Planar& planar = run.gemm.planar;
-  fill_planes(run, block, absent != Absent::none, run.packed(thread), run.slab(thread));
+  const Planes& planes = *run.gemm.planes;
+  const std::int64_t length = run.gemm.planar_length;
+  fill_planes(run.gather, planes, block, run.input, absent != Absent::none, run.packed(thread), run.slab(thread));
   const std::int64_t results = run.gemm.results, width = planar_width(static_cast<int>(results));
   const auto tile = planar_tiles<absent>[static_cast<std::size_t>(results - 1)];
   float* sums = run.sums(thread);
-  const std::int64_t pixels = (block.rows() - 1) * planar.pitch + block.cols();
+  const std::int64_t pixels = (block.rows() - 1) * planes.pitch + block.cols();
   const std::int64_t tap_row_depth = run.gather.cols.taps() * run.gather.channels;
   for (std::int64_t pixel = 0; pixel < pixels; pixel += width) {
-    const std::int64_t row0 = block.row0 + pixel / planar.pitch, row1 = block.row0 + (pixel + width - 1) / planar.pitch;
+    const std::int64_t row0 = block.row0 + pixel / planes.pitch, row1 = block.row0 + (pixel + width - 1) / planes.pitch;
     const auto [tap0, tap1] = run.gather.rows.taps_inside(row0, std::min(row1, block.row1 - 1));
     const std::int64_t first = tap0 * tap_row_depth;
     tile((tap1 - tap0) * tap_row_depth, run.workspace + first * run.gemm.padded_results, run.gemm.padded_results,
-         run.slab(thread) + pixel, planar.offsets.data() + first, sums + pixel, planar.length);
+         run.slab(thread) + pixel, planes.offsets.data() + first, sums + pixel, length);
   }
   float* row = run.packed(thread);
   const auto interleave = interleaves[static_cast<std::size_t>(results - 1)];
-  for (std::int64_t i = 0; i < block.rows(); ++i, sums += planar.pitch) {
-    interleave(sums, planar.length, run.bias(0), block.cols(), row);
+  for (std::int64_t i = 0; i < block.rows(); ++i, sums += planes.pitch) {
+    interleave(sums, length, run.bias(0), block.cols(), row);
     run.store_row(block, block.image0, block.row0 + i, 0, row, results);
   }
 }
@@ -337,8 +295,8 @@ void run(const GatherGemm& gemm, const Arguments& arguments, const std::uint8_t*
     wanted = run.flags();
   }
   const bool skip_padding = !pack_weight(run) && gemm.gather.leaves_input();  // zero times infinity is not zero
-  if (gemm.planar.used)
-    all_blocks(gemm.planar.blocks, skip_padding ? planar_block<Absent::right> : planar_block<Absent::none>);
+  if (gemm.planes)
+    all_blocks(gemm.planes->blocks, skip_padding ? planar_block<Absent::right> : planar_block<Absent::none>);
   else
     all_blocks(gemm.gather.blocks, skip_padding ? tiled_block<Absent::left> : tiled_block<Absent::none>);
 }
@@ -351,33 +309,7 @@ HWY_AFTER_NAMESPACE();
 namespace halftone::cpu {
 namespace {
 
-constexpr std::int64_t block_pixels = 96, max_planar_pixels = 1024, max_planar_floats = 8192;
-
-/// Cuts the slices by taps, so that the reduction has the order [tap row, tap column, channel] as a whole.
-GatherGemm::Planar plan_planar(Gather& gather, std::int64_t results, const TileShape& tile) {
-  GatherGemm::Planar planar;
-  const GatherAxis &rows = gather.rows, &cols = gather.cols;
-  planar.used = gather.groups == 1 && rows.step == 1 && cols.step == 1 &&
-                results <= std::min(tile.planar_height, tile.width) &&
-                cols.taps() * gather.channels <= tile.max_depth && rows.taps() * cols.taps() > 3 &&
-                2 * cols.out > cols.offset.back() - cols.offset.front();
-  if (!planar.used) return planar;
-  gather.cut_slices(tile.max_depth, true);
-  planar.blocks =
-      cut_blocks(gather.images, rows.out, cols.out,
-                 std::clamp<std::int64_t>(max_planar_floats / gather.channels, block_pixels, max_planar_pixels), 1);
-  const Block largest = planar.blocks.largest();
-  planar.pitch = largest.cols() + cols.offset.back() - cols.offset.front();
-  planar.plane = (largest.rows() + rows.offset.back() - rows.offset.front()) * planar.pitch;
-  planar.length = round_up(largest.rows() * planar.pitch, tile.planar_width(static_cast<int>(results)));
-  for (const DepthSlice& slice : gather.slices)
-    for (std::int64_t t = slice.tap_row0; t < slice.tap_row1; ++t)
-      for (std::int64_t u = slice.tap_col0; u < slice.tap_col1; ++u)
-        for (std::int64_t c = slice.channel; c < slice.channel + slice.channels; ++c)
-          planar.offsets.push_back(c * planar.plane + (rows.offset[t] - rows.offset.front()) * planar.pitch +
-                                   cols.offset[u] - cols.offset.front());
-  return planar;
-}
+constexpr std::int64_t block_pixels = 96;
 
 }  // namespace
 
@@ -402,15 +334,18 @@ GatherGemm::GatherGemm(Gather what, Scatter where, WeightOrder weight_order, con
   padded_results = round_up(results, pairs ? PairProducts::width : tile.lanes);
   gather.blocks = cut ? *cut : cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
   gather.cut_slices(tile.max_depth, pairs.has_value());  // long runs are read fast
-  if (!cut && !pairs) planar = plan_planar(gather, results, tile);
+  if (!cut && !pairs && results <= std::min(tile.planar_height, tile.width)) planes = cut_planes(gather, tile);
+  if (planes) gather.cut_slices(tile.max_depth, true);  // by taps: the order of the planes' offsets
   std::int64_t slab = gather.slab_floats();
   std::int64_t packed = std::max(gather.blocks.largest().pixels(), tile.width) * tile.packed_stride;
   std::int64_t sums = gather.blocks.largest().pixels() * padded_results;
-  if (planar.used) {
-    const std::int64_t most_cols = std::max(gather.cols.in * gather.channels, planar.blocks.largest().cols() * results);
-    slab = std::max(slab, gather.channels * planar.plane + planar.pitch + tile.planar_width(static_cast<int>(results)));
-    packed = std::max(packed, most_cols);
-    sums = std::max(sums, planar.length * results);
+  if (planes) {
+    const Block largest = planes->blocks.largest();
+    const std::int64_t planar_width = tile.planar_width(static_cast<int>(results));
+    planar_length = round_up(largest.rows() * planes->pitch, planar_width);
+    slab = std::max(slab, gather.channels * planes->plane + planes->pitch + planar_width);
+    packed = std::max(packed, std::max(gather.cols.in * gather.channels, (largest.cols() + tile.lanes) * results));
+    sums = std::max(sums, planar_length * results + tile.lanes);
   }
   std::int64_t panels = gather.groups * gather.depth() * padded_results;
   if (pairs) panels = std::max(panels, (std::ssize(gather.slices) * tile.max_depth * padded_results + 1) / 2);

@@ -56,13 +56,8 @@ struct GatherGemm {
   std::int64_t results, padded_results;  ///< of a group; rounded up to whole vectors
   std::optional<PairProducts> pairs;
 
-  /// With few results the pixels lie in the vector lanes and the slab is [channels, rows, cols]: a tap is an offset.
-  struct Planar {
-    bool used = false;
-    Blocks blocks;
-    std::int64_t pitch = 0, plane = 0, length = 0;  ///< floats of a slab row, a channel, a result's row of pixels
-    std::vector<std::int64_t> offsets;              ///< from a pixel's place, for each term of the reduction
-  } planar;
+  std::optional<Planes> planes;    ///< where the results are few
+  std::int64_t planar_length = 0;  ///< floats of a result's row of pixels then
 
   // Workspace, in floats: weight (panels of pairs at first), bias, with `pairs` a byte for each block to multiply
   // again, then for each thread a slab, packed rows and sums.

@@ -16,6 +16,7 @@
 
 #include "kernels/cpu/gather-inl.hpp"
 #include "kernels/cpu/microkernel-inl.hpp"
+#include "kernels/cpu/planes-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
@@ -81,17 +82,27 @@ class WeightGradientRun {
     const std::int64_t first = blocks * split / work_.splits, end = blocks * (split + 1) / work_.splits;
     float* chain = end - first > chain_blocks ? slab(thread) + work_.chain_at : sums;
     bool skip_padding = false;
+    if (work_.planes) std::fill_n(slab(thread), work_.packed_at, 0.0f);  // what no block writes is read, times zero
     for (std::int64_t b = first; b < end; ++b) {
       const std::int64_t place = (b - first) % chain_blocks;
-      if (work_.pairs && !skip_padding) {
+      const bool ends = b + 1 == end || place + 1 == chain_blocks;
+      if (work_.planes && !skip_padding) {
+        add_planes(part, gather_.blocks[b], place == 0, ends, chain, thread);
+        if (!ends) continue;
+      } else if (work_.pairs && !skip_padding) {
         add_pairs(slice, part, gather_.blocks[b], place == 0, chain, thread);
       } else {
-        add_block(slice, part, group, gather_.blocks[b], skip_padding, place == 0, chain, thread);
+        Block block = gather_.blocks[b];
+        for (const std::int64_t end_row = block.row1; block.row0 < end_row; block.row0 = block.row1) {
+          block.row1 = std::min(block.row0 + work_.most_rows, end_row);
+          add_block(slice, part, group, block, skip_padding, place == 0 && block.row0 == gather_.blocks[b].row0, chain,
+                    thread);
+        }
       }
-      if ((gather_.leaves_input() || work_.pairs) && !skip_padding && !is_finite(slice, part, chain)) {
+      if ((gather_.leaves_input() || work_.pairs || work_.planes) && !skip_padding && !is_finite(slice, part, chain)) {
         skip_padding = true;
         b -= place + 1;
-      } else if (chain != sums && (b + 1 == end || place + 1 == chain_blocks)) {
+      } else if (chain != sums && ends) {
         for (std::int64_t i = 0; i < count; ++i) sums[i] = b - first < chain_blocks ? chain[i] : sums[i] + chain[i];
       }
     }
@@ -164,6 +175,32 @@ class WeightGradientRun {
         to += run.length * part.stride;
       }
     }
+  }
+
+  /// The same with pixels in the lanes: sums of whole vectors, until the chain `ends`.
+  void add_planes(const WeightGradient::Partial& part, const Block& block, bool begins, bool ends, float* chain,
+                  int thread) const {
+    const Planes& planes = *work_.planes;
+    const std::int64_t filters = work_.filters, depth = gather_.depth(), cols = block.cols();
+    float *row = slab(thread) + work_.packed_at, *gradient = slab(thread) + work_.gradient_at;
+    float* sums = gradient + filters * work_.planar_length;
+    const auto place = static_cast<std::size_t>(filters - 1);
+    if (begins) std::fill_n(sums, depth * filters * lanes, 0.0f);
+    fill_planes(gather_, planes, block, input_, false, row, slab(thread));
+    for (std::int64_t i = 0; i < block.rows(); ++i) {
+      const std::int64_t pixel = (block.image0 * gather_.rows.out + block.row0 + i) * gather_.cols.out + block.col0;
+      float* to = gradient + i * planes.pitch;
+      deinterleaves[place](d_output_(pixel * filters, cols * filters, row), cols, to, work_.planar_length);
+      const std::int64_t rest = (i + 1 < block.rows() ? planes.pitch : work_.planar_length - i * planes.pitch) - cols;
+      for (std::int64_t f = 0; f < filters; ++f) std::fill_n(to + f * work_.planar_length + cols, rest, 0.0f);
+    }
+    const std::int64_t length = round_up((block.rows() - 1) * planes.pitch + cols, lanes);
+    correlates_of[place](length, slab(thread), planes.offsets.data(), depth, gradient, work_.planar_length, sums);
+    for (std::int64_t f = 0; ends && f < filters; ++f)
+      for (std::int64_t d = 0; d < part.stride; ++d)
+        chain[f * part.stride + d] =
+            d < depth ? hn::GetLane(hn::SumOfLanes(Vectors(), hn::LoadU(Vectors(), sums + (d * filters + f) * lanes)))
+                      : 0;
   }
 
   /// The same by products of pairs of pixels.
@@ -327,15 +364,19 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   const std::int64_t block_pixels = narrow ? 192 : 96;
   gather.blocks = cut_blocks(gather.images, gather.rows.out, gather.cols.out, block_pixels, block_pixels);
   if (unit) pairs = pair_products(isa, *unit);
+  const std::int64_t most_planar_filters = tile.lanes < 16 ? 6 : tile.planar_height, most_planar_terms = 32;
+  if (!pairs && filters <= most_planar_filters && gather.depth() <= most_planar_terms)
+    planes = cut_planes(gather, tile);
+  if (planes) gather.blocks = planes->blocks;
   const bool one_tap = gather.rows.taps() * gather.cols.taps() == 1 && gather.rows.step * gather.cols.step == 1;
   const std::int64_t line = one_tap ? block_pixels : gather.cols.out / gather.blocks.col_parts;
   gather.cut_slices(std::clamp(cached_sums / filters, tile.width, tile.max_depth), pairs.has_value());
   group_floats = 0;
   std::int64_t slice_floats = 0;
   for (const DepthSlice& slice : gather.slices) {
-    partials.push_back(
-        pairs ? Partial{.stride = round_up(slice.depth, PairProducts::width), .rows = filters, .packs = true}
-              : partial_of(slice, line, filters, tile.lanes));
+    const std::int64_t width = pairs ? PairProducts::width : tile.lanes;
+    partials.push_back(pairs || planes ? Partial{.stride = round_up(slice.depth, width), .rows = filters, .packs = true}
+                                       : partial_of(slice, line, filters, width));
     partials.back().at = group_floats;
     const std::int64_t floats = partials.back().rows * partials.back().stride;
     group_floats += floats;
@@ -347,15 +388,23 @@ WeightGradient::WeightGradient(Gather what, std::int64_t filter_count, const Ope
   splits = std::min({pixels / split_pixels, static_cast<std::int64_t>(operations / task_operations) + 1,
                      most_tasks / tasks, most_partial_floats / (gather.groups * group_floats), gather.blocks.count()});
   splits = std::max<std::int64_t>(splits, 1);
-  const std::int64_t most_pixels = gather.blocks.largest().pixels();
+  const Block largest = gather.blocks.largest();
+  most_rows = planes ? std::max<std::int64_t>(block_pixels / largest.cols(), 1) : largest.rows();
+  const std::int64_t most_pixels = largest.images() * std::min(largest.rows(), most_rows) * largest.cols();
   shared = round_up(splits * gather.groups * group_floats, tile.line);
-  packed_at = round_up(std::max(gather.slab_floats() + tile.lanes, gather.depth()), tile.line);
+  std::int64_t slab = std::max(gather.slab_floats() + tile.lanes, gather.depth());
+  if (planes) slab = std::max(slab, gather.channels * planes->plane + planes->pitch + tile.lanes);
+  packed_at = round_up(slab, tile.line);
   std::int64_t packed = most_pixels * tile.packed_stride, gradient = most_pixels * filters;
   if (pairs) {
     packed = std::max(packed, round_up(most_pixels, pairs->step) * tile.max_depth / 2);
     gradient = std::max(gradient, round_up(filters, 16) * round_up(most_pixels, 32) / 2);
   }
   gradient_at = packed_at + packed;
+  if (planes) {
+    planar_length = round_up(largest.rows() * planes->pitch, tile.lanes);
+    gradient = std::max(gradient, filters * (planar_length + gather.depth() * tile.lanes));
+  }
   chain_at = gradient_at + round_up(gradient, tile.line);
   per_thread = chain_at + (gather.blocks.count() > splits * chain_blocks ? round_up(slice_floats, tile.line) : 0);
 }

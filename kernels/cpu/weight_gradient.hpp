@@ -27,6 +27,7 @@ struct WeightGradient {
   Isa isa;
   int threads;
   std::optional<PairProducts> pairs;
+  std::optional<Planes> planes;  ///< with few filters and few terms the pixels lie in the vector lanes
   std::int64_t splits;
   static constexpr std::int64_t chain_blocks = 32, most_lines = 256;  ///< of pixels in a block
 
@@ -37,10 +38,12 @@ struct WeightGradient {
     bool packs = false, transposed = false;
   };
   std::vector<Partial> partials;
-  std::int64_t group_floats;  ///< of one split
+  std::int64_t group_floats;       ///< of one split
+  std::int64_t most_rows;          ///< of a block without planes
+  std::int64_t planar_length = 0;  ///< floats of a filter's plane of d_output
 
   // Workspace, in floats: [splits, groups] partial sums, then for each thread a slab, packed rows, d_output (in pairs:
-  // a panel of each) and a chain.
+  // a panel of each; with planes: those of d_output and sums of whole vectors) and a chain.
   std::int64_t shared, packed_at, gradient_at, chain_at, per_thread;
 };
 

@@ -2,9 +2,13 @@
 #include <optional>
 #include <string_view>
 
-// Only these targets are compiled: AVX2, AVX3 (= AVX-512) and whatever the compiler's own flags give.
-#ifndef HWY_DISABLED_TARGETS
+// Only these targets are compiled: AVX2, AVX3 (= AVX-512) and whatever the compiler's own flags give, but for SVE,
+// whose vectors have no size.
+#if !defined(HWY_DISABLED_TARGETS) && defined(__x86_64__)
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
+#elif !defined(HWY_DISABLED_TARGETS)
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#define HWY_COMPILE_ONLY_STATIC
 #endif
 #include <hwy/detect_targets.h>
 

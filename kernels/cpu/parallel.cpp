@@ -64,6 +64,8 @@ class Pool {
   static void relax() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("isb");  // `yield` does not wait on most processors
 #endif
   }
 

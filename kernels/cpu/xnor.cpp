@@ -410,7 +410,7 @@ class Xnor {
 
 bool counts_bits() { return (hwy::SupportedTargets() & HWY_TARGETS & HWY_AVX3_DL) != 0; }
 
-const XnorLoops& xnor_loops(Isa isa, bool counting) {
+const XnorLoops& xnor_loops(Isa isa, [[maybe_unused]] bool counting) {
 #if HWY_TARGETS & HWY_AVX3_DL
   if (isa >= Isa::avx512 && counting) return N_AVX3_DL::loops;
 #endif

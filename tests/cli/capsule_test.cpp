@@ -33,7 +33,7 @@ TEST(CapsuleProgram, KeepsTheStepThatWentWrong) {
 TEST(CapsuleProgram, KeepsTheLastStepWhereNoneWentWrong) {
   const Folder folder;
   const std::string capsule = folder / "c";
-  Program program(train(capsule, {"--precision", "bf16", "--isa", "avx2", "--algorithms", "direct"}));
+  Program program(train(capsule, {"--precision", "bf16", "--isa", "baseline", "--algorithms", "direct"}));
   EXPECT_EQ(program.wait(), 0) << program.err();
   Program replay({"replay", capsule, "--threads", "1"});  // all else is the capsule's
   EXPECT_EQ(replay.wait(), 0) << replay.err();

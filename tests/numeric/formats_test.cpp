@@ -140,11 +140,18 @@ TEST(Fp4, HasEightMagnitudes) {
 }
 
 #if defined(__x86_64__)
+bool converts_f16() { return __builtin_cpu_supports("avx2"); }  // which implies F16C
 __attribute__((target("f16c"))) std::uint16_t hardware_encode(float x) { return _cvtss_sh(x, 0); }
 __attribute__((target("f16c"))) float hardware_decode(std::uint16_t x) { return _cvtsh_ss(x); }
+#elif defined(__aarch64__)
+bool converts_f16() { return true; }
+std::uint16_t hardware_encode(float x) { return bit_cast<std::uint16_t>(static_cast<__fp16>(x)); }
+float hardware_decode(std::uint16_t x) { return bit_cast<__fp16>(x); }
+#endif
 
+#if defined(__x86_64__) || defined(__aarch64__)
 TEST(F16, AgreesWithTheProcessor) {
-  if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "no AVX2, which implies F16C";
+  if (!converts_f16()) GTEST_SKIP() << "this processor does not convert f16";
   std::mt19937 random(1);
   for (int i = 0; i < 4'000'000; ++i) {
     // Half of them with an exponent around the range of f16.

@@ -359,7 +359,22 @@ TEST(CrossEntropy, IgnoredLabelsCountForNothing) {
   EXPECT_THROW(cross_entropy(x, labels, {.ignore_label = 2}), Error);
 }
 
+#if defined(__SSE__) || defined(__aarch64__)
+// What makes zeros of subnormal numbers, read or written.
 #if defined(__SSE__)
+constexpr unsigned flushing_bits = 0x8040;
+unsigned float_mode() { return _mm_getcsr(); }
+void set_float_mode(unsigned mode) { _mm_setcsr(mode); }
+#else
+constexpr std::uint64_t flushing_bits = 1 << 24;
+std::uint64_t float_mode() {
+  std::uint64_t mode;
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+}
+void set_float_mode(std::uint64_t mode) { asm volatile("msr fpcr, %0" ::"r"(mode)); }
+#endif
+
 TEST(FloatMode, OfTheProgramAroundChangesNoBit) {
   const Net net;
   TrainerOptions options = options_for(Precision::f32());
@@ -371,11 +386,11 @@ TEST(FloatMode, OfTheProgramAroundChangesNoBit) {
   };
   step(usual, Data(9)), step(flushing, Data(9));
   train(usual);
-  const unsigned before = _mm_getcsr();
-  _mm_setcsr(before | 0x8040);  // subnormal numbers become zero, read or written
+  const auto before = float_mode();
+  set_float_mode(before | flushing_bits);
   train(flushing);
-  EXPECT_EQ(_mm_getcsr() & 0x8040, 0x8040u);  // it is the caller's again
-  _mm_setcsr(before);
+  EXPECT_EQ(float_mode() & flushing_bits, flushing_bits);  // it is the caller's again
+  set_float_mode(before);
   EXPECT_EQ(lasting(usual), lasting(flushing));
 }
 #endif

@@ -25,7 +25,7 @@ constexpr int width = 16;
 /// result [lane] = the number at place(lane) of `a` and `b`, one after the other.
 template <class Place, int... lane>
 HWY_INLINE Shuffled shuffled(const Shuffled& a, const Shuffled& b, std::integer_sequence<int, lane...>) {
-  constexpr Place place;
+  constexpr Place place{};
   return __builtin_shufflevector(a, b, place(lane)...);
 }
 template <class Place>

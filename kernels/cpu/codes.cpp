@@ -9,11 +9,11 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/codes-inl.hpp"
+
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
-
-namespace hn = hwy::HWY_NAMESPACE;
 
 // Numbers are converted in blocks of constant length, which become a few vector instructions. The last block overlaps
 // the one before; a shorter run goes through a buffer.
@@ -37,15 +37,6 @@ void convert(const From* HWY_RESTRICT from, To* HWY_RESTRICT to, std::int64_t co
 }
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-constexpr hn::CappedTag<float, block> wide;
-constexpr hn::Rebind<hwy::float16_t, decltype(wide)> narrow;
-constexpr hn::RebindToUnsigned<decltype(wide)> words;
-constexpr hn::RebindToSigned<decltype(wide)> integers;
-constexpr hn::Rebind<std::uint16_t, decltype(wide)> halves;
-constexpr std::int64_t lanes = hn::MaxLanes(wide);
-using Floats = hn::Vec<decltype(wide)>;
-using Integers = hn::Vec<decltype(integers)>;
-
 template <class Format>
 concept IsByteFloat = sizeof(typename Format::Code) == 1 && requires {
   typename Format::Small;
@@ -132,29 +123,23 @@ void encode_block(const float* HWY_RESTRICT from, typename Format::Code* HWY_RES
 }
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+template <class To>
+void encode_block_by(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
+  for (std::int64_t i = 0; i < block; i += lanes) hn::StoreU(To::codes(hn::LoadU(wide, from + i)), halves, to + i);
+}
 template <>
 void encode_block<F16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < block; i += lanes) {
-    hn::StoreU(hn::DemoteTo(narrow, hn::LoadU(wide, from + i)), narrow, reinterpret_cast<hwy::float16_t*>(to + i));
-  }
+  encode_block_by<ToF16>(from, to);
+}
+template <>
+void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
+  encode_block_by<ToBF16>(from, to);
 }
 
 template <>
 void decode_block<BF16>(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to) {
   for (std::int64_t i = 0; i < block; i += lanes)
     hn::StoreU(hn::BitCast(wide, hn::ShiftLeft<16>(hn::PromoteTo(words, hn::LoadU(halves, from + i)))), wide, to + i);
-}
-
-template <>
-void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < block; i += lanes) {
-    const auto x = hn::LoadU(wide, from + i);
-    const auto bits = hn::BitCast(words, x), kept = hn::ShiftRight<16>(bits);
-    const auto nearest =
-        hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(words, 0x7fff), hn::And(kept, hn::Set(words, 1)))));
-    const auto code = hn::IfThenElse(hn::RebindMask(words, hn::IsNaN(x)), hn::Or(kept, hn::Set(words, 0x40)), nearest);
-    hn::StoreU(hn::DemoteTo(halves, hn::BitCast(integers, code)), halves, to + i);
-  }
 }
 #endif
 
@@ -190,6 +175,19 @@ void encode(const float* from, void* to, std::int64_t count) {
           [](auto* in, auto* out) { encode_block<Format>(in, out); });
 }
 
+#if HWY_TARGET == HWY_AVX3
+void encode_bf16_in_one(const float* from, void* to, std::int64_t count) {
+  constexpr int denormal = 0x20;
+  __mmask16 inexact = 0;
+  convert(from, static_cast<std::uint16_t*>(to), count, [&](const float* in, std::uint16_t* out) HWY_ATTR {
+    const auto x = hn::LoadU(wide, in);
+    inexact |= _mm512_fpclass_ps_mask(x.raw, denormal);
+    hn::StoreU(ToBF16InOne::codes(x), halves, out);
+  });
+  if (inexact != 0) encode<BF16>(from, to, count);
+}
+#endif
+
 /// With infinity where the code alone would saturate.
 template <class Format>
 void encode_to_infinity(const float* from, void* to, std::int64_t count) {
@@ -200,7 +198,10 @@ void encode_to_infinity(const float* from, void* to, std::int64_t count) {
 Decode decoder(DType code) {
   return visit_format(code, [](auto format) -> Decode { return decode<decltype(format)>; });
 }
-Encode encoder(DType code, Overflow overflow) {
+Encode encoder([[maybe_unused]] Isa isa, DType code, Overflow overflow) {
+#if HWY_TARGET == HWY_AVX3
+  if (code == DType::bf16 && isa >= Isa::avx512_bf16) return encode_bf16_in_one;
+#endif
   return visit_format(code, [&](auto format) -> Encode {
     return overflow == Overflow::infinity && format.overflow == Overflow::saturate
                ? encode_to_infinity<decltype(format)>
@@ -216,7 +217,7 @@ HWY_AFTER_NAMESPACE();
 namespace halftone::cpu {
 
 Decode decoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, decoder(code)); }
-Encode encoder(Isa isa, DType code, Overflow overflow) { return HALFTONE_PER_ISA(isa, encoder(code, overflow)); }
+Encode encoder(Isa isa, DType code, Overflow overflow) { return HALFTONE_PER_ISA(isa, encoder(isa, code, overflow)); }
 Encode encoder(Isa isa, DType code) { return encoder(isa, code, overflow_of(code)); }
 
 }  // namespace halftone::cpu

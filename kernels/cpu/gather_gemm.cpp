@@ -81,8 +81,7 @@ struct GatherGemmRun {
     if (stride != results) close_gaps(cols, stride, results, values);
     if (gemm.activation) gemm.activate(*gemm.activation, values, values, cols * results);
     const std::int64_t to = first(block, image, i) + group * results;
-    if (step == 1) return output(to, cols * results, values);
-    for (std::int64_t j = 0; j < cols; ++j) output(to + j * step * results, results, values + j * results);
+    output(to, step * results, cols, results, values);
   }
 
  private:

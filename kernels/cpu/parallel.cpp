@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cpu/float_mode.hpp"
+#include "kernels/cpu/storage.hpp"
 
 namespace halftone::cpu {
 namespace {
@@ -99,6 +100,7 @@ class Pool {
         if (chosen >= end || thread >= threads_) break;
         if (!tickets_[share].next.compare_exchange_weak(ticket, ticket + 1)) continue;
         task(context, chosen, thread);
+        if (thread > 0) ThreadsCounts::settle();  // the caller does when its outputs end
         if (--open_ == 0) open_.notify_one();
         ticket = tickets_[share].next;
       }

@@ -12,6 +12,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/codes-inl.hpp"
 #include "kernels/cpu/load-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -19,12 +20,6 @@ namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-constexpr hn::CappedTag<float, 16> wide;
-constexpr hn::RebindToUnsigned<decltype(wide)> words;
-constexpr hn::RebindToSigned<decltype(wide)> integers;
-constexpr std::int64_t lanes = hn::MaxLanes(wide);
-using Floats = hn::Vec<decltype(wide)>;
-
 constexpr hn::CappedTag<std::uint64_t, 8> pairs;
 constexpr std::int64_t pair_lanes = hn::MaxLanes(pairs);
 
@@ -166,13 +161,13 @@ float largest_of(const float* x, std::int64_t count) {
   return bit_cast<float>(hn::GetLane(hn::MaxOfLanes(i32, largest)));
 }
 
-/// How many magnitudes are not 0 and yet up to `flushes`.
-HWY_NOINLINE std::int64_t count_small(float flushes, const float* x, std::int64_t count) {
-  const auto last = bit_cast<std::uint32_t>(flushes);
-  std::int32_t small = 0;
-#pragma omp simd reduction(+ : small)
-  for (std::int64_t i = 0; i < count; ++i) small += (bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu) - 1 < last;
-  return small;
+/// How many magnitudes are from `first` to before `end`.
+HWY_NOINLINE std::int64_t count_between(float first, float end, const float* x, std::int64_t count) {
+  const auto least = bit_cast<std::uint32_t>(first), span = bit_cast<std::uint32_t>(end) - least;
+  std::int32_t between = 0;
+#pragma omp simd reduction(+ : between)
+  for (std::int64_t i = 0; i < count; ++i) between += (bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu) - least < span;
+  return between;
 }
 
 /// What `notice` does with magnitudes as large as hardly any.
@@ -186,64 +181,136 @@ HWY_NOINLINE void notice_large(float end, const float* x, std::int64_t count, No
     upper_half += number >= half;
     largest = std::max(largest, number);
   }
-  add_atomically(to.saturated, saturated);
-  add_atomically(to.upper_half, upper_half);
-  raise_atomically(to.largest, bit_cast<float>(largest));
+  to.saturated += saturated;
+  to.upper_half += upper_half;
+  to.largest = std::max(to.largest, bit_cast<float>(largest));
 }
 
-/// As the scalar `notice` but for the count of numbers, where the magnitudes that become zero are those up to
-/// `flushes`. Says whether all are up to `limit`; the largest that is stored is `end`. Magnitudes are compared as
-/// integers, among which NaN is the largest. Zeros are counted where the tensor has had some, or where a first look at
-/// the least magnitude asks for it.
-bool notice(float end, float flushes, float limit, const float* x, std::int64_t count, Noticed& to) {
-  constexpr hn::ScalableTag<float> f32;
+// What `notice` does with numbers in passing, a vector at a time: `pass(i, x)` returns those to look at, which are at
+// `seen` afterwards. Magnitudes over 0 and up to `inexact` have not been done right.
+struct Nothing {
+  static constexpr float inexact = 0;
+  const float* seen;
+  template <class V>
+  HWY_INLINE V pass(std::size_t, V x) const {
+    return x;
+  }
+};
+
+struct Scaled {
+  static constexpr float inexact = 0;
+  float* seen;
+  float factor;
+  template <class V>
+  HWY_INLINE V pass(std::size_t i, V x) const {
+    constexpr hn::DFromV<V> d;
+    const V y = hn::Mul(x, hn::Set(d, factor));
+    hn::StoreU(y, d, seen + i);
+    return y;
+  }
+};
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+template <class To>
+struct Encoded {
+  static constexpr float inexact = To::inexact;
+  const float* seen;
+  std::uint16_t* codes;
+  HWY_INLINE Floats pass(std::size_t i, Floats x) const {
+    hn::StoreU(To::codes(x), halves, codes + i);
+    return x;
+  }
+  void again(const Access& access, std::int64_t count) const { access.encode(seen, codes, count); }
+};
+#endif
+
+constexpr hn::ScalableTag<float> a_vector;
+constexpr std::int64_t least_in_passing = hn::MaxLanes(a_vector);
+
+/// What `notice` looks for: whether there are zeros, or numbers that become zero; how many zeros; both.
+enum class Look { least, zeros, flushed };
+
+/// As the scalar `notice` but for the count of numbers, of which there are `least_in_passing` or more unless `Nothing`
+/// else is done with them. Says whether all are up to `finite_limit`. Magnitudes are compared as integers, among which
+/// NaN is the largest. Zeros, and numbers that become zero, are counted where the tensor has had some, or where a first
+/// look at the least magnitude asks for it.
+template <class InPassing>
+bool notice(const Access& access, const float* x, std::int64_t count, Noticed& to, InPassing in_passing) {
+  constexpr auto f32 = a_vector;
   constexpr hn::RebindToSigned<decltype(f32)> i32;
+  constexpr std::integral_constant<Look, Look::least> least_of;
+  constexpr std::integral_constant<Look, Look::zeros> zeros_of;
+  constexpr std::integral_constant<Look, Look::flushed> flushed_of;
   const auto n = static_cast<std::size_t>(count), step = hn::Lanes(f32), rest = n % step;
   const auto zero = hn::Zero(i32), most = hn::Set(i32, std::numeric_limits<std::int32_t>::max());
-  auto largest = zero, least = most, nonzeros = zero;
-  const auto look = [&](auto some, auto counting) HWY_ATTR {
-    const auto bits = hn::BitCast(i32, hn::Abs(some));
-    largest = hn::Max(largest, bits);
-    if constexpr (counting) {
-      const auto more = hn::Ne(bits, zero);
-      nonzeros = hn::IfThenElse(more, hn::Add(nonzeros, hn::Set(i32, 1)), nonzeros);
-      least = hn::IfThenElse(more, hn::Min(least, bits), least);
-    } else {
-      least = hn::Min(least, bits);
-    }
-  };
-  const auto look_at_whole = [&](auto counting) HWY_ATTR {
-#pragma GCC unroll 4
-    for (std::size_t i = 0; i < n - rest; i += step) look(hn::LoadU(f32, x + i), counting);
-  };
+  const float flushes = std::max(access.flushes, 0.0f);
   const auto exceed = [=](auto magnitudes, float bound)
                           HWY_ATTR { return hn::Gt(magnitudes, hn::Set(i32, bit_cast<std::int32_t>(bound))); };
-  bool counting = n < step || __atomic_load_n(&to.zeros, __ATOMIC_RELAXED) > 0;
-  if (!counting) {
-    look_at_whole(std::false_type());
-    if (rest > 0) look(hn::LoadU(f32, x + n - step), std::false_type());
-    counting = !hn::AllTrue(i32, exceed(least, flushes));
-    least = most;
+  Noticed& counts = ThreadsCounts::of(to);
+  auto largest = zero, least = most, nonzeros = zero, kept = zero;
+  const auto one_more = [=](auto counted, auto where)
+                            HWY_ATTR { return hn::IfThenElse(where, hn::Add(counted, hn::Set(i32, 1)), counted); };
+  const auto look = [&](auto some, auto at) HWY_ATTR {
+    const auto bits = hn::BitCast(i32, hn::Abs(some));
+    const auto nonzero = hn::Ne(bits, zero);
+    largest = hn::Max(largest, bits);
+    if constexpr (at != Look::least) nonzeros = one_more(nonzeros, nonzero);
+    if constexpr (at == Look::flushed) kept = one_more(kept, exceed(bits, flushes));
+    if constexpr (at == Look::zeros) least = hn::IfThenElse(nonzero, hn::Min(least, bits), least);
+    if constexpr (at == Look::least) least = hn::Min(least, bits);
+  };
+  const auto look_at_whole = [&](auto at) HWY_ATTR {
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < n - rest; i += step) look(in_passing.pass(i, hn::LoadU(f32, x + i)), at);
+    if (rest > 0 && n > step) in_passing.pass(n - step, hn::LoadU(f32, x + n - step));
+  };
+  const auto sum_of = [=](auto counted) HWY_ATTR { return std::int64_t{hn::GetLane(hn::SumOfLanes(i32, counted))}; };
+  const auto look_at_rest = [&](auto at) HWY_ATTR {
+    if (rest > 0) look(load_first(f32, in_passing.seen + n - rest, static_cast<std::int64_t>(rest)), at);
+    counts.zeros += count - sum_of(nonzeros);
+    if constexpr (at == Look::flushed) counts.flushed += sum_of(nonzeros) - sum_of(kept);
+  };
+  if (InPassing::inexact == 0 && flushes > 0 && ThreadsCounts::has_flushed(to)) {
+    look_at_whole(flushed_of);
+    look_at_rest(flushed_of);
+  } else {
+    bool counting = n < step || ThreadsCounts::has_zeros(to);
+    if (counting) {
+      look_at_whole(zeros_of);
+    } else {
+      look_at_whole(least_of);
+      if (rest > 0) look(hn::LoadU(f32, in_passing.seen + n - step), least_of);
+      counting = !hn::AllTrue(i32, exceed(least, std::max(flushes, InPassing::inexact)));
+      least = most;
+      if (counting) look_at_whole(zeros_of);
+    }
+    if (counting) {
+      look_at_rest(zeros_of);
+      if constexpr (InPassing::inexact > 0)
+        if (!hn::AllTrue(i32, exceed(least, InPassing::inexact))) in_passing.again(access, count);
+      if (flushes > 0 && !hn::AllTrue(i32, exceed(least, flushes)))
+        counts.flushed += count_between(0x1p-149f, std::nextafter(flushes, 1.0f), in_passing.seen, count);
+    }
   }
-  if (counting) {
-    look_at_whole(std::true_type());
-    if (rest > 0) look(load_first(f32, x + n - rest, static_cast<std::int64_t>(rest)), std::true_type());
-    add_atomically(to.zeros, count - hn::GetLane(hn::SumOfLanes(i32, nonzeros)));
-    if (flushes > 0 && !hn::AllTrue(i32, exceed(least, flushes)))
-      add_atomically(to.flushed, count_small(flushes, x, count));
+  float of_all;
+  __atomic_load(&to.largest, &of_all, __ATOMIC_RELAXED);
+  const float end = access.end, below_half = bit_cast<float>(bit_cast<std::int32_t>(end / 2) - 1),
+              limit = access.finite_limit;
+  if (hn::AllFalse(i32, exceed(largest, std::min({below_half, std::max(of_all, counts.largest), limit})))) return true;
+  const auto of_these = bit_cast<float>(hn::GetLane(hn::MaxOfLanes(i32, largest)));
+  if (of_these < end) {
+    counts.largest = std::max(counts.largest, of_these);
+    if (of_these > below_half) counts.upper_half += count_between(end / 2, end, in_passing.seen, count);
+  } else {
+    notice_large(end, in_passing.seen, count, counts);
   }
-  float so_far;
-  __atomic_load(&to.largest, &so_far, __ATOMIC_RELAXED);
-  const float usual = std::min({bit_cast<float>(bit_cast<std::int32_t>(end / 2) - 1), so_far, limit});
-  if (hn::AllFalse(i32, exceed(largest, usual))) return true;
-  notice_large(end, x, count, to);
-  return hn::AllFalse(i32, exceed(largest, limit));
+  return of_these <= limit;
 }
 
 std::int64_t count_flushed(const float* x, const float* rounded, std::int64_t count) {
   std::int32_t flushed = 0;
 #pragma omp simd reduction(+ : flushed)
-  for (std::int64_t i = 0; i < count; ++i) flushed += (math::abs(x[i]) > 0) & (rounded[i] == 0);
+  for (std::int64_t i = 0; i < count; ++i) flushed += (rounded[i] == 0) & (x[i] != 0);
   return flushed;
 }
 
@@ -303,8 +370,12 @@ void write(const Access& access, std::byte* data, const Writing& writing, std::i
   for (std::int64_t done = 0, part = 0; done < count; done += part) {
     part = std::min(chunk, count - done);
     const float inverse = 1 / tensor_scale(storage, data, access.count, writing.scale);
-    float* const of_tensor = storage.block > 0 ? units : scaled;
-    multiply(from + done, inverse, part, of_tensor);
+    Noticed* const noticed = writing.noticed;
+    const bool noticed_in_passing = noticed && storage.block == 0 && part >= least_in_passing;
+    if (noticed_in_passing)
+      notice(access, from + done, part, *noticed, Scaled{scaled, inverse});
+    else
+      multiply(from + done, inverse, part, storage.block > 0 ? units : scaled);
     for (std::int64_t i = 0, run = 0; storage.block > 0 && i < part; i += run) {
       const std::int64_t place = first + done + i;
       run = of_one_scale(storage, place, part - i);
@@ -320,10 +391,10 @@ void write(const Access& access, std::byte* data, const Writing& writing, std::i
       access.round(access.grid, writing.key, first + done, part, scaled, rounded);
       codes = rounded;
     }
-    if (writing.noticed) {
+    if (noticed) {
       const float* seen = storage.nested() ? units : scaled;
-      notice(access.end, std::max(access.flushes, 0.0f), access.finite_limit, seen, part, *writing.noticed);
-      if (access.flushes < 0) add_atomically(writing.noticed->flushed, count_flushed(seen, rounded, part));
+      if (!noticed_in_passing) notice(access, seen, part, *noticed, Nothing{seen});
+      if (access.flushes < 0) ThreadsCounts::of(*noticed).flushed += count_flushed(seen, rounded, part);
     }
     if (bits_of(storage.code) % 8 == 0) {
       access.encode(codes, data + (first + done) * access.size, part);
@@ -333,9 +404,29 @@ void write(const Access& access, std::byte* data, const Writing& writing, std::i
   }
 }
 
+bool notice_plain(const Access& access, const float* x, std::int64_t count, Noticed& to, std::byte* codes) {
+  if (codes) access.encode(x, codes, count);
+  return notice(access, x, count, to, Nothing{x});
+}
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+template <class To>
+bool notice_encoding(const Access& access, const float* x, std::int64_t count, Noticed& to, std::byte* codes) {
+  if (!codes || count < least_in_passing) return notice_plain(access, x, count, to, codes);
+  return notice(access, x, count, to, Encoded<To>{x, reinterpret_cast<std::uint16_t*>(codes)});
+}
+#endif
+
 /// Of a plain storage.
-bool notice_plain(const Access& access, const float* x, std::int64_t count, Noticed& to) {
-  return notice(access.end, access.flushes, access.finite_limit, x, count, to);
+auto noticer([[maybe_unused]] Isa isa, [[maybe_unused]] DType code) {
+#if HWY_TARGET == HWY_AVX3
+  if (code == DType::bf16 && isa >= Isa::avx512_bf16) return notice_encoding<ToBF16InOne>;
+#endif
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if (code == DType::bf16) return notice_encoding<ToBF16>;
+  if (code == DType::f16) return notice_encoding<ToF16>;
+#endif
+  return notice_plain;
 }
 
 }  // namespace
@@ -393,7 +484,7 @@ Access::Access(Isa isa, const TensorSpec& tensor)
   grid = storage.grid();
   end = storage.largest();
   flushes = flushes_up_to(storage);
-  notice = HALFTONE_PER_ISA(isa, notice_plain);
+  notice = HALFTONE_PER_ISA(isa, noticer(isa, storage.code));
   if (plain) return;
   read = HALFTONE_PER_ISA(isa, read);
   write = HALFTONE_PER_ISA(isa, write);

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "halftone/graph/kernel.hpp"
 #include "kernels/cpu/codes.hpp"
@@ -39,6 +40,32 @@ inline void raise_atomically(float& largest, float x) {
 }
 void add_atomically(Noticed& to, const Noticed& more);
 
+/// What this thread has counted in one tensor and not added to its others' counts yet: an atomic addition waits for all
+/// that has been stored before. A thread settles when a task ends that it has taken from another, or an `Output` of its
+/// own; else its counts are lost.
+class ThreadsCounts {
+ public:
+  /// Where to add.
+  static Noticed& of(Noticed& tensor) {
+    if (tensor_ != &tensor) settle();
+    tensor_ = &tensor;
+    return counts_;
+  }
+  static void settle() {
+    if (tensor_) add_atomically(*std::exchange(tensor_, nullptr), std::exchange(counts_, {}));
+  }
+  static bool has_zeros(Noticed& tensor) {
+    return of(tensor).zeros > 0 || __atomic_load_n(&tensor.zeros, __ATOMIC_RELAXED) > 0;
+  }
+  static bool has_flushed(Noticed& tensor) {
+    return of(tensor).flushed > 0 || __atomic_load_n(&tensor.flushed, __ATOMIC_RELAXED) > 0;
+  }
+
+ private:
+  static inline constinit thread_local Noticed* tensor_ = nullptr;
+  static inline constinit thread_local Noticed counts_ = {};
+};
+
 struct Access;
 
 /// What the writing of one tensor takes besides its memory.
@@ -73,8 +100,9 @@ struct Access {
   Grid grid = {};
   float end = 0;      ///< the largest magnitude
   float flushes = 0;  ///< the largest magnitude that becomes zero; negative where it is not that which decides
-  /// Counts numbers of a plain storage; says whether all are up to `finite_limit`.
-  bool (*notice)(const Access& access, const float* x, std::int64_t count, Noticed& to) = nullptr;
+  /// Counts numbers of a plain storage, and encodes them where `codes` is given; says whether all are up to
+  /// `finite_limit`.
+  bool (*notice)(const Access& access, const float* x, std::int64_t count, Noticed& to, std::byte* codes) = nullptr;
 
   // Activations alone: whether numbers that are stored will be read as finite ones.
   float finite_limit = std::numeric_limits<float>::infinity();  ///< the largest magnitude that stays so
@@ -114,6 +142,8 @@ class Input {
 class Output {
  public:
   Output(const Access& access, const Arguments& arguments, std::size_t i);
+  Output(const Output&) = default;
+  ~Output() { ThreadsCounts::settle(); }
 
   /// Where to compute the numbers from `first` on: in the tensor itself if it is f32, else in `buffer`.
   float* place(std::int64_t first, float* buffer) const {
@@ -121,14 +151,23 @@ class Output {
   }
   /// Stores numbers [first, first + count); nothing is left to do where `from` is their place.
   void operator()(std::int64_t first, std::int64_t count, const float* from) const {
-    if (writing_.noticed && first == 0 && count > 0) add_atomically(writing_.noticed->count, access_->count);
-    const bool good = access_->plain && writing_.noticed
-                          ? access_->notice(*access_, from, count, *writing_.noticed)
-                          : !access_->largest_of || access_->largest_of(from, count) <= access_->finite_limit;
-    if (!good && access_->largest_of) note_bad();
+    std::byte* const place = data_ + first * access_->size;
+    std::byte* const codes = access_->plain && from != static_cast<const void*>(place) ? place : nullptr;
+    const bool encoded = look(first, count, from, codes);
     if (!access_->plain) return access_->write(*access_, data_, writing_, first, count, from);
-    std::byte* to = data_ + first * access_->size;
-    if (static_cast<const void*>(from) != to) access_->encode(from, to, count);
+    if (codes && !encoded) access_->encode(from, codes, count);
+  }
+  /// Stores `runs` of `length` numbers that lie together, each run `step` numbers behind the one before.
+  void operator()(std::int64_t first, std::int64_t step, std::int64_t runs, std::int64_t length,
+                  const float* from) const {
+    if (step == length) return operator()(first, runs* length, from);
+    if (access_->plain) look(first, runs * length, from, nullptr);
+    for (std::int64_t i = 0; i < runs; ++i, first += step, from += length) {
+      if (!access_->plain)
+        operator()(first, length, from);
+      else
+        access_->encode(from, data_ + first * access_->size, length);
+    }
   }
   /// The scale of a `Scaling::tensor`, before its numbers are stored: `largest` is the largest magnitude among them,
   /// NaN where there is one.
@@ -140,6 +179,15 @@ class Output {
   }
 
  private:
+  /// Notices numbers from `first` on; says whether it has encoded them too, to `codes` unless that is null.
+  bool look(std::int64_t first, std::int64_t count, const float* from, std::byte* codes) const {
+    if (writing_.noticed && first == 0 && count > 0) add_atomically(writing_.noticed->count, access_->count);
+    const bool counts = access_->plain && writing_.noticed;
+    const bool good = counts ? access_->notice(*access_, from, count, *writing_.noticed, codes)
+                             : !access_->largest_of || access_->largest_of(from, count) <= access_->finite_limit;
+    if (!good && access_->largest_of) note_bad();
+    return counts && codes;
+  }
   void note_bad() const;
 
   const Access* access_;

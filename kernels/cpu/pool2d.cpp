@@ -41,6 +41,7 @@ struct Windows {
 struct Pool {
   Windows h, w;
   std::int64_t n, c;
+  bool rectified = false;  ///< backward: x comes out of a relu, whose slope counts too
 
   Pool(const PoolAttributes& a, const Shape& x, const Shape& y)
       : h{a.global ? x.h : a.window.h, a.global ? x.h : a.stride.h, a.padding.h, x.h, y.h, a.count_include_pad},
@@ -162,8 +163,9 @@ void max_gradient(const Pool& pool, const float* d_output, const float* x, const
           winner = hn::IfThenElse(better, tap, winner);
         }
       }
-      const auto gradient = load_gradient<tiled>(d, d_output + q * c + k, c - k);
+      auto gradient = load_gradient<tiled>(d, d_output + q * c + k, c - k);
       tap = hn::Zero(d);
+      if (pool.rectified) gradient = hn::Mul(gradient, hn::IfThenElse(hn::Le(best, tap), tap, one));
       for (std::int64_t r = 0; r < rows.count(); ++r)
         for (std::int64_t i = first; i < last; i += c, tap = hn::Add(tap, one))
           put<tiled>(d, hn::IfThenElseZero(hn::Eq(winner, tap), gradient), d_input + r * pitch + i);
@@ -319,7 +321,9 @@ Launch avg_pool2d(const Request& request) {
 }
 
 Launch max_pool2d_gradient(const Request& request) {
-  const Pool pool(request.attributes<MaxPool2dGradient>().pool, request.outputs[0].shape, request.inputs[0].shape);
+  const auto& op = request.attributes<MaxPool2dGradient>();
+  Pool pool(op.pool, request.outputs[0].shape, request.inputs[0].shape);
+  pool.rectified = op.rectified;
   return backward(request, pool, HALFTONE_PER_ISA(machine_of(request).isa, max_gradient_loop(pool)));
 }
 

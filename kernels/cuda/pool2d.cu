@@ -198,9 +198,10 @@ struct FindWinners : Pixels<n> {
 /// A number of the input gets the gradients of the windows that it has won.
 template <class Format, class Tap, int n>
 struct MaxGradient : Pixels<n> {
-  Source<Format> d_y;
+  Source<Format> d_y, x;
   Sink<Format> d_x;
   const Tap* winners;
+  bool rectified;
 
   HALFTONE_DEVICE void operator()(NoShared&) const {
     const std::int64_t thread = thread_number<MaxGradient>();
@@ -218,19 +219,31 @@ struct MaxGradient : Pixels<n> {
       HALFTONE_UNROLL
       for (int i = 0; i < n; ++i) sums[i] += winner[i] == tap ? d[i] : 0.0f;
     });
+    if (rectified) {
+      float outputs[n];
+      read(x, thread * n, outputs);
+      HALFTONE_UNROLL
+      for (int i = 0; i < n; ++i) sums[i] *= Relu{}.slope(outputs[i]);
+    }
     write(d_x, thread * n, sums);
   }
 };
 
 template <class Format, class Tap, int n>
 Launch max_backward(const Request& request, const Pool& pool) {
+  const bool rectified = request.attributes<MaxPool2dGradient>().rectified;
   const auto run = [=, operands = Operands(request)](const Arguments& a) {
     auto* winners = static_cast<Tap*>(a.workspace);
     using Find = FindWinners<Format, Tap, n>;
     using Give = MaxGradient<Format, Tap, n>;
     enqueue(a, blocks_for<Find>(pool.outputs(), n), Find{{pool}, operands.in<Format>(a, 1), winners});
     enqueue(a, blocks_for<Give>(pool.inputs(), n),
-            Give{{pool}, operands.in<Format>(a, 0), operands.out<Format>(a, 0), winners});
+            Give{{pool},
+                 operands.in<Format>(a, 0),
+                 operands.in<Format>(a, 1),
+                 operands.out<Format>(a, 0),
+                 winners,
+                 rectified});
   };
   return {.run = run, .workspace = static_cast<std::size_t>(pool.outputs()) * sizeof(Tap)};
 }

@@ -7,7 +7,7 @@
 namespace halftone {
 namespace {
 
-/// Two nodes as one, at the place of `after` or, where an activation is joined, of `before`.
+/// Two nodes as one, at the place of `after` or of `before`.
 struct Joined {
   Node node = {};  ///< without an operation where there is no such form
   bool at_before = false;
@@ -15,12 +15,18 @@ struct Joined {
 
 Joined join(const Graph& graph, const Node& before, const Node& after) {
   Joined joined;
+  const bool stored_alike =
+      graph->values[at(before.outputs[0])].spec.storage == graph->values[at(after.outputs[0])].spec.storage;
   if (const Activation* activation = after.op->as_activation()) {
     joined = {.node = before, .at_before = true};
     joined.node.op = before.op->with_epilogue(*activation);
     joined.node.outputs[0] = after.outputs[0];
-  } else if (after.op->takes_sum() && before.op->is_sum() &&
-             graph->values[at(before.outputs[0])].spec.storage == graph->values[at(after.outputs[0])].spec.storage &&
+  } else if (const Activation* slope = after.op->as_slope();
+             slope && stored_alike && before.inputs.size() == 2 && before.inputs[1] == after.inputs[1]) {
+    joined = {.node = before, .at_before = true};
+    joined.node.op = before.op->with_slope(*slope);
+    joined.node.outputs[0] = after.outputs[0];
+  } else if (after.op->takes_sum() && before.op->is_sum() && stored_alike &&
              static_cast<int>(after.inputs.size()) < after.op->arity().most) {
     joined.node = after;
     joined.node.inputs[0] = before.inputs[1];

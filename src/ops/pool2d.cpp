@@ -55,6 +55,13 @@ std::vector<Value> MaxPool2d::gradient(const GradientRequest& request) const {
               .add_one(std::make_shared<MaxPool2dGradient>(pool), {request.d_outputs[0], request.inputs[0]})};
 }
 
+std::shared_ptr<const Op> MaxPool2dGradient::with_slope(const Activation& activation) const {
+  if (!std::holds_alternative<Relu>(activation)) return nullptr;
+  auto fused = std::make_shared<MaxPool2dGradient>(*this);
+  fused->rectified = true;
+  return fused;
+}
+
 std::vector<ValueSpec> AvgPool2d::infer(std::span<const ValueSpec> inputs) const { return pooled(pool, inputs[0]); }
 
 std::vector<Value> AvgPool2d::gradient(const GradientRequest& request) const {

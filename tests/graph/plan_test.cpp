@@ -226,6 +226,48 @@ TEST(Fuse, JoinsASumToTheSlopeOfAnActivationAndChangesNoBit) {
   }
 }
 
+TEST(Fuse, JoinsTheSlopeOfAReluToThePoolBehindItAndChangesNoBit) {
+  for (const DType type : {DType::f32, DType::f16})
+    for (const int stride : {2, 1}) {
+      SCOPED_TRACE(std::string(name_of(type)) + " " + std::to_string(stride));
+      const PoolAttributes pool{2, stride, 0};
+      const Shape y{2, 6, 6, 5};
+      Graph g;
+      const Value x = g.input("x", y, type),
+                  d_pooled = g.input("d", MaxPool2d(pool).infer(std::vector<ValueSpec>{{y}})[0].shape, type);
+      const Value d = g.add_one(std::make_shared<MaxPool2dGradient>(pool), {d_pooled, x});
+      const Value slope = g.add_one(std::make_shared<ActivationGradient>(Relu()), {d, x});
+      for (const Value& value : {d, slope}) g->values[at(value.id())].spec.storage = type;
+      const Device device = cpu_device({.threads = 1});
+      Graph fused = g.clone();
+      EXPECT_EQ(fuse(fused, device), 1);
+      const Parameters parameters(g, device, {.gradients = false});
+      const int keep[] = {slope.id()};
+      const Plan plain(g, parameters, keep), joined(fused, parameters, keep);
+      for (const Plan* plan : {&plain, &joined}) {
+        for (const int input : g->inputs) {
+          std::vector<float> numbers(static_cast<std::size_t>(g->values[at(input)].spec.shape.elements()));
+          for (std::size_t j = 0; j < numbers.size(); ++j)
+            numbers[j] = std::max(0.0f, static_cast<float>(j * 7 % 11) - 4) / 3;
+          plan->view(input).write(numbers);
+        }
+        plan->run();
+      }
+      EXPECT_EQ(plain.view(slope.id()).read(), joined.view(slope.id()).read());
+    }
+}
+
+TEST(Fuse, LeavesASlopeAloneThatAPoolCannotTake) {
+  for (const bool other_activation : {false, true}) {
+    Graph g;
+    const Value x = g.input("x", {1, 4, 4, 2}), other = g.input("z", {1, 4, 4, 2}), d_y = g.input("d", {1, 2, 2, 2});
+    const Value d = g.add_one(std::make_shared<MaxPool2dGradient>(PoolAttributes{2, 2, 0}), {d_y, x});
+    g.add_one(std::make_shared<ActivationGradient>(other_activation ? Activation(Relu6()) : Activation(Relu())),
+              {d, other_activation ? x : other});
+    EXPECT_EQ(fuse(g, cpu_device({.threads = 1})), 0);
+  }
+}
+
 TEST(Fuse, LeavesAValueAloneThatSomebodyElseReads) {
   Graph g;
   const Value u = conv2d(g.input("x", {1, 4, 4, 2}), 4, 3);

@@ -82,8 +82,16 @@ void check_max(const Case& c, const std::vector<Storage>& storages, const std::v
                 [&](std::size_t i, const auto& inside, double) { result[first_largest(in[1], inside)] += in[0][i]; });
     return std::vector<Doubles>{result};
   };
-  test::check_kernels(
-      {MaxPool2dGradient(c.pool), {y, c.x}, storages, {test::random_integers(y.elements(), 2), x}, gradient});
+  const auto rectified = [&](const std::vector<Doubles>& in) {
+    auto result = gradient(in);
+    for (std::size_t i = 0; i < x.size(); ++i) result[0][i] *= in[1][i] <= 0 ? 0 : 1;
+    return result;
+  };
+  const MaxPool2dGradient op(c.pool);
+  const auto both = op.with_slope(Relu());
+  const auto d_y = test::random_integers(y.elements(), 2);
+  test::check_kernels({op, {y, c.x}, storages, {d_y, x}, gradient});
+  test::check_kernels({dynamic_cast<const MaxPool2dGradient&>(*both), {y, c.x}, storages, {d_y, x}, rectified});
 }
 
 TEST(PoolKernels, MaximaAndTheirGradients) {

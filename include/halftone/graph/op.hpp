@@ -60,6 +60,13 @@ class Op {
   /// The activation that this operation is and nothing else; null for all others.
   virtual const Activation* as_activation() const { return nullptr; }
 
+  /// The activation whose slope at its second input this operation multiplies its first by; null for all others.
+  virtual const Activation* as_slope() const { return nullptr; }
+
+  /// The same operation, which reads the output of an activation second, followed by the slope there in one kernel;
+  /// null where there is none.
+  virtual std::shared_ptr<const Op> with_slope(const Activation& activation) const;
+
   /// Whether this operation adds its two inputs and does nothing else.
   virtual bool is_sum() const { return false; }
 

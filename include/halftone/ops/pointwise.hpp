@@ -68,6 +68,7 @@ struct ActivationGradient final : Elementwise {
   explicit ActivationGradient(const Activation& the_activation) : activation(the_activation) {}
   std::string name() const override { return "activation_gradient"; }
   Arity arity() const override { return {2, 3}; }
+  const Activation* as_slope() const override { return &activation; }
   bool takes_sum() const override { return true; }
 };
 

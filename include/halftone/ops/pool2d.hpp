@@ -38,12 +38,14 @@ struct MaxPool2d final : Op {
   bool selects() const override { return true; }
 };
 
-/// [d_output, x] -> d_input.
+/// [d_output, x] -> d_input; times the slope of a relu at its output x where `rectified`.
 struct MaxPool2dGradient final : InputGradient {
   PoolAttributes pool;
+  bool rectified = false;
   explicit MaxPool2dGradient(PoolAttributes the_pool) : pool(the_pool) {}
   std::string name() const override { return "max_pool2d_gradient"; }
   Arity arity() const override { return 2; }
+  std::shared_ptr<const Op> with_slope(const Activation& activation) const override;
 };
 
 struct AvgPool2d final : Op {

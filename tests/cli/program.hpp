@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -47,6 +48,7 @@ class Program {
     arguments.push_back(nullptr);
     pid_ = ::fork();
     if (pid_ != 0) return;
+    std::signal(SIGINT, SIG_DFL);  // whoever started the tests in the background may have it ignored
     send(STDOUT_FILENO, folder_ / "out");
     send(STDERR_FILENO, folder_ / "err");
     ::execv(arguments[0], arguments.data());

@@ -160,11 +160,11 @@ class Output {
   /// Stores `runs` of `length` numbers that lie together, each run `step` numbers behind the one before.
   void operator()(std::int64_t first, std::int64_t step, std::int64_t runs, std::int64_t length,
                   const float* from) const {
-    if (step == length) return operator()(first, runs* length, from);
+    if (step == length) return (*this)(first, runs * length, from);
     if (access_->plain) look(first, runs * length, from, nullptr);
     for (std::int64_t i = 0; i < runs; ++i, first += step, from += length) {
       if (!access_->plain)
-        operator()(first, length, from);
+        (*this)(first, length, from);
       else
         access_->encode(from, data_ + first * access_->size, length);
     }

@@ -14,19 +14,21 @@ struct Joined {
 };
 
 Joined join(const Graph& graph, const Node& before, const Node& after) {
-  Joined joined;
-  const bool stored_alike =
-      graph->values[at(before.outputs[0])].spec.storage == graph->values[at(after.outputs[0])].spec.storage;
+  const auto storage = [&](const Node& node) { return graph->values[at(node.outputs[0])].spec.storage; };
+  std::shared_ptr<const Op> both;
   if (const Activation* activation = after.op->as_activation()) {
-    joined = {.node = before, .at_before = true};
-    joined.node.op = before.op->with_epilogue(*activation);
-    joined.node.outputs[0] = after.outputs[0];
+    both = before.op->with_epilogue(*activation);
   } else if (const Activation* slope = after.op->as_slope();
-             slope && stored_alike && before.inputs.size() == 2 && before.inputs[1] == after.inputs[1]) {
+             slope && before.inputs.size() == 2 && after.inputs.size() == 2 && before.inputs[1] == after.inputs[1] &&
+             storage(before) == storage(after)) {
+    both = before.op->with_slope(*slope);
+  }
+  Joined joined;
+  if (both) {
     joined = {.node = before, .at_before = true};
-    joined.node.op = before.op->with_slope(*slope);
+    joined.node.op = both;
     joined.node.outputs[0] = after.outputs[0];
-  } else if (after.op->takes_sum() && before.op->is_sum() && stored_alike &&
+  } else if (after.op->takes_sum() && before.op->is_sum() && storage(before) == storage(after) &&
              static_cast<int>(after.inputs.size()) < after.op->arity().most) {
     joined.node = after;
     joined.node.inputs[0] = before.inputs[1];

@@ -11,7 +11,6 @@ std::vector<Value> Op::gradient(const GradientRequest&) const {
 }
 void Op::commit(std::span<const Value>, std::span<const Value>) const {}
 std::shared_ptr<const Op> Op::with_epilogue(const Activation&) const { return nullptr; }
-
 std::shared_ptr<const Op> Op::with_slope(const Activation&) const { return nullptr; }
 double Op::operations(std::span<const ValueSpec>, std::span<const ValueSpec>) const { return 0; }
 Launch Op::lower(const Request&) const { return {}; }

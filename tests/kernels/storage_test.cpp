@@ -67,7 +67,7 @@ void check_format(Isa isa) {
 
   const auto numbers = values();
   std::vector<Code> encoded(numbers.size());
-  for (std::size_t i = 0; i < numbers.size(); i += 64)  // few: one denormal number may slow all of a call down
+  for (std::size_t i = 0; i < numbers.size(); i += 64)  // short calls: a denormal number sends all of one the long way
     encoder(isa, Format::dtype)(numbers.data() + i, encoded.data() + i,
                                 static_cast<std::int64_t>(std::min<std::size_t>(64, numbers.size() - i)));
   for (std::size_t i = 0; i < numbers.size(); ++i) {

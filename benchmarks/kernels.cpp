@@ -4,8 +4,10 @@
 // got, so that a busy machine disturbs little. with_infinity: times as long when the second operand is infinite. For
 // convolutions and dense layers kernels are timed that would decline only because another is predicted to be faster;
 // the last line says how often the fastest was chosen, and by how much a choice missed it.
+// With --against only chosen kernels are timed, in turn with those chosen for that storage: "ratio" is how many times
+// faster they are.
 //
-//   kernels [--threads N] [--isa NAME] [--format NAME] [--only PART_OF_A_NAME]
+//   kernels [--threads N] [--isa NAME] [--format NAME] [--only PART_OF_A_NAME] [--against FORMAT]
 //   kernels --list: the convolutions, a line each
 #include <fmt/core.h>
 
@@ -28,18 +30,34 @@ using namespace halftone;
 
 double now(int threads) { return seconds_by(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC); }
 
+template <class F>
+double seconds_once(int threads, F&& f) {
+  const double start = now(threads);
+  f();
+  return now(threads) - start;
+}
+
 /// Seconds of the fastest of several calls.
 template <class F>
 double seconds(int threads, F&& f) {
   double best = 1e9, total = 0;
   for (int i = 0; i < 5 || (total < 0.15 && i < 2000); ++i) {
-    const double start = now(threads);
-    f();
-    const double taken = now(threads) - start;
+    const double taken = seconds_once(threads, f);
     best = std::min(best, taken);
     total += taken;
   }
   return best;
+}
+
+/// Times of two functions called in turn, each the fastest of 50 or more: the second's over the first's.
+template <class F, class G>
+double in_turn(int threads, F&& f, G&& g) {
+  double first = 1e9, second = 1e9, total = 0;
+  for (int i = 0; i < 50 || total < 1; ++i) {
+    const double one = seconds_once(threads, f), other = seconds_once(threads, g);
+    first = std::min(first, one), second = std::min(second, other), total += one + other;
+  }
+  return second / first;
 }
 
 /// Bytes read and written in a second by a copy of what no cache holds.
@@ -163,10 +181,11 @@ class TimedNode {
     tensors_[input].view().write(values);
   }
 
-  double time(const Launch& launch, int threads) const {
-    const Buffer workspace(device_, launch.workspace);
-    const Arguments arguments{in_, out_, workspace.data(), static_cast<StepState*>(state_.view().data), nullptr};
-    return seconds(threads, [&] { launch.run(arguments); });
+  /// Runs the launch, with a workspace of its own, at each call.
+  auto runner(const Launch& launch) const {
+    return [this, &launch, workspace = std::make_shared<Buffer>(device_, launch.workspace)] {
+      launch.run({in_, out_, workspace->data(), static_cast<StepState*>(state_.view().data), nullptr});
+    };
   }
 
  private:
@@ -217,7 +236,7 @@ struct Choices {
 
 int main(int argc, char** argv) {
   int threads = 1;
-  std::string isa = "auto", only, format;
+  std::string isa = "auto", only, format, against;
   if (argc == 2 && argv[1] == std::string("--list")) {
     for (const Layer& layer : layers) fmt::print("{}\n", layer.name);
     return 0;
@@ -232,8 +251,12 @@ int main(int argc, char** argv) {
       only = value;
     } else if (option == "--format" && parse_dtype(value)) {
       format = value;
+    } else if (option == "--against" && parse_dtype(value)) {
+      against = value;
     } else {
-      fmt::print(stderr, "kernels [--threads N] [--isa NAME] [--format NAME] [--only PART_OF_A_NAME] | --list\n");
+      fmt::print(stderr,
+                 "kernels [--threads N] [--isa NAME] [--format NAME] [--only PART_OF_A_NAME] [--against FORMAT] | "
+                 "--list\n");
       return 2;
     }
   }
@@ -256,11 +279,19 @@ int main(int argc, char** argv) {
       if (!format.empty() && to_string(storage) != format) continue;
       TimedNode node(c, storage, device);
       const std::string chosen = choose_kernel(node.request()).kernel;
+      if (!against.empty()) {
+        TimedNode other(c, *parse_dtype(against), device);
+        const Launch launch = choose_kernel(node.request()).launch, others = choose_kernel(other.request()).launch;
+        fmt::print(
+            "{{\"kernel\": \"{}\", \"shape\": \"{}\", \"format\": \"{}\", \"against\": \"{}\", \"ratio\": {:.2f}}}\n",
+            chosen, c.name, to_string(storage), against, in_turn(threads, node.runner(launch), other.runner(others)));
+        continue;
+      }
       std::vector<std::pair<std::string, double>> times;
       for (const Kernel& kernel : device.backend().kernels().find(*c.op)) {
         if (is_reference(kernel) || !able(kernel, node.request())) continue;
         const Launch launch = kernel.make(node.request());
-        const double time = node.time(launch, threads);
+        const double time = seconds(threads, node.runner(launch));
         times.emplace_back(kernel.name, time);
         const double rate = (c.operations > 0 ? c.operations : node.bytes()) / time * 1e-9;
         fmt::print(
@@ -276,13 +307,14 @@ int main(int argc, char** argv) {
           fmt::print(", \"predicted_gflops\": {:.1f}", share * peak);
         if (c.operations > 0 && storage.plain()) {
           node.fill(1, HUGE_VALF);
-          fmt::print(", \"with_infinity\": {:.2f}", node.time(launch, threads) / time);
+          fmt::print(", \"with_infinity\": {:.2f}", seconds(threads, node.runner(launch)) / time);
           node.fill(1, 0.5f);
         }
         fmt::print("}}\n");
       }
       choices.add(times, chosen);
     }
-  fmt::print("{{\"choices\": {}, \"fastest\": {}, \"worst_time_over_fastest\": {:.2f}}}\n", choices.made,
-             choices.fastest, choices.worst);
+  if (against.empty())
+    fmt::print("{{\"choices\": {}, \"fastest\": {}, \"worst_time_over_fastest\": {:.2f}}}\n", choices.made,
+               choices.fastest, choices.worst);
 }

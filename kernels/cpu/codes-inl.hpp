@@ -53,6 +53,7 @@ struct ToBF16InOne {
     asm("vcvtneps2bf16 %1, %0" : "=v"(codes) : "v"(x.raw));
     return Halves{codes};
   }
+  static HWY_INLINE bool any_inexact(Floats x) { return _mm512_fpclass_ps_mask(x.raw, 0x20) != 0; }  // denormal
 };
 #endif
 

@@ -123,19 +123,6 @@ void encode_block(const float* HWY_RESTRICT from, typename Format::Code* HWY_RES
 }
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-template <class To>
-void encode_block_by(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
-  for (std::int64_t i = 0; i < block; i += lanes) hn::StoreU(To::codes(hn::LoadU(wide, from + i)), halves, to + i);
-}
-template <>
-void encode_block<F16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
-  encode_block_by<ToF16>(from, to);
-}
-template <>
-void encode_block<BF16>(const float* HWY_RESTRICT from, std::uint16_t* HWY_RESTRICT to) {
-  encode_block_by<ToBF16>(from, to);
-}
-
 template <>
 void decode_block<BF16>(const std::uint16_t* HWY_RESTRICT from, float* HWY_RESTRICT to) {
   for (std::int64_t i = 0; i < block; i += lanes)
@@ -154,16 +141,15 @@ void decode(const void* from, float* to, std::int64_t count) {
 template <>
 void decode<F16>(const void* from, float* to, std::int64_t count) {
   const auto* codes = static_cast<const std::uint16_t*>(from);
-  const auto infinity = hn::Set(halves, 0x7c00);
+  constexpr hn::CappedTag<std::uint16_t, block> whole_block;
+  const auto infinity = hn::Set(whole_block, 0x7c00);
   auto largest = infinity;
   convert(codes, to, count, [&](const std::uint16_t* in, float* out) HWY_ATTR {
-    for (std::int64_t i = 0; i < block; i += lanes) {
-      const auto some = hn::LoadU(halves, in + i);
-      largest = hn::Max(largest, hn::And(some, hn::Set(halves, 0x7fff)));
-      hn::StoreU(hn::PromoteTo(wide, hn::BitCast(narrow, some)), wide, out + i);
-    }
+    largest = hn::Max(largest, hn::And(hn::LoadU(whole_block, in), hn::Set(whole_block, 0x7fff)));
+    for (std::int64_t i = 0; i < block; i += lanes)
+      hn::StoreU(hn::PromoteTo(wide, hn::BitCast(narrow, hn::LoadU(halves, in + i))), wide, out + i);
   });
-  if (hn::AllTrue(halves, hn::Eq(largest, infinity))) return;
+  if (hn::AllTrue(whole_block, hn::Eq(largest, infinity))) return;
   for (std::int64_t i = 0; i < count; ++i) to[i] = F16::decode(codes[i]);  // keeps signalling NaNs
 }
 #endif
@@ -175,16 +161,36 @@ void encode(const float* from, void* to, std::int64_t count) {
           [](auto* in, auto* out) { encode_block<Format>(in, out); });
 }
 
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+/// The same by `To`; gives the largest magnitude, NaN where there is one, if it is to `find` it.
+template <class To, bool find>
+float encode_by(const float* from, void* to, std::int64_t count) {
+  auto largest = hn::Zero(integers);
+  bool inexact = false;
+  convert(from, static_cast<std::uint16_t*>(to), count, [&](const float* in, std::uint16_t* out) HWY_ATTR {
+    for (std::int64_t i = 0; i < block; i += lanes) {
+      const auto x = hn::LoadU(wide, in + i);
+      if constexpr (find) largest = hn::Max(largest, hn::BitCast(integers, hn::Abs(x)));
+      if constexpr (To::inexact > 0) inexact |= To::any_inexact(x);
+      hn::StoreU(To::codes(x), halves, out + i);
+    }
+  });
+  if (inexact) encode<BF16>(from, to, count);
+  return find ? bit_cast<float>(hn::GetLane(hn::MaxOfLanes(integers, largest))) : 0;
+}
+
+template <>
+void encode<F16>(const float* from, void* to, std::int64_t count) {
+  encode_by<ToF16, false>(from, to, count);
+}
+template <>
+void encode<BF16>(const float* from, void* to, std::int64_t count) {
+  encode_by<ToBF16, false>(from, to, count);
+}
+#endif
 #if HWY_TARGET == HWY_AVX3
 void encode_bf16_in_one(const float* from, void* to, std::int64_t count) {
-  constexpr int denormal = 0x20;
-  __mmask16 inexact = 0;
-  convert(from, static_cast<std::uint16_t*>(to), count, [&](const float* in, std::uint16_t* out) HWY_ATTR {
-    const auto x = hn::LoadU(wide, in);
-    inexact |= _mm512_fpclass_ps_mask(x.raw, denormal);
-    hn::StoreU(ToBF16InOne::codes(x), halves, out);
-  });
-  if (inexact != 0) encode<BF16>(from, to, count);
+  encode_by<ToBF16InOne, false>(from, to, count);
 }
 #endif
 
@@ -197,6 +203,16 @@ void encode_to_infinity(const float* from, void* to, std::int64_t count) {
 
 Decode decoder(DType code) {
   return visit_format(code, [](auto format) -> Decode { return decode<decltype(format)>; });
+}
+EncodeFinding finding_encoder([[maybe_unused]] Isa isa, [[maybe_unused]] DType code) {
+#if HWY_TARGET == HWY_AVX3
+  if (code == DType::bf16 && isa >= Isa::avx512_bf16) return encode_by<ToBF16InOne, true>;
+#endif
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  if (code == DType::f16) return encode_by<ToF16, true>;
+  if (code == DType::bf16) return encode_by<ToBF16, true>;
+#endif
+  return nullptr;
 }
 Encode encoder([[maybe_unused]] Isa isa, DType code, Overflow overflow) {
 #if HWY_TARGET == HWY_AVX3
@@ -218,6 +234,7 @@ namespace halftone::cpu {
 
 Decode decoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, decoder(code)); }
 Encode encoder(Isa isa, DType code, Overflow overflow) { return HALFTONE_PER_ISA(isa, encoder(isa, code, overflow)); }
+EncodeFinding finding_encoder(Isa isa, DType code) { return HALFTONE_PER_ISA(isa, finding_encoder(isa, code)); }
 Encode encoder(Isa isa, DType code) { return encoder(isa, code, overflow_of(code)); }
 
 }  // namespace halftone::cpu

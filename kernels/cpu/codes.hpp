@@ -16,4 +16,9 @@ Decode decoder(Isa isa, DType code);
 Encode encoder(Isa isa, DType code);
 Encode encoder(Isa isa, DType code, Overflow overflow);
 
+/// An encoder by the format's own overflow that gives the largest magnitude in passing, NaN where there is one; null
+/// where that would gain nothing.
+using EncodeFinding = float (*)(const float* from, void* to, std::int64_t count);
+EncodeFinding finding_encoder(Isa isa, DType code);
+
 }  // namespace halftone::cpu

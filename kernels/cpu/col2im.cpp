@@ -158,9 +158,9 @@ Col2im::Col2im(const Convolution& convolution, Isa chosen, int team)
     bases.push_back(depth);
     depth += gather.depth();
   }
-  constexpr std::int64_t band_pixels = 256;
-  const std::int64_t reach = (c.r - 1) * c.dilation_h;
-  band = std::min(c.h, std::max<std::int64_t>({band_pixels / c.w, 2 * reach, c.stride_h}));
+  constexpr std::int64_t band_pixels = 256, cached = 8192;  // the latter in numbers of d_output
+  const std::int64_t reach = (c.r - 1) * c.dilation_h, band_cached = cached / (c.q * c.k) * c.stride_h - reach;
+  band = std::min(c.h, std::max<std::int64_t>({band_pixels / c.w, 2 * reach, band_cached, c.stride_h}));
   most_rows = std::min(c.p, (band + reach) / c.stride_h + 2);
   lines = c.c % tile.lanes == 0 ? 1 : std::min((c.s + c.stride_w - 1) / c.stride_w, c.q);
   pitch = round_up(c.w * c.c + tile.lanes, tile.line);

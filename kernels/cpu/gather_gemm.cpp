@@ -192,14 +192,12 @@ Lines lines_of(const GatherGemmRun& run, const DepthSlice& slice, std::int64_t g
           .pixel = packed_stride};
 }
 
-/// Finishes and stores a block: sums [pixels, padded_results].
+/// Finishes and stores a block: sums [pixels, padded_results], the bias in them.
 void store_block(const GatherGemmRun& run, const Block& block, std::int64_t group, float* sums) {
   const std::int64_t stride = run.gemm.padded_results;
   for (std::int64_t image = block.image0; image < block.image1; ++image)
-    for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride) {
-      if (run.gemm.has_bias) add_bias(run.bias(group), block.cols(), stride, sums);
+    for (std::int64_t i = block.row0; i < block.row1; ++i, sums += block.cols() * stride)
       run.store_row(block, image, i, group, sums, stride);
-    }
 }
 
 /// Multiplies a block in pairs; stores it, or says that some sum is not finite.
@@ -222,6 +220,7 @@ bool paired_block(const GatherGemmRun& run, const Block& block, int thread) {
                              slice.base != 0, sums, stride);
   }
   if (!all_finite(sums, pixels * stride)) return false;
+  if (run.gemm.has_bias) add_bias(run.bias(0), pixels, stride, sums);
   store_block(run, block, 0, sums);
   return true;
 }
@@ -233,6 +232,8 @@ void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
   const std::int64_t pixels = block.pixels(), stride = run.gemm.padded_results;
   for (std::int64_t group = 0; group < run.gather.groups; ++group) {
     float* sums = run.place(block, run.sums(thread));
+    const float* bias = run.bias(group);
+    const bool one_slice = run.gather.slices.size() == 1;  // whose sums are whole
     if (run.gather.slices.empty()) std::fill_n(sums, pixels * stride, 0.0f);
     for (const DepthSlice& slice : run.gather.slices) {
       const Lines lines = lines_of<absent>(run, slice, group, block, thread);
@@ -240,12 +241,13 @@ void tiled_block(const GatherGemmRun& run, const Block& block, int thread) {
         const std::int64_t width = run.panel_width(col);
         for (std::int64_t line = 0; line < lines.count(); ++line) {
           float* to = sums + line * lines.pixels * stride + col;
-          const Start start = slice.base != 0 ? Start{to, stride} : Start{};
+          const Start start = slice.base != 0 ? Start{to, stride} : bias && one_slice ? Start{bias + col} : Start{};
           multiply<false, absent>(lines.pixels, width, lines.runs, lines.data + lines.offset(line), lines.pixel,
                                   run.panels(group, slice) + slice.depth * col, width, start, to, stride);
         }
       }
     }
+    if (bias && !one_slice) add_bias(bias, pixels, stride, sums);
     store_block(run, block, group, sums);
   }
 }

@@ -494,6 +494,7 @@ Access::Access(Isa isa, const TensorSpec& tensor)
 Access::Access(Isa isa, const ValueSpec& value) : Access(isa, value.tensor()) {
   if (value.role != Role::activation) return;
   largest_of = largest_finder(isa);
+  if (plain && storage.overflow == overflow_of(storage.code)) encode_finding = finding_encoder(isa, storage.code);
   finite_limit = storage.finite_limit();
   hides = !storage.keeps_nonfinite();
 }

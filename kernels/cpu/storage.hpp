@@ -108,6 +108,7 @@ struct Access {
   float finite_limit = std::numeric_limits<float>::infinity();  ///< the largest magnitude that stays so
   bool hides = false;                                           ///< they will be, whatever they were
   Largest largest_of = nullptr;
+  EncodeFinding encode_finding = nullptr;  ///< both at once, where there is such a loop
 };
 
 /// A tensor in memory as a kernel reads it.
@@ -128,6 +129,11 @@ class Input {
   void copy(std::int64_t first, std::int64_t count, float* to) const {
     if (access_->plain) return access_->decode(data_ + first * access_->size, to, count);
     access_->read(*access_, data_, scale_, first, count, to);
+  }
+  /// Asks for numbers [first, first + count), which will be read soon; they need not all be in the tensor.
+  void prefetch(std::int64_t first, std::int64_t count) const {
+    if (!access_->plain) return;
+    for (std::int64_t i = 0; i < count * access_->size; i += 64) __builtin_prefetch(data_ + first * access_->size + i);
   }
   /// The codes, where each has 16 bits.
   const std::uint16_t* codes() const { return reinterpret_cast<const std::uint16_t*>(data_); }
@@ -182,11 +188,15 @@ class Output {
   /// Notices numbers from `first` on; says whether it has encoded them too, to `codes` unless that is null.
   bool look(std::int64_t first, std::int64_t count, const float* from, std::byte* codes) const {
     if (writing_.noticed && first == 0 && count > 0) add_atomically(writing_.noticed->count, access_->count);
-    const bool counts = access_->plain && writing_.noticed;
-    const bool good = counts ? access_->notice(*access_, from, count, *writing_.noticed, codes)
-                             : !access_->largest_of || access_->largest_of(from, count) <= access_->finite_limit;
-    if (!good && access_->largest_of) note_bad();
-    return counts && codes;
+    if (access_->plain && writing_.noticed) {
+      if (!access_->notice(*access_, from, count, *writing_.noticed, codes) && access_->largest_of) note_bad();
+      return codes;
+    }
+    if (!access_->largest_of) return false;
+    const bool encodes = codes && access_->encode_finding;
+    const float largest = encodes ? access_->encode_finding(from, codes, count) : access_->largest_of(from, count);
+    if (!(largest <= access_->finite_limit)) note_bad();
+    return encodes;
   }
   void note_bad() const;
 

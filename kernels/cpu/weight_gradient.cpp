@@ -138,7 +138,10 @@ class WeightGradientRun {
     const Lines lines = lines_of(slice, group, block, skip_padding, slab(thread));
     const Run all{0, block.pixels()};
     if (part.packs) pack_lines(slice, lines, packed);
-    if (part.transposed) return add_transposed(part, lines, packed, all, factors, skip_padding, begins, chain);
+    if (part.transposed) {
+      const std::int64_t next = (first_pixel(block) + all.length) * filters;
+      return add_transposed(part, lines, packed, all, factors, next, skip_padding, begins, chain);
+    }
     if (part.packs) return multiply_run(slice.whole, {&all, 1}, packed, packed_stride, chain);
     assert(lines.count() <= WeightGradient::most_lines);
     std::array<Run, WeightGradient::most_lines> pixels;
@@ -151,17 +154,16 @@ class WeightGradientRun {
   }
 
   /// chain [depth, filters] (+)= what the pixels of lines, or `all` of them `packed`, gather, times d_output. The next
-  /// block's d_output is fetched meanwhile, some of it before each panel.
+  /// block's d_output, from `ahead` on, is fetched meanwhile, some of it before each panel.
   void add_transposed(const WeightGradient::Partial& part, const Lines& lines, const float* packed, const Run& all,
-                      const float* d_output, bool skip_padding, bool begins, float* chain) const {
+                      const float* d_output, std::int64_t ahead, bool skip_padding, bool begins, float* chain) const {
     const auto multiply_panel = skip_padding ? multiply<true, Absent::left> : multiply<true, Absent::none>;
     const std::int64_t count = all.length * part.stride, panels = (part.stride + tile_width - 1) / tile_width;
     const std::int64_t calls = part.packs ? panels : lines.count() * std::ssize(lines.runs) * panels;
-    const std::int64_t share = work_.d_output.f32 && gather_.groups == 1 ? (count + calls - 1) / calls : 0;
-    const float* ahead = d_output + count;
+    const std::int64_t share = gather_.groups == 1 ? (count + calls - 1) / calls : 0;
     const auto add = [&](std::int64_t rows, const Run& pixels, const float* from, std::int64_t pixel, float* to) {
       for (std::int64_t filter = 0; filter < part.stride; filter += tile_width, ahead += share) {
-        for (std::int64_t i = 0; i < share; i += 16) __builtin_prefetch(ahead + i);
+        d_output_.prefetch(ahead, share);
         multiply_panel(rows, std::min(tile_width, part.stride - filter), {&pixels, 1}, from, pixel, d_output + filter,
                        part.stride, begins ? Start{} : Start{to + filter, part.stride}, to + filter, part.stride);
       }
@@ -238,8 +240,7 @@ class WeightGradientRun {
   /// squares.
   void transpose_gradient(const Block& block, std::int64_t stride, std::uint16_t* to) const {
     const std::int64_t pixels = block.pixels(), filters = work_.filters;
-    const std::uint16_t* from =
-        d_output_.codes() + ((block.image0 * gather_.rows.out + block.row0) * gather_.cols.out + block.col0) * filters;
+    const std::uint16_t* from = d_output_.codes() + first_pixel(block) * filters;
     for (std::int64_t filter = 0; filter < filters; filter += 16)
       for (std::int64_t pixel = 0; pixel < stride; pixel += 32) {
         std::uint32_t pairs[16][16] = {};
@@ -263,10 +264,15 @@ class WeightGradientRun {
     return lines_of_slab(gather_, slice, block, slab);
   }
 
+  /// The place of a block's first pixel in d_output.
+  std::int64_t first_pixel(const Block& block) const {
+    return (block.image0 * gather_.rows.out + block.row0) * gather_.cols.out + block.col0;
+  }
+
   /// d_output of a block and group [pixels, filters], where it is or in `buffer`.
   const float* gradient_of(const Block& block, std::int64_t group, float* buffer) const {
-    const std::int64_t pixel = (block.image0 * gather_.rows.out + block.row0) * gather_.cols.out + block.col0;
-    if (gather_.groups == 1) return d_output_(pixel * work_.filters, block.pixels() * work_.filters, buffer);
+    if (gather_.groups == 1)
+      return d_output_(first_pixel(block) * work_.filters, block.pixels() * work_.filters, buffer);
     read_gradient(block, group, buffer);
     return buffer;
   }

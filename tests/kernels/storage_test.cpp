@@ -98,6 +98,30 @@ TEST(Codes, AreWrittenUpToTheCount) {
   }
 }
 
+TEST(Codes, AreMadeAlikeWhereTheLargestNumberIsFound) {
+  const auto numbers = values();
+  for (Isa isa : usable_isas())
+    for (DType dtype : {DType::f16, DType::bf16}) {
+      const EncodeFinding find = finding_encoder(isa, dtype);
+      ASSERT_EQ(find != nullptr, isa != Isa::baseline);
+      std::size_t count = 1;
+      for (std::size_t i = 0; find && i + count <= numbers.size(); i += count, count = count % 67 + 1) {
+        const auto run = static_cast<std::int64_t>(count);
+        std::vector<std::uint16_t> expected(count + 1, 0xabab), found(count + 1, 0xabab);
+        encoder(isa, dtype)(numbers.data() + i, expected.data(), run);
+        float largest = 0;
+        for (std::size_t j = i; j < i + count && !std::isnan(largest); ++j)
+          largest = std::isnan(numbers[j]) ? numbers[j] : std::max(largest, std::abs(numbers[j]));
+        const float given = find(numbers.data() + i, found.data(), run);
+        ASSERT_EQ(found, expected) << name_of(isa) << " " << i;
+        ASSERT_TRUE(given == largest || (std::isnan(given) && std::isnan(largest))) << name_of(isa) << " " << i;
+      }
+      if (find) {
+        ASSERT_EQ(find(numbers.data(), nullptr, 0), 0);
+      }
+    }
+}
+
 TEST(Draw, GivesTheBitsOfAnyElements) {
   const RandomKey key{0x123456789abcULL, 0x100000007ULL, 5};
   for (Isa isa : usable_isas())

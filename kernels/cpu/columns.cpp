@@ -7,47 +7,91 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "kernels/cpu/load-inl.hpp"
+
 HWY_BEFORE_NAMESPACE();
 namespace halftone::cpu::HWY_NAMESPACE {
 namespace {
 
-/// sums[k * width + j] += term k (i, j) for i = j, j + width, ... below count. Memory is read in its order.
-template <class... Terms>
-HWY_INLINE void add_terms(std::int64_t count, std::int64_t width, double* sums, Terms... terms) {
-  for (std::int64_t i = 0; i < count; i += width) {
-    const std::int64_t n = std::min(width, count - i);
-#pragma omp simd
-    for (std::int64_t j = 0; j < n; ++j) {
-      double* to = sums + j;
-      ((*to += terms(i + j, j), to += width), ...);
+constexpr hn::ScalableTag<double> f64;
+constexpr hn::Rebind<float, decltype(f64)> f32;
+constexpr std::int64_t lanes = hn::MaxLanes(f64);
+using Doubles = hn::Vec<decltype(f64)>;
+
+/// sums[k, j] += term k of column j of each row, for `vectors` side by side from column j on; of one by itself the
+/// first n numbers. `term(i, j, n, terms)` gives the terms of the numbers at i, which lie in columns from j on.
+template <int kinds, int vectors, class Term>
+HWY_INLINE void add_columns(std::int64_t first, std::int64_t rows, std::int64_t j, std::int64_t n, std::int64_t width,
+                            double* sums, Term term) {
+  Doubles sum[kinds][vectors];
+#pragma GCC unroll 8
+  for (int v = 0; v < kinds * vectors; ++v)
+    sum[v / vectors][v % vectors] = load_first(f64, sums + v / vectors * width + j + v % vectors * lanes, n);
+  for (std::int64_t i = first + j; rows > 0; --rows, i += width)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      Doubles terms[kinds];
+      term(i + v * lanes, j + v * lanes, n, terms);
+#pragma GCC unroll 2
+      for (int k = 0; k < kinds; ++k) sum[k][v] = hn::Add(sum[k][v], terms[k]);
     }
-  }
+  const auto used = hn::FirstN(f64, static_cast<std::size_t>(n));
+#pragma GCC unroll 8
+  for (int v = 0; v < kinds * vectors; ++v)
+    hn::BlendedStore(sum[v / vectors][v % vectors], used, f64, sums + v / vectors * width + j + v % vectors * lanes);
+}
+
+/// sums [kinds, width] += the terms of `count` numbers, the last row perhaps shorter. Sums stay in registers for all
+/// rows.
+template <int kinds, class Term>
+HWY_INLINE void add_terms(std::int64_t count, std::int64_t width, double* sums, Term term) {
+  constexpr int vectors = 4;
+  const auto add_rows = [&](std::int64_t first, std::int64_t rows, std::int64_t columns) HWY_ATTR {
+    std::int64_t j = 0;
+    for (; j + vectors * lanes <= columns; j += vectors * lanes)
+      add_columns<kinds, vectors>(first, rows, j, lanes, width, sums, term);
+    for (; j < columns; j += lanes)
+      add_columns<kinds, 1>(first, rows, j, std::min(lanes, columns - j), width, sums, term);
+  };
+  const std::int64_t rest = count % width;
+  add_rows(0, count / width, width);
+  add_rows(count - rest, 1, rest);
 }
 
 void sum(const float* x, std::int64_t count, std::int64_t width, double* sums) {
-  add_terms(count, width, sums, [x](std::int64_t i, std::int64_t) HWY_ATTR { return static_cast<double>(x[i]); });
+  add_terms<1>(count, width, sums, [=](std::int64_t i, std::int64_t, std::int64_t n, Doubles(&terms)[1]) HWY_ATTR {
+    terms[0] = hn::PromoteTo(f64, load_first(f32, x + i, n));
+  });
 }
 
 void moments(const float* x, const float* shift, std::int64_t count, std::int64_t width, double* sums) {
-  const auto shifted = [=](std::int64_t i, std::int64_t j)
-                           HWY_ATTR { return static_cast<double>(x[i]) - static_cast<double>(shift[j]); };
-  add_terms(count, width, sums, shifted,
-            [=](std::int64_t i, std::int64_t j) HWY_ATTR { return shifted(i, j) * shifted(i, j); });
-}
-
-void shift_moments(const float* x, const float* mean, const float* lost, std::int64_t count, std::int64_t width,
-                   double* sums) {
-  add_terms(count, width, sums, [=](std::int64_t i, std::int64_t j) HWY_ATTR {
-    const float centred = x[i] - mean[j] - lost[j];
-    return static_cast<double>(centred) * static_cast<double>(math::approximate_power_of_two(centred));
+  const auto widened = [](const float* from, std::int64_t n)
+                           HWY_ATTR { return hn::PromoteTo(f64, load_first(f32, from, n)); };
+  add_terms<2>(count, width, sums, [=](std::int64_t i, std::int64_t j, std::int64_t n, Doubles(&terms)[2]) HWY_ATTR {
+    terms[0] = hn::Sub(widened(x + i, n), widened(shift + j, n));
+    terms[1] = hn::Mul(terms[0], terms[0]);
   });
 }
 
 void gradient_sums(const float* d_y, const float* x, const float* mean, std::int64_t count, std::int64_t width,
                    double* sums) {
-  add_terms(
-      count, width, sums, [=](std::int64_t i, std::int64_t) HWY_ATTR { return static_cast<double>(d_y[i]); },
-      [=](std::int64_t i, std::int64_t j) HWY_ATTR { return static_cast<double>(d_y[i] * (x[i] - mean[j])); });
+  add_terms<2>(count, width, sums, [=](std::int64_t i, std::int64_t j, std::int64_t n, Doubles(&terms)[2]) HWY_ATTR {
+    const auto d = load_first(f32, d_y + i, n);
+    terms[0] = hn::PromoteTo(f64, d);
+    terms[1] = hn::PromoteTo(f64, hn::Mul(d, hn::Sub(load_first(f32, x + i, n), load_first(f32, mean + j, n))));
+  });
+}
+
+void shift_moments(const float* x, const float* mean, const float* lost, std::int64_t count, std::int64_t width,
+                   double* sums) {
+  for (std::int64_t i = 0; i < count; i += width) {
+    const std::int64_t n = std::min(width, count - i);
+#pragma omp simd
+    for (std::int64_t j = 0; j < n; ++j) {
+      const float centred = x[i + j] - mean[j] - lost[j];
+      sums[j] += static_cast<double>(centred) * static_cast<double>(math::approximate_power_of_two(centred));
+    }
+  }
 }
 
 void d_input(const float* d_y, const float* x, const float* mean, const float* a, const float* b, const float* c,

@@ -9,11 +9,11 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-// Pooling works on rows of pixels in f32. Forward, a task is one output row: its input rows are reduced to one, which
-// is all of the work and vectorises over pixels and channels alike, then the pixels of that row. Backward, a task is
-// one image: its rows pass through a band as high as the window. Vectors run over channels; where there are fewer than
-// lanes the surplus falls on the next pixel, which is written later, or behind the row: rows here end with `spare`
-// floats.
+// Pooling works on rows of pixels in f32. Forward, a task is some output rows: the input rows of each are reduced to
+// one, which is all of the work and vectorises over pixels and channels alike, then the pixels of that row. Backward, a
+// task is one image: its rows pass through a band as high as the window. Vectors run over channels; where there are
+// fewer than lanes the surplus falls on the next pixel, which is written later, or behind the row: rows here end with
+// `spare` floats.
 #ifndef HALFTONE_CPU_POOL2D_ONCE
 #define HALFTONE_CPU_POOL2D_ONCE
 namespace halftone::cpu {
@@ -223,21 +223,28 @@ namespace {
 Launch forward(const Request& request, const Pool& pool, const PoolLoops& loops) {
   const Machine machine = machine_of(request);
   const Access read(machine.isa, request.inputs[0]), written(machine.isa, request.outputs[0]);
-  const std::int64_t scratch = 2 * pool.pitch() + pool.output_pitch();
+  constexpr std::int64_t task_numbers = 8192, least_tasks = 16;
+  const std::int64_t output_rows = pool.n * pool.h.count;
+  const std::int64_t rows_at_once =
+      std::max<std::int64_t>(std::min(task_numbers / (pool.h.size * pool.row()), output_rows / least_tasks), 1);
+  const std::int64_t scratch = 2 * pool.pitch() + rows_at_once * pool.output_row() + spare;
   const auto run = [=](const Arguments& arguments) {
     const Input x(read, arguments.inputs[0]);
     const Output y(written, arguments, 0);
-    parallel_for(machine.threads, pool.n * pool.h.count, [&](std::int64_t task, int thread) {
+    parallel_for(machine.threads, (output_rows + rows_at_once - 1) / rows_at_once, [&](std::int64_t task, int thread) {
       float* reduced = static_cast<float*>(arguments.workspace) + thread * scratch;
       float *buffer = reduced + pool.pitch(), *output = buffer + pool.pitch();
-      const Span rows = pool.h[task % pool.h.count];
-      const std::int64_t count = pool.row(), first = (task / pool.h.count * pool.h.extent + rows.first) * count;
-      const float* so_far = x(first, count, reduced);
-      for (std::int64_t r = 1; r < rows.count(); ++r, so_far = reduced)
-        loops.combine(so_far, x(first + r * count, count, buffer), reduced, count);
-      if (so_far != reduced) std::copy_n(so_far, count, reduced);
-      loops.reduce(pool, reduced, output, rows);
-      y(task * pool.output_row(), pool.output_row(), output);
+      const std::int64_t begin = task * rows_at_once, end = std::min(begin + rows_at_once, output_rows);
+      for (std::int64_t row = begin; row < end; ++row) {
+        const Span rows = pool.h[row % pool.h.count];
+        const std::int64_t count = pool.row(), first = (row / pool.h.count * pool.h.extent + rows.first) * count;
+        const float* so_far = x(first, count, reduced);
+        for (std::int64_t r = 1; r < rows.count(); ++r, so_far = reduced)
+          loops.combine(so_far, x(first + r * count, count, buffer), reduced, count);
+        if (so_far != reduced) std::copy_n(so_far, count, reduced);
+        loops.reduce(pool, reduced, output + (row - begin) * pool.output_row(), rows);
+      }
+      y(begin * pool.output_row(), (end - begin) * pool.output_row(), output);
     });
   };
   return {run, static_cast<std::size_t>(machine.threads * scratch) * sizeof(float)};
@@ -274,7 +281,7 @@ struct Band {
   /// Takes image rows [first_row, last_row) into the band behind the `kept` ones.
   void enter(std::int64_t n, std::int64_t first_row, std::int64_t last_row, std::int64_t kept) {
     for (std::int64_t row = first_row; row < last_row; ++row, ++kept) {
-      std::fill_n(d_input_rows + kept * pool.pitch(), pool.pitch(), 0.0f);
+      if (!pool.tiled()) std::fill_n(d_input_rows + kept * pool.pitch(), pool.pitch(), 0.0f);
       const std::int64_t first = (n * pool.h.extent + row) * pool.row();
       if (x_rows) x.copy(first, pool.row(), x_rows + kept * pool.pitch());
     }

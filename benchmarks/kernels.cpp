@@ -4,8 +4,8 @@
 // got, so that a busy machine disturbs little. with_infinity: times as long when the second operand is infinite. For
 // convolutions and dense layers kernels are timed that would decline only because another is predicted to be faster;
 // the last line says how often the fastest was chosen, and by how much a choice missed it.
-// With --against only chosen kernels are timed, in turn with those chosen for that storage: "ratio" is how many times
-// faster they are.
+// With --against only chosen kernels are timed, each in turn with the one chosen for that storage: "ratio" is the
+// latter's time over its own.
 //
 //   kernels [--threads N] [--isa NAME] [--format NAME] [--only PART_OF_A_NAME] [--against FORMAT]
 //   kernels --list: the convolutions, a line each
@@ -278,13 +278,15 @@ int main(int argc, char** argv) {
       if ((c.op->name() + " " + c.name).find(only) == std::string::npos) continue;
       if (!format.empty() && to_string(storage) != format) continue;
       TimedNode node(c, storage, device);
-      const std::string chosen = choose_kernel(node.request()).kernel;
+      const Choice choice = choose_kernel(node.request());
+      const std::string& chosen = choice.kernel;
       if (!against.empty()) {
         TimedNode other(c, *parse_dtype(against), device);
-        const Launch launch = choose_kernel(node.request()).launch, others = choose_kernel(other.request()).launch;
+        const Launch others = choose_kernel(other.request()).launch;
         fmt::print(
             "{{\"kernel\": \"{}\", \"shape\": \"{}\", \"format\": \"{}\", \"against\": \"{}\", \"ratio\": {:.2f}}}\n",
-            chosen, c.name, to_string(storage), against, in_turn(threads, node.runner(launch), other.runner(others)));
+            chosen, c.name, to_string(storage), against,
+            in_turn(threads, node.runner(choice.launch), other.runner(others)));
         continue;
       }
       std::vector<std::pair<std::string, double>> times;

@@ -162,11 +162,14 @@ void encode(const float* from, void* to, std::int64_t count) {
 }
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+template <>
+void encode<BF16>(const float* from, void* to, std::int64_t count);
+
 /// The same by `To`; gives the largest magnitude, NaN where there is one, if it is to `find` it.
 template <class To, bool find>
 float encode_by(const float* from, void* to, std::int64_t count) {
   auto largest = hn::Zero(integers);
-  bool inexact = false;
+  [[maybe_unused]] bool inexact = false;
   convert(from, static_cast<std::uint16_t*>(to), count, [&](const float* in, std::uint16_t* out) HWY_ATTR {
     for (std::int64_t i = 0; i < block; i += lanes) {
       const auto x = hn::LoadU(wide, in + i);
@@ -175,7 +178,8 @@ float encode_by(const float* from, void* to, std::int64_t count) {
       hn::StoreU(To::codes(x), halves, out + i);
     }
   });
-  if (inexact) encode<BF16>(from, to, count);
+  if constexpr (To::inexact > 0)
+    if (inexact) encode<BF16>(from, to, count);
   return find ? bit_cast<float>(hn::GetLane(hn::MaxOfLanes(integers, largest))) : 0;
 }
 

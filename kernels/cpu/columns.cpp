@@ -18,15 +18,18 @@ constexpr hn::Rebind<float, decltype(f64)> f32;
 constexpr std::int64_t lanes = hn::MaxLanes(f64);
 using Doubles = hn::Vec<decltype(f64)>;
 
-/// sums[k, j] += term k of column j of each row, for `vectors` side by side from column j on; of one by itself the
-/// first n numbers. `term(i, j, n, terms)` gives the terms of the numbers at i, which lie in columns from j on.
+/// sums[k, j] += term k of column j of each row, for `vectors` side by side from column j on, each of n numbers: all
+/// that it holds unless it is one alone. `term(i, j, n, terms)` gives the terms of the numbers at i, which lie in
+/// columns from j on.
 template <int kinds, int vectors, class Term>
 HWY_INLINE void add_columns(std::int64_t first, std::int64_t rows, std::int64_t j, std::int64_t n, std::int64_t width,
                             double* sums, Term term) {
   Doubles sum[kinds][vectors];
-#pragma GCC unroll 8
-  for (int v = 0; v < kinds * vectors; ++v)
-    sum[v / vectors][v % vectors] = load_first(f64, sums + v / vectors * width + j + v % vectors * lanes, n);
+  const auto place = [&](int k, int v) { return sums + k * width + j + v * lanes; };
+#pragma GCC unroll 2
+  for (int k = 0; k < kinds; ++k)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) sum[k][v] = load_first(f64, place(k, v), n);
   for (std::int64_t i = first + j; rows > 0; --rows, i += width)
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
@@ -35,10 +38,14 @@ HWY_INLINE void add_columns(std::int64_t first, std::int64_t rows, std::int64_t 
 #pragma GCC unroll 2
       for (int k = 0; k < kinds; ++k) sum[k][v] = hn::Add(sum[k][v], terms[k]);
     }
-  const auto used = hn::FirstN(f64, static_cast<std::size_t>(n));
-#pragma GCC unroll 8
-  for (int v = 0; v < kinds * vectors; ++v)
-    hn::BlendedStore(sum[v / vectors][v % vectors], used, f64, sums + v / vectors * width + j + v % vectors * lanes);
+#pragma GCC unroll 2
+  for (int k = 0; k < kinds; ++k)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v)
+      if (n == lanes)
+        hn::StoreU(sum[k][v], f64, place(k, v));
+      else
+        hn::BlendedStore(sum[k][v], hn::FirstN(f64, static_cast<std::size_t>(n)), f64, place(k, v));
 }
 
 /// sums [kinds, width] += the terms of `count` numbers, the last row perhaps shorter. Sums stay in registers for all

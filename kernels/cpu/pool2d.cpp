@@ -61,7 +61,8 @@ struct Pool {
 using CombineLoop = void (*)(const float* a, const float* b, float* to, std::int64_t count);
 /// Reduces the pixels of each window in a row that stands for `rows`.
 using ReduceLoop = void (*)(const Pool&, const float* row, float* output, const Span& rows);
-/// Adds the gradient of one output row to `rows` of the image; x holds the image's own.
+/// Adds the gradient of one output row to `rows` of the image, or writes these rows whole where the pool is tiled; x
+/// holds the image's own.
 using GradientLoop = void (*)(const Pool&, const float* d_output, const float* x, const Span& rows, float* d_input);
 
 struct PoolLoops {

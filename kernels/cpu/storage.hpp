@@ -108,7 +108,7 @@ struct Access {
   float finite_limit = std::numeric_limits<float>::infinity();  ///< the largest magnitude that stays so
   bool hides = false;                                           ///< they will be, whatever they were
   Largest largest_of = nullptr;
-  EncodeFinding encode_finding = nullptr;  ///< both at once, where there is such a loop
+  EncodeFinding encode_finding = nullptr;  ///< `encode` and `largest_of` in one pass, where that is a loop of its own
 };
 
 /// A tensor in memory as a kernel reads it.
@@ -190,7 +190,7 @@ class Output {
     if (writing_.noticed && first == 0 && count > 0) add_atomically(writing_.noticed->count, access_->count);
     if (access_->plain && writing_.noticed) {
       if (!access_->notice(*access_, from, count, *writing_.noticed, codes) && access_->largest_of) note_bad();
-      return codes;
+      return codes != nullptr;
     }
     if (!access_->largest_of) return false;
     const bool encodes = codes && access_->encode_finding;

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/cpu/columns.hpp"
 #include "kernels/cpu/parallel.hpp"
 
 namespace halftone::cpu {
@@ -312,6 +313,73 @@ TEST(Storage, DenormalNumbersAmongOthersAreEncoded) {
       EXPECT_EQ(stored.range.noticed.zeros, zeros);
       EXPECT_EQ(stored.range.noticed.flushed, 0);
     }
+}
+
+TEST(Storage, BadActivationsAreNotedWhereverTheyAre) {
+  constexpr std::int64_t most = 40;
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  for (Isa isa : usable_isas())
+    for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      const ValueSpec spec{{1, 1, 1, most}, dtype, Role::activation};
+      const Access access(isa, spec);
+      const auto is_bad = [&](const std::vector<float>& from) {
+        Stored stored(spec.tensor());
+        Memory memory = stored.memory();
+        memory.node = 4;
+        Output(access, {{}, {&memory, 1}, nullptr, &stored.state}, 0)(0, std::ssize(from), from.data());
+        return stored.state.bad_node == 4;
+      };
+      for (std::size_t count = 0; count <= most; ++count) {
+        std::vector<float> from(count, -65504.0f);
+        EXPECT_FALSE(is_bad(from)) << name_of(isa);
+        for (std::size_t i = 0; i < count; ++i)
+          for (const float bad : {infinity, -infinity, std::numeric_limits<float>::quiet_NaN(), 65520.0f}) {
+            from[i] = bad;
+            EXPECT_EQ(is_bad(from), bad != 65520.0f || dtype == DType::f16) << name_of(isa) << " " << bad << " " << i;
+            from[i] = 1;
+          }
+      }
+    }
+}
+
+TEST(Columns, TermsAreAddedRowByRow) {
+  std::mt19937 random(9);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  const auto numbers_of = [&](std::int64_t count) {
+    std::vector<float> some(static_cast<std::size_t>(count));
+    for (float& x : some) x = uniform(random);
+    return some;
+  };
+  for (Isa isa : usable_isas())
+    for (const std::int64_t width : {1, 3, 7, 16, 17, 35, 64, 257})
+      for (const std::int64_t count : {width - 1, width, 3 * width + width / 2, 9 * width}) {
+        const auto x = numbers_of(count), d = numbers_of(count), shift = numbers_of(width);
+        const std::vector<double> begun(static_cast<std::size_t>(2 * width), 0.1);
+        const auto check = [&](int kinds, auto loop, auto term) {
+          std::vector<double> expected(begun.begin(), begun.begin() + kinds * width), sums = expected;
+          for (std::int64_t i = 0; i < count; ++i)
+            for (int k = 0; k < kinds; ++k)
+              expected[static_cast<std::size_t>(k * width + i % width)] +=
+                  term(k, static_cast<std::size_t>(i), static_cast<std::size_t>(i % width));
+          loop(sums.data());
+          EXPECT_EQ(sums, expected) << name_of(isa) << " " << width << " " << count;
+        };
+        const ColumnLoops& loops = column_loops(isa);
+        check(
+            1, [&](double* sums) { loops.sum(x.data(), count, width, sums); },
+            [&](int, std::size_t i, std::size_t) { return static_cast<double>(x[i]); });
+        check(
+            2, [&](double* sums) { loops.moments(x.data(), shift.data(), count, width, sums); },
+            [&](int k, std::size_t i, std::size_t j) {
+              const double shifted = static_cast<double>(x[i]) - static_cast<double>(shift[j]);
+              return k == 0 ? shifted : shifted * shifted;
+            });
+        check(
+            2, [&](double* sums) { loops.gradient_sums(d.data(), x.data(), shift.data(), count, width, sums); },
+            [&](int k, std::size_t i, std::size_t j) {
+              return static_cast<double>(k == 0 ? d[i] : d[i] * (x[i] - shift[j]));
+            });
+      }
 }
 
 TEST(Storage, RunsMayLieApart) {

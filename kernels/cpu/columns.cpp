@@ -150,7 +150,7 @@ std::int64_t wide(std::int64_t rows, std::int64_t c) {
 }  // namespace
 
 Columns::Columns(std::int64_t rows, std::int64_t c)
-    : c(c), width(wide(rows, c)), elements(rows * c), chunk(std::max<std::int64_t>(1024 / width, 1) * width) {
+    : c(c), width(wide(rows, c)), elements(rows * c), chunk(std::max<std::int64_t>(1024 / width, 2) * width) {
   constexpr std::int64_t smallest_task = 1 << 15, most_tasks = 64;
   const std::int64_t share = std::max(smallest_task, (elements + most_tasks - 1) / most_tasks);
   task = (share + chunk - 1) / chunk * chunk;
